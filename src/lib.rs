@@ -1,2 +1,8 @@
-//! Reprise.
+//! Reprise: may this step be tried again, and when? One answer for every
+//! process.
+//!
+//! The modules in reading order, from the rule outwards. `ARCHITECTURE.md` is
+//! the map.
+
+pub mod domain;
 pub mod proto;
