@@ -5,10 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 2] = [
-    "reprise/v1/retry_service.proto",
-    "reprise/v1/admin_service.proto",
-];
+const PROTOS: [&str; 2] = ["reprise/v1/retry_service.proto", "reprise/v1/admin_service.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -6,14 +6,14 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
 };
 
 /// What one module of the crate may know.
 struct Area {
-    /// A file `src/<name>.rs`, a folder `src/<name>/`, or one file of a folder
-    /// as `<folder>/<file>`, which then has rules of its own.
+    /// `src/<name>.rs` and what is in `src/<name>/`. The longest name that fits
+    /// a file is the one that counts.
     name: &'static str,
     /// Other modules that it may use.
     knows: &'static [&'static str],
@@ -78,67 +78,27 @@ const AREAS: &[Area] = &[
             "thiserror",
         ]),
     },
-    Area {
-        name: "clock",
-        knows: &["domain"],
-        crates: Crates::AllBut(WIRE),
-    },
-    Area {
-        name: "chance",
-        knows: &["domain"],
-        crates: Crates::AllBut(WIRE),
-    },
-    Area {
-        name: "telemetry",
-        knows: &["domain"],
-        crates: Crates::AllBut(WIRE),
-    },
-    Area {
-        name: "config",
-        knows: &["domain"],
-        crates: Crates::AllBut(WIRE),
-    },
-    Area {
-        name: "store",
-        knows: &["domain", "telemetry"],
-        crates: Crates::AllBut(WIRE),
-    },
+    Area { name: "clock", knows: &["domain"], crates: Crates::AllBut(WIRE) },
+    Area { name: "chance", knows: &["domain"], crates: Crates::AllBut(WIRE) },
+    Area { name: "telemetry", knows: &["domain"], crates: Crates::AllBut(WIRE) },
+    Area { name: "config", knows: &["domain"], crates: Crates::AllBut(WIRE) },
+    Area { name: "store", knows: &["domain", "telemetry"], crates: Crates::AllBut(WIRE) },
     Area {
         name: "service",
         knows: &["domain", "store", "clock", "chance", "telemetry"],
         crates: Crates::AllBut(WIRE),
     },
-    Area {
-        name: "proto",
-        knows: &[],
-        crates: Crates::AllBut(&[]),
-    },
+    Area { name: "proto", knows: &[], crates: Crates::AllBut(&[]) },
     Area {
         name: "grpc",
         knows: &["domain", "service", "proto", "telemetry"],
         crates: Crates::AllBut(&[]),
     },
-    Area {
-        name: "http",
-        knows: &["domain", "service", "telemetry"],
-        crates: Crates::AllBut(&[]),
-    },
-    Area {
-        name: "cli",
-        knows: &["domain", "proto"],
-        crates: Crates::AllBut(&[]),
-    },
+    Area { name: "http", knows: &["domain", "service", "telemetry"], crates: Crates::AllBut(&[]) },
+    Area { name: "cli", knows: &["domain", "proto"], crates: Crates::AllBut(&[]) },
     // The subcommands that are the server rather than call one.
-    Area {
-        name: "cli/serve",
-        knows: &["config", "server"],
-        crates: Crates::AllBut(&[]),
-    },
-    Area {
-        name: "cli/config",
-        knows: &["config"],
-        crates: Crates::AllBut(&[]),
-    },
+    Area { name: "cli/serve", knows: &["config", "server"], crates: Crates::AllBut(&[]) },
+    Area { name: "cli/config", knows: &["config"], crates: Crates::AllBut(&[]) },
 ];
 
 /// These put the parts together, and so may know all of them.
@@ -154,16 +114,11 @@ fn every_module_knows_only_what_the_table_lets_it_know() {
             continue;
         }
         let Some(area) = area_of(&name) else {
-            writeln!(
-                faults,
-                "{}: not in the table of tests/it/purity.rs",
-                path.display()
-            )
-            .unwrap();
+            writeln!(faults, "{}: not in the table of tests/it/purity.rs", path.display()).unwrap();
             continue;
         };
         for (line, code) in code_lines(&fs::read_to_string(&path).unwrap()) {
-            if let Some(fault) = fault_in(area, top(&name), &code, &dependencies) {
+            if let Some(fault) = fault_in(area, &name, &code, &dependencies) {
                 writeln!(faults, "{}:{line}: {fault}", path.display()).unwrap();
             }
         }
@@ -175,7 +130,7 @@ fn every_module_knows_only_what_the_table_lets_it_know() {
 fn the_reading_of_sources_finds_what_it_should() {
     let domain = area_of("domain/backoff").unwrap();
     let dependencies = vec!["regex".to_owned(), "tokio".to_owned()];
-    let fault = |code| fault_in(domain, "domain", code, &dependencies);
+    let fault = |code| fault_in(domain, "domain/backoff", code, &dependencies);
 
     assert_eq!(fault("use crate::domain::time::Timestamp;"), None);
     assert_eq!(fault("use std::time::Duration;"), None);
@@ -187,24 +142,25 @@ fn the_reading_of_sources_finds_what_it_should() {
     assert!(fault("use tokio::sync::Mutex;").is_some());
     assert!(fault("use tokio as runtime;").is_some());
     assert!(fault("use super::super::store::Store;").is_some());
+    assert_eq!(fault("use super::super::domain::time::Timestamp;"), None);
+    assert_eq!(fault("use super::time::Timestamp;"), None);
     assert_eq!(code_lines("a(); // tokio::b\n/// tokio::c\n").len(), 1);
 }
 
 /// What is wrong with a statement of a module in `area`, if anything is.
-fn fault_in(area: &Area, top: &str, code: &str, dependencies: &[String]) -> Option<String> {
-    if code.contains("super::super::") {
-        return Some("write the path from `crate::`, so that it can be read here".to_owned());
-    }
+fn fault_in(area: &Area, module: &str, code: &str, dependencies: &[String]) -> Option<String> {
     paths(code).iter().find_map(|path| {
-        let root = path.split("::").next().unwrap_or_default();
+        let path = absolute(path, module);
+        let mut parts = path.split("::");
+        let root = parts.next().unwrap_or_default();
         if root == "crate" {
-            let other = path.split("::").nth(1).unwrap_or_default();
-            let known = other == top || area.knows.contains(&other);
+            let other = parts.next().unwrap_or_default();
+            let known = other == top(module) || area.knows.contains(&other);
             return (!known).then(|| format!("{} may not know {other}", area.name));
         }
         let banned = match &area.crates {
             Crates::Only(allowed) => {
-                impure(path)
+                impure(&path)
                     || (dependencies.iter().any(|name| name == root) && !allowed.contains(&root))
             }
             Crates::AllBut(denied) => denied.contains(&root),
@@ -213,11 +169,22 @@ fn fault_in(area: &Area, top: &str, code: &str, dependencies: &[String]) -> Opti
     })
 }
 
+/// A path that begins with `super`, from the root of the crate.
+fn absolute(path: &str, module: &str) -> String {
+    let ups = path.split("::").take_while(|part| *part == "super").count();
+    if ups == 0 {
+        return path.to_owned();
+    }
+    let mut place: Vec<&str> = module.split('/').filter(|part| *part != "mod").collect();
+    place.truncate(place.len().saturating_sub(ups));
+    let parts = iter::once("crate").chain(place).chain(path.split("::").skip(ups));
+    parts.collect::<Vec<_>>().join("::")
+}
+
 /// Whether a path is one of [`IMPURE`] or leads into it.
 fn impure(path: &str) -> bool {
     IMPURE.iter().any(|banned| {
-        path.strip_prefix(banned)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        path.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     })
 }
 
@@ -227,9 +194,8 @@ fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut prefixes = vec![String::new()];
     let mut path = String::new();
-    let import = ["use ", "pub use ", "pub(crate) use "]
-        .iter()
-        .any(|start| code.starts_with(start));
+    let import =
+        ["use ", "pub use ", "pub(crate) use "].iter().any(|start| code.starts_with(start));
     let mut keep = |prefix: &str, path: &mut String| {
         if !path.is_empty() && (import || path.contains("::") || !prefix.is_empty()) {
             found.push(format!("{prefix}{path}"));
@@ -258,10 +224,7 @@ fn paths(code: &str) -> Vec<String> {
 /// The statements of a file with the line each begins on: comments dropped, a
 /// `use` of several lines joined, the tests at the end left out.
 fn code_lines(text: &str) -> Vec<(usize, String)> {
-    let own = text
-        .split("#[cfg(test)]\nmod tests {")
-        .next()
-        .unwrap_or(text);
+    let own = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
     let mut statements: Vec<(usize, String)> = Vec::new();
     let mut open = false;
     for (index, line) in own.lines().enumerate() {
@@ -279,12 +242,12 @@ fn code_lines(text: &str) -> Vec<(usize, String)> {
     statements
 }
 
-/// The row for a module: that of the file itself, else that of its folder.
-fn area_of(name: &str) -> Option<&'static Area> {
-    AREAS
-        .iter()
-        .find(|area| area.name == name)
-        .or_else(|| AREAS.iter().find(|area| area.name == top(name)))
+/// The row for a module: the one whose name says most of its place.
+fn area_of(module: &str) -> Option<&'static Area> {
+    let within = |name: &str| {
+        module.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    AREAS.iter().filter(|area| within(area.name)).max_by_key(|area| area.name.len())
 }
 
 /// The module's place below `src/`, without its ending: `store/embedded/log`.
