@@ -5,4 +5,7 @@
 //! the map.
 
 pub mod domain;
+pub mod clock;
+pub mod chance;
+pub mod store;
 pub mod proto;

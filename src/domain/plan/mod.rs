@@ -106,6 +106,10 @@ pub struct Grant {
     pub excluded_hosts: Vec<super::decision::ExcludedHost>,
     /// When the step ends whatever happens.
     pub ends_by: Option<Timestamp>,
+    /// What has been counted.
+    pub counters: super::decision::Counters,
+    /// The action to resume from; empty means from the start.
+    pub resume_from: String,
 }
 
 /// How a report was taken, and the decision.
