@@ -88,6 +88,12 @@ pub trait Store: Send + Sync + 'static {
     /// The store is away.
     fn namespaces(&self, after: &str, limit: usize) -> impl Future<Output = Result<Vec<NamespaceView>, StoreError>> + Send;
 
+    /// How many steps of a namespace are not over.
+    ///
+    /// # Errors
+    /// [`StoreError::NamespaceUnknown`], or the store is away.
+    fn live_steps(&self, namespace: &str) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// Changes what governs a namespace, if it is still at `revision`; 0 is a
     /// namespace that does not exist.
     ///

@@ -402,6 +402,11 @@ impl Store for Embedded {
             .collect())
     }
 
+    async fn live_steps(&self, name: &str) -> Result<u64, StoreError> {
+        let held = self.0.held();
+        Ok(namespace(&held.state, name)?.steps.live())
+    }
+
     async fn configure(&self, name: &Id, revision: u64, change: ConfigurationChange) -> Result<(), StoreError> {
         self.0
             .write(Growth::Granting, |state| {
