@@ -3,10 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use reprise::domain::{
-    condition::{Condition, ConditionScope, FailureView, StepView},
-    failure::FailureClass,
-};
+use reprise::domain::condition::{Condition, ConditionScope, FailureView, StepView};
+use reprise::domain::failure::FailureClass;
 
 const SCOPE: ConditionScope<'static> = ConditionScope {
     failure: FailureView {

@@ -66,6 +66,11 @@
 //!   any of these.
 //! * `has(failure.code)`: whether it was reported.
 //!
+//! ## Limits
+//!
+//! 1024 bytes, 256 operands and operations, 16 brackets within brackets, 16 conditionals and 8
+//! patterns. There are no loops over lists (`all`, `exists`, `map`, …), no maps and no `null`.
+//!
 //! # Why not the library's evaluator
 //!
 //! The parser is the `cel` crate's. Its evaluator finds unknown names and wrong types only when
@@ -75,6 +80,8 @@
 
 mod compile;
 mod expression;
+mod fields;
+mod source;
 #[cfg(test)]
 mod tests;
 

@@ -105,6 +105,30 @@ impl Reason {
         Self::Skipped,
     ];
 
+    /// The verdict that goes with the reason, without its instant.
+    #[must_use]
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed => Verdict::Retry(Timestamp::EPOCH),
+            Self::NotDue | Self::InProgress | Self::Stopping | Self::ExcludedHost => Verdict::Wait(None),
+            Self::RetriesSpent
+            | Self::Rule
+            | Self::NotRetryable
+            | Self::PushbackNever
+            | Self::MaxElapsed
+            | Self::Deadline
+            | Self::Ceiling
+            | Self::StepKind
+            | Self::CrashesSpent
+            | Self::UncountedSpent
+            | Self::ScheduleEnded
+            | Self::Canceled
+            | Self::Abandoned => Verdict::Stop,
+            Self::Exhausted | Self::HeldByRule => Verdict::Hold(None),
+            Self::Succeeded | Self::Skipped => Verdict::Done,
+        }
+    }
+
     /// The reason in a sentence for people.
     #[must_use]
     pub const fn sentence(self) -> &'static str {

@@ -104,6 +104,25 @@ impl<'a> StepKey<'a> {
 
 const SEPARATOR: char = ' ';
 
+/// The full name of a step, owned. Its parts are legal ids: see [`is_id`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StepName {
+    /// The tenant.
+    pub namespace: String,
+    /// The execution that the step belongs to.
+    pub run: String,
+    /// The unit of work.
+    pub step: String,
+}
+
+impl StepName {
+    /// The name, borrowed.
+    #[must_use]
+    pub fn key(&self) -> StepKey<'_> {
+        StepKey { namespace: &self.namespace, run: &self.run, step: &self.step }
+    }
+}
+
 impl fmt::Display for StepKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.namespace, self.run, self.step)

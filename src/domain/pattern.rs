@@ -12,9 +12,11 @@ use regex::{Regex, RegexBuilder};
 /// Longest source accepted, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 512;
 
-/// Largest compiled form accepted, in bytes. Room for long alternatives and Unicode classes;
-/// repetitions of repetitions do not fit.
-const COMPILED_BYTES_MAX: usize = 1024 * 1024;
+/// Largest compiled form accepted, in bytes. Room for long alternatives and several Unicode
+/// classes; repetitions of repetitions do not fit. The bound is one of time as well: at this size
+/// the slowest patterns tried took 2 to 3 ms for the first message of 512 bytes and microseconds
+/// for more of its kind; at four times this size, over 10 ms for every message.
+const COMPILED_BYTES_MAX: usize = 256 * 1024;
 
 /// Memory that one matching thread may keep for its working tables, in bytes. A pattern that
 /// needs more still matches, only slower.
@@ -161,8 +163,8 @@ mod tests {
                 "look-around, including look-ahead and look-behind, is not supported",
             ),
             (r"(a)\1", "backreferences are not supported"),
-            (r"(\w{99}){99}", "more than 1048576 bytes"),
-            ("((((a{99}){99}){99}){99}){99}", "more than 1048576 bytes"),
+            (r"(\w{99}){99}", "more than 262144 bytes"),
+            ("((((a{99}){99}){99}){99}){99}", "more than 262144 bytes"),
             (&nested, "nest"),
             (&"x".repeat(513), "has 513 bytes; at most 512 are accepted"),
         ] {
@@ -176,7 +178,7 @@ mod tests {
         let alternatives = vec!["connection (reset|refused)"; 18].join("|");
         for pattern in [
             r"(?i)\w+ timed out after \d+(\.\d+)? ?(ms|s)",
-            r"^\p{L}{1,9}\s",
+            r"(?i)^\p{L}+: .*\b(reset|closed)\b",
             &alternatives,
         ] {
             assert!(Pattern::parse(pattern).is_ok(), "{pattern}");

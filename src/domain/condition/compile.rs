@@ -1,30 +1,17 @@
 //! From a source to a checked tree.
 //!
-//! First a scan over the words of the source bounds what the parser will meet, so that no source
-//! can exhaust its stack. Then the `cel` crate parses, and the parsed form is checked and compiled
-//! node by node. The parser keeps no positions of what it accepts; but names and literals come in
-//! the same order in both, so the walk counts them off and knows where it is.
+//! The parsed form is checked and compiled node by node. The parser keeps no positions of what it
+//! accepts; but names and literals come in the same order in both, so the walk counts them off and
+//! knows where it is.
 
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators};
-use cel::parser::pratt_parser::{Lexer, PrattParser, TokenKind};
 
-use super::expression::{Arithmetic, Choice, Double, Int, Place, Relation, Test, Text};
-use super::{
-    FailureClass, ConditionError, ConditionScope, EvaluationError, FailureView, SOURCE_BYTES_MAX,
-    StepView,
-};
+use super::expression::{Arithmetic, Choice, Double, Int, Place, Relation, Test, Text, Value};
+use super::fields::{Field, fields, names};
+use super::source::{Source, Span};
+use super::{FailureClass, ConditionError, ConditionScope, EvaluationError, FailureView, StepView};
 use crate::domain::pattern::Pattern;
-
-/// Names, literals and signs in a source. Together with the two bounds below it bounds how deep
-/// the parser and the parsed form can nest.
-const WORDS_MAX: usize = 512;
-
-/// Brackets within brackets.
-const BRACKETS_DEPTH_MAX: usize = 16;
-
-/// Conditionals (`? :`), since each may stand in the branch of another.
-const CHOICES_MAX: usize = 16;
 
 /// Nodes of the parsed form.
 const NODES_MAX: usize = 256;
@@ -32,10 +19,8 @@ const NODES_MAX: usize = 256;
 /// Nodes within nodes.
 const NODES_DEPTH_MAX: usize = 64;
 
-/// Longest excerpt in a message, in characters.
-const EXCERPT_CHARS_MAX: usize = 60;
-
-const LOOPS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "map", "filter"];
+/// Patterns, since each may take a quarter of a megabyte, and some milliseconds to compile.
+const PATTERNS_MAX: usize = 8;
 
 const VARIABLES: &str = "failure, step, last_exit_codes";
 
@@ -45,243 +30,27 @@ const METHODS: &str = "startsWith, endsWith, contains, matches, size";
 
 type Compiled<T> = Result<T, ConditionError>;
 
-pub(super) fn compile(source: &str) -> Compiled<Test> {
-    if source.len() > SOURCE_BYTES_MAX {
-        let problem = format!("the condition has {} bytes", source.len());
-        let accepted = format!("at most {SOURCE_BYTES_MAX} bytes");
-        return Err(refusal(source, Span::START, problem, accepted));
-    }
-    let words = scan(source)?;
-    let parsed = parse(source)?;
+pub(super) fn compile(text: &str) -> Compiled<Test> {
+    let source = Source::read(text)?;
+    let parsed = source.parse()?;
+    let atoms = source.atoms();
     let mut compiler = Compiler {
         source,
-        atoms: atoms(&words),
-        words: &words,
+        atoms,
         next: 0,
         nodes: 0,
         depth: 0,
+        patterns: 0,
     };
-    match compiler.part(&parsed)? {
-        Part {
-            value: Value::Test(test),
-            ..
-        } => Ok(test),
-        Part { value, span } => Err(compiler.refusal(
+    let Part { value, span } = compiler.part(&parsed)?;
+    debug_assert_eq!(compiler.next, compiler.atoms.len(), "lost count in {text}");
+    match value {
+        Value::Test(test) => Ok(test),
+        other => Err(compiler.refusal(
             span,
-            format!("the condition is {}, not a bool", value.kind()),
+            format!("the condition is {}, not a bool", other.kind()),
             "what is true or false, such as a comparison",
         )),
-    }
-}
-
-/// A stretch of the source, in bytes.
-#[derive(Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
-}
-
-impl Span {
-    const START: Self = Self { start: 0, end: 0 };
-
-    fn to(self, end: Self) -> Self {
-        Self {
-            start: self.start,
-            end: end.end,
-        }
-    }
-
-    /// The same stretch, widened to whole characters of the source and cut to its length.
-    fn of_whole_chars(self, source: &str) -> Self {
-        let is_boundary = |at: &usize| source.is_char_boundary(*at);
-        let start = self.start.min(source.len());
-        let end = self.end.clamp(start, source.len());
-        Self {
-            start: (0..=start).rev().find(is_boundary).unwrap_or(0),
-            end: (end..=source.len())
-                .find(is_boundary)
-                .unwrap_or(source.len()),
-        }
-    }
-}
-
-/// A name, literal or sign of the source.
-#[derive(Clone, Copy)]
-struct Word {
-    kind: TokenKind,
-    span: Span,
-}
-
-/// Which half of a pair of brackets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Open,
-    Close,
-}
-
-impl Word {
-    fn side(self) -> Option<Side> {
-        match self.kind {
-            TokenKind::TokLeftParen | TokenKind::TokLeftBracket | TokenKind::TokLeftBrace => {
-                Some(Side::Open)
-            }
-            TokenKind::TokRightParen | TokenKind::TokRightBracket | TokenKind::TokRightBrace => {
-                Some(Side::Close)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The words of the source, if they are few and shallow enough for the parser.
-fn scan(source: &str) -> Compiled<Vec<Word>> {
-    let words = words(source)?;
-    let (mut depth, mut choices) = (0_usize, 0);
-    for (index, word) in words.iter().enumerate() {
-        let refuse = |problem, accepted: String| Err(refusal(source, word.span, problem, accepted));
-        match (word.side(), word.kind) {
-            (Some(Side::Open), _) => depth += 1,
-            (Some(Side::Close), _) => depth = depth.saturating_sub(1),
-            (None, TokenKind::TokQuestion) => choices += 1,
-            (None, _) => {}
-        }
-        if index == WORDS_MAX {
-            return refuse(
-                "too many names, literals and signs",
-                format!("at most {WORDS_MAX}"),
-            );
-        }
-        if depth > BRACKETS_DEPTH_MAX {
-            let accepted = format!("at most {BRACKETS_DEPTH_MAX}");
-            return refuse("too many brackets within brackets", accepted);
-        }
-        if choices > CHOICES_MAX {
-            return refuse(
-                "too many conditionals (? :)",
-                format!("at most {CHOICES_MAX}"),
-            );
-        }
-    }
-    refuse_loops(source, &words)?;
-    Ok(words)
-}
-
-fn words(source: &str) -> Compiled<Vec<Word>> {
-    let mut words = Vec::new();
-    let mut lexer = Lexer::new(source);
-    loop {
-        let token = lexer.lex();
-        let span = Span {
-            start: token.start,
-            end: token.end,
-        };
-        match token.kind {
-            TokenKind::TokEnd if words.is_empty() => {
-                let accepted = "an expression; `true` always holds";
-                return Err(refusal(
-                    source,
-                    Span::START,
-                    "the condition is empty",
-                    accepted,
-                ));
-            }
-            TokenKind::TokEnd => return Ok(words),
-            TokenKind::TokWhitespace | TokenKind::TokComment => {}
-            TokenKind::TokError => {
-                let reason = lexer
-                    .get_error()
-                    .map_or("not readable", |error| &error.message);
-                return Err(refusal(source, span, reason, "CEL syntax"));
-            }
-            kind => words.push(Word { kind, span }),
-        }
-    }
-}
-
-/// The parser would write a loop out, so it is kept from seeing one.
-fn refuse_loops(source: &str, words: &[Word]) -> Compiled<()> {
-    for call in words.windows(3) {
-        let [dot, name, bracket] = [call[0], call[1], call[2]];
-        let word = text(source, name.span);
-        if dot.kind == TokenKind::TokDot
-            && bracket.kind == TokenKind::TokLeftParen
-            && LOOPS.contains(&word)
-        {
-            let problem = format!("{word}() loops over a list");
-            let accepted = "what takes one step, such as `137 in last_exit_codes`";
-            return Err(refusal(source, name.span, problem, accepted));
-        }
-    }
-    Ok(())
-}
-
-fn parse(source: &str) -> Compiled<IdedExpr> {
-    // Chains of && and || come as one node each, so that long ones stay flat.
-    let mut parser = PrattParser::new().max_recursion_depth(BRACKETS_DEPTH_MAX as u16 + 1);
-    parser = parser.enable_variadic_operator_asts(true);
-    parser.parse(source).map_err(|errors| {
-        let first = errors.errors.first();
-        let problem = first.map_or("not readable", |error| &error.msg);
-        let problem = problem.strip_prefix("Syntax error: ").unwrap_or(problem);
-        let start = first.map_or(0, |error| offset(source, error.pos));
-        refusal(
-            source,
-            Span {
-                start,
-                end: source.len(),
-            },
-            problem,
-            "CEL syntax",
-        )
-    })
-}
-
-/// The parser's line and column, both from 1 and in bytes, as an offset into the source.
-fn offset(source: &str, (line, column): (isize, isize)) -> usize {
-    let line = usize::try_from(line - 1).unwrap_or(0);
-    let column = usize::try_from(column - 1).unwrap_or(0);
-    let before: usize = source.split_inclusive('\n').take(line).map(str::len).sum();
-    before + column
-}
-
-/// The words that the parsed form has too, in the same order: names and literals.
-fn atoms(words: &[Word]) -> Vec<Span> {
-    let is_atom = |word: &&Word| {
-        matches!(
-            word.kind,
-            TokenKind::TokIdent
-                | TokenKind::TokReservedWord
-                | TokenKind::TokNull
-                | TokenKind::TokTrue
-                | TokenKind::TokFalse
-                | TokenKind::TokInt
-                | TokenKind::TokUint
-                | TokenKind::TokFloat
-                | TokenKind::TokString
-                | TokenKind::TokBytes
-        )
-    };
-    words.iter().filter(is_atom).map(|word| word.span).collect()
-}
-
-/// A checked value of any type.
-enum Value {
-    Test(Test),
-    Int(Int),
-    Double(Double),
-    Text(Text),
-    ExitCodes,
-}
-
-impl Value {
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::Test(_) => "a bool",
-            Self::Int(_) => "an int",
-            Self::Double(_) => "a double",
-            Self::Text(_) => "a string",
-            Self::ExitCodes => "a list of int",
-        }
     }
 }
 
@@ -292,14 +61,14 @@ struct Part {
 }
 
 struct Compiler<'a> {
-    source: &'a str,
-    words: &'a [Word],
+    source: Source<'a>,
     /// Names and literals, and the index of the next one to meet.
     atoms: Vec<Span>,
     next: usize,
     /// Nodes met so far, and how deep the present one lies.
     nodes: usize,
     depth: usize,
+    patterns: usize,
 }
 
 impl Compiler<'_> {
@@ -502,7 +271,7 @@ impl Compiler<'_> {
             }
             (left, right) => {
                 let problem = format!("{} is compared with {}", left.kind(), right.kind());
-                let accepted = "two strings, two numbers, or (with == and !=) two bools";
+                let accepted = "two strings, two numbers (int() and double() convert), or with == and != two bools";
                 return Err(self.refusal(span, problem, accepted));
             }
         }))
@@ -763,6 +532,12 @@ impl Compiler<'_> {
 
     /// Patterns are compiled here and never while a step waits, so they have to be written out.
     fn pattern(&mut self, node: &IdedExpr) -> Compiled<Pattern> {
+        self.patterns += 1;
+        if self.patterns > PATTERNS_MAX {
+            let accepted =
+                format!("at most {PATTERNS_MAX}; one pattern can hold alternatives: a|b");
+            return Err(self.refusal_here("too many patterns", accepted));
+        }
         let Part {
             value: Value::Text(Text::Const(source)),
             span,
@@ -908,48 +683,7 @@ impl Compiler<'_> {
         problem: impl Into<String>,
         accepted: impl Into<String>,
     ) -> ConditionError {
-        refusal(self.source, self.balanced(span), problem, accepted)
-    }
-
-    /// Spans reach from name to name; this adds the brackets around them whose other half lies
-    /// inside.
-    fn balanced(&self, span: Span) -> Span {
-        let first = self
-            .words
-            .partition_point(|word| word.span.start < span.start);
-        let after = self
-            .words
-            .partition_point(|word| word.span.start < span.end)
-            .max(first);
-        let (before, inside, after) = (
-            &self.words[..first],
-            &self.words[first..after],
-            &self.words[after..],
-        );
-        let (mut unclosed, mut unopened) = (0_usize, 0_usize);
-        for word in inside {
-            match word.side() {
-                Some(Side::Open) => unclosed += 1,
-                Some(Side::Close) if unclosed > 0 => unclosed -= 1,
-                Some(Side::Close) => unopened += 1,
-                None => {}
-            }
-        }
-        let openings = before
-            .iter()
-            .rev()
-            .filter(|word| word.side() == Some(Side::Open));
-        let closings = after.iter().filter(|word| word.side() == Some(Side::Close));
-        Span {
-            start: openings
-                .take(unopened)
-                .last()
-                .map_or(span.start, |word| word.span.start),
-            end: closings
-                .take(unclosed)
-                .last()
-                .map_or(span.end, |word| word.span.end),
-        }
+        self.source.refusal(span, problem, accepted)
     }
 }
 
@@ -990,146 +724,8 @@ fn arithmetic(operator: &str) -> Option<Arithmetic> {
     })
 }
 
-/// A field of `failure` or `step`.
-struct Field {
-    name: &'static str,
-    reader: Reader,
-}
-
-/// How a field is read. The ints and doubles that may be unknown carry the value that says so.
-#[derive(Clone, Copy)]
-enum Reader {
-    Test(fn(&ConditionScope<'_>) -> bool),
-    Int(fn(&ConditionScope<'_>) -> i64, Option<i64>),
-    Double(fn(&ConditionScope<'_>) -> f64, Option<f64>),
-    Text(for<'a> fn(&ConditionScope<'a>) -> &'a str),
-    /// One of a few words.
-    Word(
-        for<'a> fn(&ConditionScope<'a>) -> &'a str,
-        &'static [&'static str],
-    ),
-}
-
-impl Field {
-    const fn new(name: &'static str, reader: Reader) -> Self {
-        Self { name, reader }
-    }
-
-    fn read(&self) -> Value {
-        match self.reader {
-            Reader::Test(read) => Value::Test(Test::Field(read)),
-            Reader::Int(read, _) => Value::Int(Int::Field(read)),
-            Reader::Double(read, _) => Value::Double(Double::Field(read)),
-            Reader::Text(read) => Value::Text(Text::Field(read, &[])),
-            Reader::Word(read, words) => Value::Text(Text::Field(read, words)),
-        }
-    }
-
-    /// What `has()` asks.
-    fn is_present(&self) -> Test {
-        match (self.reader, self.read()) {
-            (Reader::Int(_, Some(absent)), Value::Int(int)) => {
-                Test::Ints(Relation::NotEqual, Box::new((int, Int::Const(absent))))
-            }
-            (Reader::Double(_, Some(absent)), Value::Double(double)) => Test::Doubles(
-                Relation::NotEqual,
-                Box::new((double, Double::Const(absent))),
-            ),
-            (_, Value::Text(text)) => {
-                Test::Texts(Relation::NotEqual, Box::new((text, Text::Const("".into()))))
-            }
-            _ => Test::Const(true),
-        }
-    }
-}
-
-const FAILURE: &[Field] = &[
-    Field::new(
-        "class",
-        Reader::Word(|scope| scope.failure.class.name(), &CLASSES),
-    ),
-    Field::new("error_type", Reader::Text(|scope| scope.failure.error_type)),
-    Field::new("code", Reader::Text(|scope| scope.failure.code)),
-    Field::new(
-        "exit_code",
-        Reader::Int(|scope| scope.failure.exit_code.into(), Some(-1)),
-    ),
-    Field::new(
-        "signal",
-        Reader::Int(|scope| scope.failure.signal.into(), Some(0)),
-    ),
-    Field::new("message", Reader::Text(|scope| scope.failure.message)),
-    Field::new("cause", Reader::Text(|scope| scope.failure.cause)),
-    Field::new("host", Reader::Text(|scope| scope.failure.host)),
-    Field::new("worker", Reader::Text(|scope| scope.failure.worker)),
-    Field::new("target", Reader::Text(|scope| scope.failure.target)),
-    Field::new("action", Reader::Text(|scope| scope.failure.action)),
-    Field::new(
-        "duration_s",
-        Reader::Double(|scope| scope.failure.duration_s, Some(0.0)),
-    ),
-    Field::new(
-        "executed",
-        Reader::Word(|scope| scope.failure.executed, &["NO", "MAYBE", "YES", ""]),
-    ),
-    Field::new("retryable", Reader::Test(|scope| scope.failure.retryable)),
-];
-
-const STEP: &[Field] = &[
-    Field::new("namespace", Reader::Text(|scope| scope.step.namespace)),
-    Field::new("run", Reader::Text(|scope| scope.step.run)),
-    Field::new("name", Reader::Text(|scope| scope.step.name)),
-    Field::new("kind", Reader::Text(|scope| scope.step.kind)),
-    Field::new(
-        "attempt",
-        Reader::Int(|scope| scope.step.attempt.into(), None),
-    ),
-    Field::new(
-        "retries",
-        Reader::Int(|scope| scope.step.retries.into(), None),
-    ),
-    Field::new(
-        "uncounted",
-        Reader::Int(|scope| scope.step.uncounted.into(), None),
-    ),
-    Field::new(
-        "crashes",
-        Reader::Int(|scope| scope.step.crashes.into(), None),
-    ),
-    Field::new(
-        "elapsed_s",
-        Reader::Double(|scope| scope.step.elapsed_s, None),
-    ),
-];
-
-const CLASSES: [&str; FailureClass::ALL.len()] = {
-    let mut names = [""; FailureClass::ALL.len()];
-    let mut index = 0;
-    while index < names.len() {
-        names[index] = FailureClass::ALL[index].name();
-        index += 1;
-    }
-    names
-};
-
-fn fields(variable: &str) -> Option<&'static [Field]> {
-    match variable {
-        "failure" => Some(FAILURE),
-        "step" => Some(STEP),
-        _ => None,
-    }
-}
-
-fn names(fields: &[Field]) -> String {
-    fields
-        .iter()
-        .map(|field| field.name)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// A scope to work out literals in, which read nothing from it.
-const NOTHING: ConditionScope<'static> = ConditionScope {
+pub(super) const NOTHING: ConditionScope<'static> = ConditionScope {
     failure: FailureView {
         class: FailureClass::Failure,
         error_type: "",
@@ -1160,42 +756,3 @@ const NOTHING: ConditionScope<'static> = ConditionScope {
     outcomes: &[],
     last_exit_codes: &[],
 };
-
-fn text(source: &str, span: Span) -> &str {
-    source.get(span.start..span.end).unwrap_or_default()
-}
-
-fn refusal(
-    source: &str,
-    span: Span,
-    problem: impl Into<String>,
-    accepted: impl Into<String>,
-) -> ConditionError {
-    let span = span.of_whole_chars(source);
-    let before = &source[..span.start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    ConditionError {
-        problem: problem.into(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        excerpt: excerpt(text(source, span)),
-        accepted: accepted.into(),
-    }
-}
-
-/// At most [`EXCERPT_CHARS_MAX`] characters on one line, with control characters escaped.
-fn excerpt(text: &str) -> String {
-    let mut chars = text.trim_end().chars();
-    let mut excerpt = String::new();
-    for c in chars.by_ref().take(EXCERPT_CHARS_MAX) {
-        if c.is_control() {
-            excerpt.extend(c.escape_default());
-        } else {
-            excerpt.push(c);
-        }
-    }
-    if chars.next().is_some() {
-        excerpt.push('…');
-    }
-    excerpt
-}

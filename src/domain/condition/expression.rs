@@ -13,6 +13,29 @@ use crate::domain::pattern::Pattern;
 
 type Evaluated<T> = Result<T, EvaluationError>;
 
+/// A checked value of any type.
+pub(super) enum Value {
+    Test(Test),
+    Int(Int),
+    Double(Double),
+    Text(Text),
+    /// `last_exit_codes`.
+    ExitCodes,
+}
+
+impl Value {
+    /// With its article, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Test(_) => "a bool",
+            Self::Int(_) => "an int",
+            Self::Double(_) => "a double",
+            Self::Text(_) => "a string",
+            Self::ExitCodes => "a list of int",
+        }
+    }
+}
+
 /// What is true or false.
 pub(super) enum Test {
     Const(bool),

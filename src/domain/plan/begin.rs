@@ -53,6 +53,8 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         replayed: false,
         excluded_hosts,
         ends_by: ends_by(terms, &record).map(|(at, _)| at),
+        counters: record.counters.clone(),
+        resume_from: record.resume_from.to_string(),
     };
     Draft::new(terms, record, Answer::Granted(Box::new(grant))).into_plan()
 }
@@ -92,6 +94,8 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
         replayed: true,
         excluded_hosts: excluded_hosts(terms.policy, record, now.at),
         ends_by: ends_by(terms, record).map(|(at, _)| at),
+        counters: record.counters.clone(),
+        resume_from: record.resume_from.to_string(),
     }
 }
 

@@ -140,6 +140,7 @@ fn decide(terms: &Terms<'_>, key: &StepKey<'_>, record: &Record, failure: &Failu
         rule: None,
         on_exhaustion: terms.policy.on_exhaustion.clone(),
         constraints: wait.constraints,
+        window: wait.window,
     })
 }
 
@@ -188,6 +189,7 @@ struct Wait {
     earliest: Timestamp,
     reason: Reason,
     constraints: Vec<Constraint>,
+    window: Option<Window>,
 }
 
 impl Wait {
@@ -208,7 +210,7 @@ impl Wait {
         let delay = window.at(Draw::of(terms.salt, key, record.counters.attempts));
         let own = if allowance.wish.is_some() { (Reason::Wish, ConstraintKind::Wish) } else { (own_reason(&allowance.counter), ConstraintKind::Backoff) };
         let mut constraints = vec![firm(own.1, at.plus(delay))];
-        let mut wait = Self { earliest: at.plus(delay), reason: own.0, constraints: Vec::new() };
+        let mut wait = Self { earliest: at.plus(delay), reason: own.0, constraints: Vec::new(), window: Some(window) };
 
         if let Some(asked) = failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at)) {
             // A pushback holds everybody to the same instant; what the backoff's
@@ -220,6 +222,7 @@ impl Wait {
                 constraints.swap(0, 1);
                 wait.earliest = until;
                 wait.reason = Reason::Pushback;
+                wait.window = None;
             }
         }
         constraints[0].binding = true;

@@ -106,6 +106,10 @@ pub struct Grant {
     pub excluded_hosts: Vec<super::decision::ExcludedHost>,
     /// When the step ends whatever happens.
     pub ends_by: Option<Timestamp>,
+    /// What has been counted.
+    pub counters: super::decision::Counters,
+    /// The action to resume from; empty means from the start.
+    pub resume_from: String,
 }
 
 /// How a report was taken, and the decision.
@@ -183,6 +187,17 @@ pub struct Pending {
     on_exhaustion: Exhaustion,
     /// What bounded `earliest`.
     constraints: Vec<Constraint>,
+    /// The waits between which jitter drew; None when something else decided.
+    window: Option<super::backoff::Window>,
+}
+
+impl Pending {
+    /// The waits between which jitter drew. None when the worker or the target
+    /// asked for another wait.
+    #[must_use]
+    pub const fn window(&self) -> Option<super::backoff::Window> {
+        self.window
+    }
 }
 
 /// What limits say about a pending retry.
@@ -461,7 +476,8 @@ fn wait(terms: &Terms<'_>, record: &Record, now: Now, until: Option<Timestamp>, 
 ///
 /// Time spent held is not counted against `max_elapsed`; the deadline does not
 /// wait for anybody.
-fn ends_by(terms: &Terms<'_>, record: &Record) -> Option<(Timestamp, Reason)> {
+#[must_use]
+pub fn ends_by(terms: &Terms<'_>, record: &Record) -> Option<(Timestamp, Reason)> {
     let elapsed = record.first_began_at.map(|first| {
         let ceiling = terms.settings.max_elapsed_ceiling;
         let (span, reason) = match terms.policy.max_elapsed {
