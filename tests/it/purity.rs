@@ -82,7 +82,11 @@ const AREAS: &[Area] = &[
     Area { name: "chance", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "telemetry", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "config", knows: &["domain"], crates: Crates::AllBut(WIRE) },
-    Area { name: "store", knows: &["domain", "telemetry"], crates: Crates::AllBut(WIRE) },
+    Area {
+        name: "store",
+        knows: &["domain", "clock", "chance", "telemetry"],
+        crates: Crates::AllBut(WIRE),
+    },
     Area {
         name: "service",
         knows: &["domain", "store", "clock", "chance", "telemetry"],
