@@ -83,7 +83,7 @@ unit: ## Unit and integration tests
 .PHONY: docs
 docs: ## Examples in the documentation, and its links
 	$(CARGO) test $(LOCKED) --doc
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items
 
 .PHONY: foreign
 foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, driven from Python, Node and buf curl
