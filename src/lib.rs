@@ -10,4 +10,8 @@ pub mod chance;
 pub mod store;
 pub mod telemetry;
 pub mod service;
+pub mod grpc;
+pub mod http;
+pub mod config;
+pub mod server;
 pub mod proto;
