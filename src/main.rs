@@ -1,1 +1,3 @@
+//! The one binary: server and command line.
+
 fn main() {}
