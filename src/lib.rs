@@ -1,1 +1,2 @@
 //! Reprise.
+pub mod store;
