@@ -1,1 +1,3 @@
 //! Reprise.
+
+pub mod grpc;

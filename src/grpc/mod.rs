@@ -1,0 +1,3 @@
+//! The gRPC edge: what listens, and what is let in.
+
+pub mod listener;
