@@ -1,2 +1,3 @@
 //! Reprise.
-pub mod store;
+
+pub mod grpc;

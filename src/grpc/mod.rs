@@ -1,10 +1,4 @@
-//! The service as gRPC: the contract to the domain and back, errors to
-//! statuses, and the edge that decides which calls get in.
+//! The gRPC edge: what listens, and what is let in.
 
-pub mod convert;
-pub mod status;
 pub mod admission;
 pub mod listener;
-pub mod retry;
-pub mod routes;
-pub mod admin;
