@@ -1,2 +1,5 @@
 //! Reprise.
+#![forbid(unsafe_code)]
+
+pub mod cli;
 pub mod proto;

@@ -1,0 +1,4 @@
+//! One binary, so one link.
+
+mod cli_exec;
+mod scripted;
