@@ -1,5 +1,14 @@
-//! Reprise.
-#![forbid(unsafe_code)]
+//! Reprise: may this step be tried again, and when? One answer for every
+//! process.
+//!
+//! The modules in reading order, from the rule outwards. `ARCHITECTURE.md` is
+//! the map.
 
-pub mod cli;
+pub mod domain;
+pub mod clock;
+pub mod chance;
+pub mod store;
+pub mod telemetry;
+pub mod service;
 pub mod proto;
+pub mod cli;

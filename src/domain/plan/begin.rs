@@ -1,0 +1,106 @@
+//! A worker asks for the next attempt.
+
+use super::{
+    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, attempt_of, decision_of, ends_by, excluded_hosts, standing, stop, take_over,
+    wait,
+};
+use crate::domain::{
+    decision::Reason,
+    event::Begin,
+    record::{Attempt, Record, State},
+};
+
+pub(super) fn plan(terms: &Terms<'_>, record: Option<Record>, begin: &Begin, now: Now) -> Result<Plan, Refusal> {
+    let Some(record) = record else {
+        let record = Record::new(now.at, terms.choice.clone());
+        return Ok(start(terms, record, begin, now));
+    };
+    if let Some((attempt, known)) = attempt_of(&record, |attempt| attempt.begun_by, begin.identity.id) {
+        if known.payload != begin.identity.payload {
+            return Err(Refusal::IdentityReused);
+        }
+        return Ok(Plan::Stands(Answer::Granted(Box::new(grant_again(terms, &record, attempt, now)))));
+    }
+    let refusal = match &record.state {
+        State::Waiting { due } if now.at < *due => wait(terms, &record, now, Some(*due), Reason::NotDue),
+        State::Waiting { .. } if is_excluded(terms, &record, begin, now) => wait(terms, &record, now, None, Reason::ExcludedHost),
+        State::Waiting { .. } => return Ok(start(terms, record, begin, now)),
+        State::Stopping { at, .. } => wait(terms, &record, now, Some(*at), Reason::Stopping),
+        State::Running { lease_until } => wait(terms, &record, now, Some(*lease_until), Reason::InProgress),
+        State::Held(_) | State::Over { .. } => standing(terms, &record, now),
+    };
+    Ok(Plan::Stands(Answer::Refused(Box::new(refusal))))
+}
+
+/// Grants the next attempt, unless the step must have ended by now.
+fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
+    take_over(&mut record, terms, &begin.step, now.at);
+    if let Some((_, reason)) = ends_by(terms, &record).filter(|(ends_by, _)| *ends_by < now.at) {
+        return past_bound(terms, record, reason, now);
+    }
+    let lease = begin.lease.unwrap_or(terms.settings.lease);
+    let lease_until = now.at.plus(lease);
+    let excluded_hosts = excluded_hosts(terms.policy, &record, now.at);
+    record.begin(now.at, Some(begin.identity), begin.host.clone(), now.at);
+    record.lease = lease;
+    record.worker = begin.worker.as_str().into();
+    record.state = State::Running { lease_until };
+    let grant = Grant {
+        attempt: record.counters.attempts,
+        fence: record.fence,
+        began_at: now.at,
+        lease_until,
+        replayed: false,
+        excluded_hosts,
+        ends_by: ends_by(terms, &record).map(|(at, _)| at),
+        counters: record.counters.clone(),
+        resume_from: record.resume_from.to_string(),
+    };
+    Draft::new(terms, record, Answer::Granted(Box::new(grant))).into_plan()
+}
+
+/// Nothing starts past a bound: the step is given up instead. One that was
+/// never heard of is not remembered for it.
+fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -> Plan {
+    let ruling = Spent {
+        reason,
+        rule: None,
+        decided_at: now.at,
+        revision: terms.revision,
+        retention: terms.settings.retention,
+        would_start: now.at,
+    };
+    let settled = stop(&mut record, ruling);
+    let decision = decision_of(settled.clone(), &record);
+    let answer = Answer::Refused(Box::new(decision));
+    if record.version == 0 {
+        return Plan::Stands(answer);
+    }
+    record.standing = Some(settled);
+    Draft::new(terms, record, answer).into_plan()
+}
+
+/// The grant that this call was answered with before.
+fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) -> Grant {
+    let lease_until = match record.state {
+        State::Running { lease_until } if attempt.fence == record.fence => lease_until,
+        _ => attempt.began_at.plus(record.lease),
+    };
+    Grant {
+        attempt: attempt.number,
+        fence: attempt.fence,
+        began_at: attempt.began_at,
+        lease_until,
+        replayed: true,
+        excluded_hosts: excluded_hosts(terms.policy, record, now.at),
+        ends_by: ends_by(terms, record).map(|(at, _)| at),
+        counters: record.counters.clone(),
+        resume_from: record.resume_from.to_string(),
+    }
+}
+
+fn is_excluded(terms: &Terms<'_>, record: &Record, begin: &Begin, now: Now) -> bool {
+    begin.host.as_deref().is_some_and(|host| {
+        excluded_hosts(terms.policy, record, now.at).iter().any(|excluded| excluded.hard && excluded.host == host)
+    })
+}

@@ -1,0 +1,369 @@
+//! The rule itself: an attempt has failed; what follows?
+
+use std::time::Duration;
+
+use super::{Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, report, spent, stop, stop_later};
+use crate::domain::{
+    backoff::{Backoff, Window},
+    condition::{ConditionScope, FailureView, StepView},
+    decision::{Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Verdict},
+    draw::Draw,
+    failure::{Code, Failure, FailureClass, Pushback, Wish},
+    id::StepKey,
+    policy::{Action, HoldTerms, Policy, Rule, RuleName, StopTiming, spec::AntiAffinityMode},
+    record::{Attempt, End, Ending, Identity, Outcome, Record},
+    time::Timestamp,
+};
+
+/// An attempt that has failed.
+pub(super) struct Failed<'a> {
+    pub failure: &'a Failure,
+    pub outcome: Outcome,
+    pub reported_by: Option<Identity>,
+}
+
+/// What the policy says about a failure.
+enum Ruling {
+    /// Granted by the policy; limits still have their say.
+    Retry(Pending),
+    /// Given up now.
+    Stop(Reason),
+    /// Retries are spent: the policy's `on_exhaustion` follows.
+    Spent(Reason, Timestamp),
+    /// Given up when the backoff would have ended.
+    StopLater(Reason, Timestamp),
+    /// A person decides.
+    Hold(HoldTerms),
+    /// Gone on without it.
+    Skip,
+}
+
+/// Ends the latest attempt as failed and drafts what follows.
+pub(super) fn fail(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    mut record: Record,
+    failed: &Failed<'_>,
+    now: Now,
+    answer: impl FnOnce(Decision) -> Answer,
+) -> Draft {
+    let ran = failed.failure.duration.unwrap_or_else(|| record.latest().map_or(Duration::ZERO, |attempt| now.at - attempt.began_at));
+    if terms.policy.reset_after.is_some_and(|healthy| ran >= healthy) {
+        record.counters.reset();
+        record.last_delay = Duration::ZERO;
+    }
+    record_outcome(terms, &mut record, failed, now.at);
+    record.resume_from = failed.failure.action.as_str().into();
+
+    let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
+    let name = rule.map(|rule| rule.name.clone());
+    let ruling = decide(terms, key, &record, failed.failure, rule, now.at);
+    conclude_ruling(terms, record, ruling, name, now, answer)
+}
+
+/// Writes down a ruling. All but a retry, which waits for limits, is final.
+fn conclude_ruling(
+    terms: &Terms<'_>,
+    mut record: Record,
+    ruling: Ruling,
+    rule: Option<RuleName>,
+    now: Now,
+    answer: impl FnOnce(Decision) -> Answer,
+) -> Draft {
+    let make = |reason, would_start| Spent {
+        reason,
+        rule: rule.clone(),
+        decided_at: now.at,
+        revision: terms.revision,
+        retention: terms.settings.retention,
+        would_start,
+    };
+    let settled = match ruling {
+        Ruling::Retry(mut pending) => {
+            pending.rule = rule;
+            let excluded_hosts = excluded_hosts(terms.policy, &record, now.at);
+            let undecided = Decision { excluded_hosts, ..decision_of(report::undecided(terms, &record.counters, now.at), &record) };
+            let mut draft = Draft::new(terms, record, answer(undecided));
+            draft.retry = Some(pending);
+            return draft;
+        }
+        Ruling::Stop(reason) => stop(&mut record, make(reason, now.at)),
+        Ruling::Spent(reason, would_start) => spent(&mut record, &terms.policy.on_exhaustion, make(reason, would_start)),
+        Ruling::StopLater(reason, at) => stop_later(&mut record, make(reason, at)),
+        Ruling::Hold(hold_terms) => hold(&mut record, &hold_terms, make(Reason::HeldByRule, now.at)),
+        Ruling::Skip => end(&mut record, Ending::Skipped, Verdict::Done, make(Reason::Skipped, now.at)),
+    };
+    conclude(&mut record, settled.clone(), None);
+    let decision = decision_of(settled, &record);
+    Draft::new(terms, record, answer(decision))
+}
+
+/// The rule of retrying, in the order of precedence: the worker's own "never",
+/// then the policy's rules, then what the worker wishes, then the defaults.
+fn decide(terms: &Terms<'_>, key: &StepKey<'_>, record: &Record, failure: &Failure, rule: Option<&Rule>, at: Timestamp) -> Ruling {
+    if !failure.retryable {
+        return Ruling::Stop(Reason::NotRetryable);
+    }
+    if failure.pushback == Some(Pushback::Never) {
+        return Ruling::Stop(Reason::PushbackNever);
+    }
+    if terms.policy.never_retry_kinds.iter().any(|kind| **kind == *record.kind) {
+        return Ruling::Stop(Reason::StepKind);
+    }
+    match rule.map(|rule| &rule.action) {
+        Some(Action::Stop(StopTiming::AtOnce)) => return Ruling::Stop(Reason::Rule),
+        Some(Action::Hold(terms)) => return Ruling::Hold(terms.clone()),
+        Some(Action::Skip) => return Ruling::Skip,
+        None if failure.class == FailureClass::Canceled => return Ruling::Stop(Reason::Canceled),
+        _ => {}
+    }
+    let allowance = Allowance::of(terms.policy, failure, rule);
+    let used = record.counters.on(&allowance.counter);
+    let wait = Wait::of(terms, key, record, failure, &allowance, used, at);
+    if matches!(rule.map(|rule| &rule.action), Some(Action::Stop(StopTiming::AfterBackoff))) {
+        return Ruling::StopLater(Reason::Rule, wait.map_or(at, |wait| wait.earliest));
+    }
+    if allowance.retries_max.is_some_and(|max| used >= max) {
+        return Ruling::Spent(allowance.when_spent, wait.map_or(at, |wait| wait.earliest));
+    }
+    if record.counters.total() >= terms.settings.max_retries_ceiling {
+        return Ruling::Stop(Reason::Ceiling);
+    }
+    let Some(wait) = wait else {
+        return Ruling::Spent(Reason::ScheduleEnded, at);
+    };
+    Ruling::Retry(Pending {
+        earliest: wait.earliest,
+        latest: ends_by(terms, record),
+        counter: allowance.counter,
+        reason: wait.reason,
+        rule: None,
+        on_exhaustion: terms.policy.on_exhaustion.clone(),
+        constraints: wait.constraints,
+        window: wait.window,
+    })
+}
+
+/// How many retries a failure may have, on which counter, with which backoff.
+struct Allowance<'a> {
+    counter: Counter,
+    retries_max: Option<u32>,
+    backoff: &'a Backoff,
+    /// The worker's exact wait, when no rule's backoff comes before it.
+    wish: Option<Duration>,
+    /// Why the step stops when the allowance is used up.
+    when_spent: Reason,
+}
+
+impl<'a> Allowance<'a> {
+    fn of(policy: &'a Policy, failure: &Failure, rule: Option<&'a Rule>) -> Self {
+        let wish = failure.wish.unwrap_or(Wish { max_retries: None, delay: None });
+        let shared_max = wish.max_retries.or(policy.max_retries);
+        let (counter, retries_max, own_backoff, when_spent) = match rule.map(|rule| (&rule.name, &rule.action)) {
+            Some((name, Action::Retry { max_retries: Some(max), backoff })) => {
+                (Counter::Rule(name.clone()), Some(*max), backoff.as_ref(), Reason::RetriesSpent)
+            }
+            Some((_, Action::Retry { max_retries: None, backoff })) => {
+                (Counter::Retries, shared_max, backoff.as_ref(), Reason::RetriesSpent)
+            }
+            Some((name, Action::RetryUncounted { max_retries, backoff })) => {
+                (Counter::Uncounted(name.clone()), Some(*max_retries), backoff.as_ref(), Reason::UncountedSpent)
+            }
+            None if failure.class == FailureClass::Crash => {
+                (Counter::Crashes, Some(policy.max_crash_retries), None, Reason::CrashesSpent)
+            }
+            _ => (Counter::Retries, shared_max, None, Reason::RetriesSpent),
+        };
+        Self {
+            counter,
+            retries_max,
+            backoff: own_backoff.unwrap_or(&policy.backoff),
+            wish: if own_backoff.is_some() { None } else { wish.delay },
+            when_spent,
+        }
+    }
+}
+
+/// When the next attempt may start, as far as the step itself is concerned.
+struct Wait {
+    earliest: Timestamp,
+    reason: Reason,
+    constraints: Vec<Constraint>,
+    window: Option<Window>,
+}
+
+impl Wait {
+    /// None when the backoff's schedule has ended.
+    fn of(
+        terms: &Terms<'_>,
+        key: &StepKey<'_>,
+        record: &Record,
+        failure: &Failure,
+        allowance: &Allowance<'_>,
+        used: u32,
+        at: Timestamp,
+    ) -> Option<Self> {
+        let window = match allowance.wish {
+            Some(delay) => Window { min: delay, max: delay },
+            None => allowance.backoff.window(used.saturating_add(1), record.last_delay)?,
+        };
+        let delay = window.at(Draw::of(terms.salt, key, record.counters.attempts));
+        let own = if allowance.wish.is_some() { (Reason::Wish, ConstraintKind::Wish) } else { (own_reason(&allowance.counter), ConstraintKind::Backoff) };
+        let mut constraints = vec![firm(own.1, at.plus(delay))];
+        let mut wait = Self { earliest: at.plus(delay), reason: own.0, constraints: Vec::new(), window: Some(window) };
+
+        if let Some(asked) = failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at)) {
+            // A pushback holds everybody to the same instant; what the backoff's
+            // jitter would have spread, it spreads from there, upwards only.
+            let spread = if asked > delay { delay.saturating_sub(window.min) } else { Duration::ZERO };
+            let until = at.plus(asked).plus(spread);
+            constraints.push(firm(ConstraintKind::Pushback, until));
+            if until > wait.earliest {
+                constraints.swap(0, 1);
+                wait.earliest = until;
+                wait.reason = Reason::Pushback;
+                wait.window = None;
+            }
+        }
+        constraints[0].binding = true;
+        wait.constraints = constraints;
+        Some(wait)
+    }
+}
+
+const fn own_reason(counter: &Counter) -> Reason {
+    match counter {
+        Counter::Crashes => Reason::Crashed,
+        _ => Reason::Backoff,
+    }
+}
+
+const fn firm(kind: ConstraintKind, earliest: Timestamp) -> Constraint {
+    Constraint { kind, key: String::new(), earliest, firm: true, binding: false }
+}
+
+/// What a pushback asks for, within the policy's bounds. None for "never".
+fn asked_wait(policy: &Policy, pushback: Pushback, at: Timestamp) -> Option<Duration> {
+    let asked = match pushback {
+        Pushback::After(span) => span,
+        Pushback::Until(instant) => instant - at,
+        Pushback::Never => return None,
+    };
+    Some(asked.clamp(policy.pushback_min, policy.pushback_max))
+}
+
+fn record_outcome(terms: &Terms<'_>, record: &mut Record, failed: &Failed<'_>, at: Timestamp) {
+    let settled = report::undecided(terms, &record.counters, at);
+    if let Some(attempt) = record.attempts.back_mut() {
+        if !failed.failure.host.is_empty() {
+            attempt.host = Some(failed.failure.host.as_str().into());
+        }
+        attempt.end =
+            Some(End { at, outcome: failed.outcome, reported_by: failed.reported_by, late: false, settled, counted: None });
+    }
+}
+
+fn matching_rule<'a>(
+    terms: &Terms<'a>,
+    key: &StepKey<'_>,
+    record: &Record,
+    failure: &Failure,
+    ran: Duration,
+    at: Timestamp,
+) -> Option<&'a Rule> {
+    let mut facts = None;
+    terms.policy.rule_for(failure, |condition| {
+        let facts = facts.get_or_insert_with(|| Facts::gather(record, failure));
+        condition.holds(&facts.scope(key, record, failure, ran, at)).unwrap_or(false)
+    })
+}
+
+/// What a condition may ask beside the failure; gathered only when one asks.
+struct Facts {
+    code: std::borrow::Cow<'static, str>,
+    outcomes: Vec<FailureClass>,
+    exit_codes: Vec<i32>,
+}
+
+impl Facts {
+    fn gather(record: &Record, failure: &Failure) -> Self {
+        let ended = || record.attempts.iter().rev().filter_map(|attempt| attempt.end.as_ref()).map(|end| end.outcome);
+        Self {
+            code: failure.code.map(Code::name).unwrap_or_default(),
+            outcomes: ended().filter_map(Outcome::class).collect(),
+            exit_codes: ended().map(|outcome| outcome.exit_code().unwrap_or(-1)).collect(),
+        }
+    }
+
+    fn scope<'a>(&'a self, key: &StepKey<'a>, record: &'a Record, failure: &'a Failure, ran: Duration, at: Timestamp) -> ConditionScope<'a> {
+        let host = record.latest().and_then(|attempt| attempt.host.as_deref()).unwrap_or_default();
+        let worker = if failure.worker.is_empty() { &*record.worker } else { &failure.worker };
+        ConditionScope {
+            failure: FailureView {
+                class: failure.class,
+                error_type: &failure.error_type,
+                code: &self.code,
+                exit_code: failure.exit_code.unwrap_or(-1),
+                signal: failure.signal.map_or(0, i32::from),
+                message: &failure.message,
+                cause: &failure.cause,
+                host,
+                worker,
+                target: &failure.target,
+                action: &failure.action,
+                duration_s: ran.as_secs_f64(),
+                executed: failure.executed.name(),
+                retryable: failure.retryable,
+            },
+            step: StepView {
+                namespace: key.namespace,
+                run: key.run,
+                name: key.step,
+                kind: &record.kind,
+                attempt: record.counters.attempts,
+                retries: record.counters.retries,
+                uncounted: record.counters.uncounted,
+                crashes: record.counters.crashes,
+                elapsed_s: record.first_began_at.map_or(0.0, |first| (at - first).as_secs_f64()),
+            },
+            outcomes: &self.outcomes,
+            last_exit_codes: &self.exit_codes,
+        }
+    }
+}
+
+/// Hosts that the next attempt should stay away from, the latest first.
+#[must_use]
+pub fn excluded_hosts(policy: &Policy, record: &Record, at: Timestamp) -> Vec<ExcludedHost> {
+    let hard = match policy.anti_affinity.mode {
+        AntiAffinityMode::None => return Vec::new(),
+        AntiAffinityMode::Soft => false,
+        AntiAffinityMode::Hard => true,
+    };
+    let still_avoided = |end: &End| hard || at < end.at.plus(policy.anti_affinity.decay);
+    let failed_host = |attempt: &Attempt| {
+        let end = attempt.end.as_ref().filter(|end| end.outcome != Outcome::Success && still_avoided(end))?;
+        attempt.host.as_deref().filter(|_| end.outcome.class() != Some(FailureClass::Canceled)).map(str::to_owned)
+    };
+    let mut hosts: Vec<ExcludedHost> = Vec::new();
+    for host in record.attempts.iter().rev().filter_map(failed_host) {
+        if !hosts.iter().any(|known| known.host == host) {
+            hosts.push(ExcludedHost { host, hard });
+        }
+    }
+    hosts
+}
+
+/// The windows from which the waits before the first `count` retries on the
+/// policy's own counter are drawn; fewer when they end before.
+#[must_use]
+pub fn waits(policy: &Policy, count: u32) -> Vec<Window> {
+    let mut before = Duration::ZERO;
+    let mut windows = Vec::new();
+    for k in 1..=count.min(policy.max_retries.unwrap_or(count)) {
+        let Some(window) = policy.backoff.window(k, before) else { break };
+        before = window.max;
+        windows.push(window);
+    }
+    windows
+}

@@ -1,0 +1,23 @@
+//! A worker is still at it.
+
+use super::{Answer, Draft, Now, Plan, Refusal, Terms};
+use crate::domain::{
+    event::Heartbeat,
+    record::{Record, State},
+};
+
+pub(super) fn plan(terms: &Terms<'_>, record: Option<Record>, heartbeat: Heartbeat, now: Now) -> Result<Plan, Refusal> {
+    let mut record = record.ok_or(Refusal::UnknownStep)?;
+    let State::Running { lease_until } = record.state else {
+        return Ok(Plan::Stands(Answer::Lost));
+    };
+    if heartbeat.fence != record.fence {
+        return Ok(Plan::Stands(Answer::Lost));
+    }
+    // Never shorter than it was: a beat that was delayed on its way takes
+    // nothing from the one that overtook it.
+    let lease = heartbeat.lease.unwrap_or(record.lease);
+    let lease_until = lease_until.max(now.at.plus(lease));
+    record.state = State::Running { lease_until };
+    Ok(Draft::new(terms, record, Answer::Held { lease_until }).into_plan())
+}

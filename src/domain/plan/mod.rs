@@ -1,0 +1,528 @@
+//! From a record and an event to the record and the answer that follow.
+//!
+//! [`plan`] decides all that the step itself decides. What limits say about the
+//! start of a retry is not known to it: that is an input, an [`Admission`],
+//! and [`settle`] is the same choice for every store. A store without limits
+//! takes [`Draft::admission`].
+
+mod begin;
+mod decide;
+mod heartbeat;
+mod report;
+mod tick;
+
+pub use decide::{excluded_hosts, waits};
+
+use super::{
+    decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
+    draw::Salt,
+    event::{Deadline, Event, StepTerms},
+    id::StepKey,
+    namespace::Settings,
+    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming},
+    record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
+    time::Timestamp,
+};
+
+/// What applies to a decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its revision; 0 for one given inline.
+    pub revision: u64,
+    /// How it was chosen; kept with the step.
+    pub choice: &'a PolicyChoice,
+    /// The namespace's defaults and ceilings.
+    pub settings: &'a Settings,
+    /// What chance is drawn from.
+    pub salt: Salt,
+}
+
+/// The instants a decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The store's time.
+    pub at: Timestamp,
+    /// The instant by which leases are judged: `at`, except for a while after
+    /// an outage of the service, during which nobody could be heard. Then it is
+    /// the outage's beginning, so that no worker is given up for our absence.
+    pub leases: Timestamp,
+}
+
+impl Now {
+    /// Nothing is amiss: leases are judged by the time.
+    #[must_use]
+    pub const fn at(at: Timestamp) -> Self {
+        Self { at, leases: at }
+    }
+}
+
+/// What follows an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// Nothing changes; this is the answer.
+    Stands(Answer),
+    /// To be settled and written.
+    Write(Box<Draft>),
+    /// The step is to be forgotten.
+    Purge,
+}
+
+/// The answer to an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Begin: the attempt may run.
+    Granted(Box<Grant>),
+    /// Begin: it may not, or not now.
+    Refused(Box<Decision>),
+    /// Heartbeat: the lease is held until this instant, so long from now.
+    Held {
+        /// The end of the lease.
+        lease_until: Timestamp,
+    },
+    /// Heartbeat: the lease is lost.
+    Lost,
+    /// Report: the decision.
+    Reported(Box<Reported>),
+    /// Tick: done.
+    Ticked,
+}
+
+/// The right to run an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// Its number.
+    pub attempt: u32,
+    /// Its fence.
+    pub fence: u64,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// When the lease ends without a heartbeat.
+    pub lease_until: Timestamp,
+    /// Whether the same call was answered so before.
+    pub replayed: bool,
+    /// Hosts that should not run it.
+    pub excluded_hosts: Vec<super::decision::ExcludedHost>,
+    /// When the step ends whatever happens.
+    pub ends_by: Option<Timestamp>,
+    /// What has been counted.
+    pub counters: super::decision::Counters,
+    /// The action to resume from; empty means from the start.
+    pub resume_from: String,
+}
+
+/// How a report was taken, and the decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reported {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// How it was taken.
+    pub status: ReportStatus,
+    /// Whether the same report was answered so before.
+    pub replayed: bool,
+    /// What follows.
+    pub decision: Decision,
+}
+
+/// How a report was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportStatus {
+    /// It ended the attempt.
+    Recorded,
+    /// Nothing changed; the decision is the standing one.
+    Stale,
+    /// It came after the lease had ended.
+    Late,
+}
+
+/// Why an event could not be carried out. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The same identity was used before with another content.
+    #[error("this identity was used before with another content")]
+    IdentityReused,
+    /// There is no such step, or it was forgotten.
+    #[error("there is no such step")]
+    UnknownStep,
+    /// Attempt numbers are dense: this one is not the next.
+    #[error("the next attempt is number {next}")]
+    AttemptGap {
+        /// The number that would be accepted.
+        next: u32,
+    },
+}
+
+/// A change that is complete but for what limits say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// The record as it will be; a pending retry is not yet in it.
+    record: Record,
+    /// The answer as it will be; likewise.
+    answer: Answer,
+    /// The retry that waits for its instant.
+    retry: Option<Pending>,
+    /// Texts to be kept.
+    text: Option<FailureText>,
+    /// How long a step that is over is remembered.
+    retention: std::time::Duration,
+    /// How long a due step waits for its worker.
+    abandon_after: std::time::Duration,
+}
+
+/// A retry that the step's policy grants, and the instants that it leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// The earliest start that backoff, jitter and pushback allow.
+    pub earliest: Timestamp,
+    /// The latest start that is of use, and what bounds it.
+    pub latest: Option<(Timestamp, Reason)>,
+    /// The counter that the retry counts on.
+    counter: Counter,
+    /// Why it waits as it does.
+    reason: Reason,
+    /// The rule that granted it.
+    rule: Option<RuleName>,
+    /// What happens when it cannot be granted in time.
+    on_exhaustion: Exhaustion,
+    /// What bounded `earliest`.
+    constraints: Vec<Constraint>,
+    /// The waits between which jitter drew; None when something else decided.
+    window: Option<super::backoff::Window>,
+}
+
+impl Pending {
+    /// The waits between which jitter drew. None when the worker or the target
+    /// asked for another wait.
+    #[must_use]
+    pub const fn window(&self) -> Option<super::backoff::Window> {
+        self.window
+    }
+}
+
+/// What limits say about a pending retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may start at this instant.
+    At(Timestamp),
+    /// No instant up to the latest one is free.
+    TooLate,
+}
+
+/// A change that is complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// The record to be written.
+    pub record: Record,
+    /// When something happens next: the score of the step's one event entry.
+    pub event_at: Timestamp,
+    /// The answer.
+    pub answer: Answer,
+    /// Texts to be kept beside the record.
+    pub text: Option<FailureText>,
+}
+
+/// Plans what follows `event`.
+///
+/// Pure and total: equal arguments give an equal plan, in every store and on
+/// every instance. Time arrives as `now`, chance as [`Terms::salt`].
+///
+/// # Errors
+/// When the event cannot be carried out; nothing changes then.
+pub fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Option<Record>, event: &Event, now: Now) -> Result<Plan, Refusal> {
+    match event {
+        Event::Begin(begin) => begin::plan(terms, record, begin, now),
+        Event::Heartbeat(heartbeat) => heartbeat::plan(terms, record, *heartbeat, now),
+        Event::Report(report) => report::plan(terms, key, record, report, now),
+        Event::Tick => Ok(record.map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now))),
+    }
+}
+
+/// Whether a [`Event::Tick`] comes before anything else: the lease, the hold or
+/// the wait of the record has ended.
+#[must_use]
+pub fn is_overdue(record: &Record, now: Now) -> bool {
+    match &record.state {
+        State::Running { lease_until } => *lease_until <= now.leases,
+        State::Stopping { at, .. } => *at <= now.at,
+        State::Held(hold) => hold.until.is_some_and(|until| until <= now.at),
+        State::Waiting { .. } | State::Over { .. } => false,
+    }
+}
+
+/// Fills in what the limits said.
+#[must_use]
+pub fn settle(draft: Draft, admission: Admission) -> Settlement {
+    let Draft { mut record, mut answer, retry, text, retention, abandon_after } = draft;
+    if let Some(retry) = retry {
+        let decision = settle_retry(&mut record, retry, admission, retention);
+        if let Answer::Reported(reported) = &mut answer {
+            reported.decision = decision;
+        }
+    }
+    record.version += 1;
+    let event_at = event_at(&record, abandon_after);
+    Settlement { record, event_at, answer, text }
+}
+
+impl Draft {
+    /// What a store without limits says: the earliest instant, unless that is
+    /// already too late.
+    #[must_use]
+    pub fn admission(&self) -> Admission {
+        match &self.retry {
+            Some(Pending { earliest, latest: Some((latest, _)), .. }) if earliest > latest => Admission::TooLate,
+            Some(Pending { earliest, .. }) => Admission::At(*earliest),
+            None => Admission::At(Timestamp::EPOCH),
+        }
+    }
+
+    /// The retry that waits for an instant, if one does.
+    #[must_use]
+    pub fn pending(&self) -> Option<&Pending> {
+        self.retry.as_ref()
+    }
+
+    /// Whether the change begins a step that is not remembered yet.
+    #[must_use]
+    pub fn is_new_step(&self) -> bool {
+        self.record.version == 0
+    }
+
+    /// Whether the change grants something, and so can be refused when room is
+    /// short; what ends or settles things must still get in.
+    #[must_use]
+    pub fn is_granting(&self) -> bool {
+        matches!(self.answer, Answer::Granted(_))
+    }
+
+    fn new(terms: &Terms<'_>, record: Record, answer: Answer) -> Self {
+        Self {
+            record,
+            answer,
+            retry: None,
+            text: None,
+            retention: terms.settings.retention,
+            abandon_after: terms.settings.abandon_after,
+        }
+    }
+
+    fn into_plan(self) -> Plan {
+        Plan::Write(Box::new(self))
+    }
+}
+
+fn settle_retry(record: &mut Record, retry: Pending, admission: Admission, retention: std::time::Duration) -> Decision {
+    let decided_at = record.latest().and_then(|attempt| attempt.end.as_ref()).map_or(Timestamp::EPOCH, |end| end.at);
+    match admission {
+        Admission::At(instant) => {
+            record.counters.count(&retry.counter);
+            record.last_delay = instant - decided_at;
+            record.state = State::Waiting { due: instant };
+            let settled = Settled {
+                verdict: Verdict::Retry(instant),
+                reason: retry.reason,
+                rule: retry.rule,
+                revision: latest_revision(record),
+                counters: record.counters.clone(),
+                decided_at,
+            };
+            conclude(record, settled.clone(), Some(retry.counter));
+            let ends_by = retry.latest.map(|(latest, _)| latest);
+            Decision { constraints: retry.constraints, ends_by, ..decision_of(settled, record) }
+        }
+        Admission::TooLate => {
+            let reason = retry.latest.map_or(Reason::Deadline, |(_, reason)| reason);
+            let ruling = Spent { reason, rule: retry.rule, decided_at, revision: latest_revision(record), retention, would_start: retry.earliest };
+            let settled = if reason == Reason::MaxElapsed {
+                spent(record, &retry.on_exhaustion, ruling)
+            } else {
+                stop(record, ruling)
+            };
+            conclude(record, settled.clone(), None);
+            Decision { constraints: retry.constraints, ..decision_of(settled, record) }
+        }
+    }
+}
+
+/// A verdict that ends the automatic retries.
+struct Spent {
+    reason: Reason,
+    rule: Option<RuleName>,
+    decided_at: Timestamp,
+    revision: u64,
+    retention: std::time::Duration,
+    /// When the retry would have started, had there been one.
+    would_start: Timestamp,
+}
+
+/// Retries are spent: the policy says what then.
+fn spent(record: &mut Record, on_exhaustion: &Exhaustion, ruling: Spent) -> Settled {
+    match on_exhaustion {
+        Exhaustion::Stop(StopTiming::AtOnce) => stop(record, ruling),
+        Exhaustion::Stop(StopTiming::AfterBackoff) => stop_later(record, ruling),
+        Exhaustion::Hold(terms) => hold(record, terms, Spent { reason: Reason::Exhausted, ..ruling }),
+    }
+}
+
+/// The step is given up now.
+fn stop(record: &mut Record, ruling: Spent) -> Settled {
+    end(record, Ending::Failed, Verdict::Stop, ruling)
+}
+
+/// The step is over.
+fn end(record: &mut Record, ending: Ending, verdict: Verdict, ruling: Spent) -> Settled {
+    record.state = State::Over { ending, purge_at: ruling.decided_at.plus(ruling.retention) };
+    ruling.settled(verdict, record)
+}
+
+/// The step is given up when its backoff would have ended.
+fn stop_later(record: &mut Record, ruling: Spent) -> Settled {
+    let at = ruling.would_start;
+    let waiting = Settled { reason: Reason::Stopping, ..ruling.settled(Verdict::Wait(Some(at)), record) };
+    record.state = State::Stopping { at, verdict: ruling.settled(Verdict::Stop, record) };
+    waiting
+}
+
+/// A person decides.
+fn hold(record: &mut Record, terms: &HoldTerms, ruling: Spent) -> Settled {
+    let until = terms.timeout.map(|timeout| ruling.decided_at.plus(timeout));
+    record.state = State::Held(Hold {
+        since: ruling.decided_at,
+        until,
+        allowed: terms.allowed.clone(),
+        default_answer: terms.default_answer,
+        max_manual_retries: terms.max_manual_retries,
+    });
+    ruling.settled(Verdict::Hold(until), record)
+}
+
+impl Spent {
+    fn settled(&self, verdict: Verdict, record: &Record) -> Settled {
+        Settled {
+            verdict,
+            reason: self.reason,
+            rule: self.rule.clone(),
+            revision: self.revision,
+            counters: record.counters.clone(),
+            decided_at: self.decided_at,
+        }
+    }
+}
+
+/// Writes the decision to the attempt that it is about.
+fn conclude(record: &mut Record, settled: Settled, counted: Option<Counter>) {
+    if let Some(end) = record.attempts.back_mut().and_then(|attempt| attempt.end.as_mut()) {
+        end.settled = settled;
+        end.counted = counted;
+    }
+}
+
+/// The revision under which the latest attempt is being decided.
+fn latest_revision(record: &Record) -> u64 {
+    record.latest().and_then(|attempt| attempt.end.as_ref()).map_or(0, |end| end.settled.revision)
+}
+
+/// A decision with what the record knows beside it.
+fn decision_of(settled: Settled, record: &Record) -> Decision {
+    let hold_answers = match &record.state {
+        State::Held(hold) => hold.allowed.clone(),
+        _ => Vec::new(),
+    };
+    Decision {
+        settled,
+        constraints: Vec::new(),
+        excluded_hosts: Vec::new(),
+        resume_from: record.resume_from.to_string(),
+        ends_by: None,
+        hold_answers,
+    }
+}
+
+/// The standing decision again, for a caller that comes late or repeats itself.
+fn standing(terms: &Terms<'_>, record: &Record, now: Now) -> Decision {
+    let settled = record.decision().cloned().unwrap_or_else(|| Settled {
+        verdict: Verdict::Wait(None),
+        reason: Reason::NotDue,
+        rule: None,
+        revision: terms.revision,
+        counters: record.counters.clone(),
+        decided_at: now.at,
+    });
+    Decision { excluded_hosts: excluded_hosts(terms.policy, record, now.at), ..decision_of(settled, record) }
+}
+
+/// A WAIT that changes nothing.
+fn wait(terms: &Terms<'_>, record: &Record, now: Now, until: Option<Timestamp>, reason: Reason) -> Decision {
+    let settled = Settled {
+        verdict: Verdict::Wait(until),
+        reason,
+        rule: None,
+        revision: terms.revision,
+        counters: record.counters.clone(),
+        decided_at: now.at,
+    };
+    let kind = if reason == Reason::InProgress { ConstraintKind::Lease } else { ConstraintKind::Backoff };
+    let constraint = |earliest| Constraint { kind, key: String::new(), earliest, firm: reason != Reason::InProgress, binding: true };
+    Decision {
+        constraints: until.into_iter().map(constraint).collect(),
+        excluded_hosts: excluded_hosts(terms.policy, record, now.at),
+        ends_by: ends_by(terms, record).map(|(at, _)| at),
+        ..decision_of(settled, record)
+    }
+}
+
+/// When the step ends whatever happens, and what bounds it.
+///
+/// Time spent held is not counted against `max_elapsed`; the deadline does not
+/// wait for anybody.
+#[must_use]
+pub fn ends_by(terms: &Terms<'_>, record: &Record) -> Option<(Timestamp, Reason)> {
+    let elapsed = record.first_began_at.map(|first| {
+        let ceiling = terms.settings.max_elapsed_ceiling;
+        let (span, reason) = match terms.policy.max_elapsed {
+            Some(span) if span <= ceiling => (span, Reason::MaxElapsed),
+            _ => (ceiling, Reason::Ceiling),
+        };
+        (first.plus(record.held_for).plus(span), reason)
+    });
+    let deadline = record.deadline.map(|deadline| (deadline, Reason::Deadline));
+    elapsed.into_iter().chain(deadline).min_by_key(|(at, _)| *at)
+}
+
+/// When something happens next.
+fn event_at(record: &Record, abandon_after: std::time::Duration) -> Timestamp {
+    match &record.state {
+        State::Waiting { due } => due.plus(abandon_after),
+        State::Stopping { at, .. } => *at,
+        State::Running { lease_until } => *lease_until,
+        State::Held(hold) => hold.until.unwrap_or(Timestamp::NEVER),
+        State::Over { purge_at, .. } => *purge_at,
+    }
+}
+
+/// Takes over what a call says about its step.
+fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Timestamp) {
+    if record.policy != *terms.choice {
+        record.policy = terms.choice.clone();
+    }
+    if !said.kind.is_empty() {
+        record.kind = said.kind.as_str().into();
+    }
+    if !said.targets.is_empty() {
+        record.targets.clone_from(&said.targets);
+    }
+    if said.queue.is_some() {
+        record.queue.clone_from(&said.queue);
+    }
+    match said.deadline {
+        Some(Deadline::At(deadline)) => record.deadline = Some(deadline),
+        Some(Deadline::After(span)) => record.deadline = Some(at.plus(span)),
+        None => {}
+    }
+}
+
+/// The attempt that this identity belongs to.
+fn attempt_of(record: &Record, find: impl Fn(&Attempt) -> Option<Identity>, id: u64) -> Option<(&Attempt, Identity)> {
+    record.attempts.iter().rev().find_map(|attempt| find(attempt).filter(|known| known.id == id).map(|known| (attempt, known)))
+}

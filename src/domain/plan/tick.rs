@@ -1,0 +1,79 @@
+//! The step's next event has come, and no caller with it.
+
+use super::{
+    Answer, Draft, Now, Plan, Spent, Terms,
+    decide::{self, Failed},
+    end, stop,
+};
+use crate::domain::{
+    decision::{Reason, Settled, Verdict},
+    failure::{Failure, FailureClass},
+    id::StepKey,
+    policy::spec::HoldAnswer,
+    record::{Ending, Hold, Outcome, Record, State},
+};
+
+pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
+    match &record.state {
+        State::Running { lease_until } if *lease_until <= now.leases => crashed(terms, key, record, now),
+        State::Stopping { at, verdict } if *at <= now.at => {
+            let verdict = verdict.clone();
+            stopped(terms, record, verdict, now)
+        }
+        State::Held(hold) if hold.until.is_some_and(|until| until <= now.at) => {
+            let hold = hold.clone();
+            unanswered(terms, record, &hold, now)
+        }
+        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => abandoned(terms, record, now),
+        State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
+        _ => Plan::Stands(Answer::Ticked),
+    }
+}
+
+/// A silent worker is a failed attempt.
+fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
+    let failure = Failure::of(FailureClass::Crash);
+    let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None };
+    decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
+}
+
+fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) -> Plan {
+    record.state = State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
+    record.standing = Some(verdict);
+    Draft::new(terms, record, Answer::Ticked).into_plan()
+}
+
+/// Nobody answered in time: the default answer is taken.
+fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> Plan {
+    record.held_for = record.held_for.saturating_add(now.at - hold.since);
+    let retries_left = record.manual_retries < hold.max_manual_retries;
+    let reason = record.decision().map_or(Reason::Exhausted, |settled| settled.reason);
+    let settled = match hold.default_answer {
+        HoldAnswer::Skip => end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now)),
+        HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
+            record.manual_retries += 1;
+            record.state = State::Waiting { due: now.at };
+            ruling(terms, reason, now).settled(Verdict::Retry(now.at), &record)
+        }
+        HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => stop(&mut record, ruling(terms, reason, now)),
+    };
+    record.standing = Some(settled);
+    Draft::new(terms, record, Answer::Ticked).into_plan()
+}
+
+fn abandoned(terms: &Terms<'_>, mut record: Record, now: Now) -> Plan {
+    let settled = stop(&mut record, ruling(terms, Reason::Abandoned, now));
+    record.standing = Some(settled);
+    Draft::new(terms, record, Answer::Ticked).into_plan()
+}
+
+fn ruling(terms: &Terms<'_>, reason: Reason, now: Now) -> Spent {
+    Spent {
+        reason,
+        rule: None,
+        decided_at: now.at,
+        revision: terms.revision,
+        retention: terms.settings.retention,
+        would_start: now.at,
+    }
+}

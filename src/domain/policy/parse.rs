@@ -1,0 +1,404 @@
+//! From a policy as written to one that holds: every violation at once, each
+//! with the field, the value and what would be accepted.
+
+use std::{collections::HashSet, fmt, time::Duration};
+
+use super::{
+    Action, AntiAffinity, CodePattern, Exhaustion, HoldTerms, Match, Policy, Rule, RuleName, StopTiming, TypePattern,
+    spec::{
+        AntiAffinityMode, AntiAffinitySpec, BackoffSpec, ExhaustionSpec, ExitCodesSpec, HoldAnswer, HoldSpec, JitterSpec,
+        MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, ScheduleEndSpec, StopTimingSpec,
+    },
+};
+use crate::domain::{
+    backoff::{Backoff, Jitter, Shape},
+    condition::Condition,
+    failure::Code,
+    pattern::Pattern,
+    time::Span,
+};
+
+/// Entries at most in any list of a policy.
+pub const LIST_MAX: usize = 64;
+/// Ceiling on uncounted retries when the rule names none.
+pub const UNCOUNTED_DEFAULT: u32 = 100;
+/// Largest ceiling on uncounted retries.
+pub const UNCOUNTED_MAX: u32 = 10_000;
+/// Retries after crashes when the policy names no number.
+pub const CRASH_RETRIES_DEFAULT: u32 = 3;
+/// Longest wait that a pushback leads to when the policy names none.
+pub const PUSHBACK_MAX_DEFAULT: Duration = Duration::from_secs(3600);
+/// How long a host is softly avoided when the policy does not say.
+pub const DECAY_DEFAULT: Duration = Duration::from_secs(600);
+/// Manual retries when the policy names no number, as Octopus Deploy has it.
+pub const MANUAL_RETRIES_DEFAULT: u32 = 10;
+/// Longest name of a kind or an error type, in bytes.
+const NAME_MAX: usize = 256;
+
+/// One thing wrong with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path of the field, as in `rules[2].match.message_pattern`.
+    pub field: String,
+    /// The value as it was given, shortened.
+    pub value: String,
+    /// What would be accepted, or what is wrong.
+    pub problem: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.value.is_empty() {
+            write!(f, "{}: {}", self.field, self.problem)
+        } else {
+            write!(f, "{}: {}: {}", self.field, self.value, self.problem)
+        }
+    }
+}
+
+/// Everything wrong with a policy, never nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.in_words())]
+pub struct Violations(pub Vec<Violation>);
+
+impl Violations {
+    fn in_words(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Policy {
+    /// Checks a policy as written.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(spec: &PolicySpec) -> Result<Self, Violations> {
+        let mut check = Check::default();
+        let policy = check.policy(spec);
+        if check.violations.is_empty() { Ok(policy) } else { Err(Violations(check.violations)) }
+    }
+}
+
+/// Walks a policy, remembering where it is and what is wrong. A part that is
+/// wrong is replaced by something harmless, so that the walk can go on.
+#[derive(Default)]
+struct Check {
+    path: Vec<String>,
+    violations: Vec<Violation>,
+}
+
+impl Check {
+    fn refuse(&mut self, field: &str, value: impl fmt::Display, problem: impl Into<String>) {
+        let mut path = self.path.clone();
+        if !field.is_empty() {
+            path.push(field.to_owned());
+        }
+        let mut value = value.to_string();
+        if let Some((cut, _)) = value.char_indices().nth(80) {
+            value.truncate(cut);
+            value.push('…');
+        }
+        self.violations.push(Violation { field: path.join("."), value, problem: problem.into() });
+    }
+
+    fn within<T>(&mut self, field: impl Into<String>, part: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(field.into());
+        let result = part(self);
+        self.path.pop();
+        result
+    }
+
+    fn policy(&mut self, spec: &PolicySpec) -> Policy {
+        let backoff = spec.backoff.as_ref().map_or(Backoff::NONE, |backoff| self.within("backoff", |c| c.backoff(backoff)));
+        let (pushback_min, pushback_max) = self.within("pushback", |c| c.pushback(spec.pushback.unwrap_or_default()));
+        self.bounded("rules", spec.rules.len());
+        self.bounded("never_retry_kinds", spec.never_retry_kinds.len());
+        for kind in &spec.never_retry_kinds {
+            if kind.is_empty() || kind.len() > 128 {
+                self.refuse("never_retry_kinds", format!("{kind:?}"), "accepted: 1 to 128 bytes");
+            }
+        }
+        Policy {
+            max_retries: spec.max_retries,
+            max_elapsed: self.positive("max_elapsed", spec.max_elapsed),
+            backoff,
+            rules: self.rules(&spec.rules),
+            pushback_min,
+            pushback_max,
+            max_crash_retries: spec.max_crash_retries.unwrap_or(CRASH_RETRIES_DEFAULT),
+            reset_after: self.positive("reset_after", spec.reset_after),
+            anti_affinity: self.within("host_anti_affinity", |c| c.anti_affinity(spec.host_anti_affinity.unwrap_or_default())),
+            on_exhaustion: spec.on_exhaustion.as_ref().map_or(Exhaustion::Stop(StopTiming::AtOnce), |end| {
+                self.within("on_exhaustion", |c| c.exhaustion(end))
+            }),
+            never_retry_kinds: spec.never_retry_kinds.clone(),
+        }
+    }
+
+    fn bounded(&mut self, field: &str, len: usize) {
+        if len > LIST_MAX {
+            self.refuse(field, format!("{len} entries"), format!("accepted: at most {LIST_MAX}"));
+        }
+    }
+
+    fn positive(&mut self, field: &str, span: Option<Span>) -> Option<Duration> {
+        if span.is_some_and(|span| span.0.is_zero()) {
+            self.refuse(field, "0s", "accepted: more than zero; leave it out for no limit");
+        }
+        span.map(|span| span.0)
+    }
+
+    fn rules(&mut self, specs: &[RuleSpec]) -> Vec<Rule> {
+        let mut seen = HashSet::new();
+        specs
+            .iter()
+            .take(LIST_MAX)
+            .enumerate()
+            .map(|(at, spec)| {
+                if !seen.insert(spec.name.as_str()) {
+                    self.within(format!("rules[{at}]"), |c| c.refuse("name", format!("{:?}", spec.name), "another rule has this name; accepted: a name of its own"));
+                }
+                self.within(format!("rules[{at}]"), |c| c.rule(spec))
+            })
+            .collect()
+    }
+
+    fn rule(&mut self, spec: &RuleSpec) -> Rule {
+        let name = RuleName::parse(&spec.name).unwrap_or_else(|| {
+            self.refuse("name", format!("{:?}", spec.name), "accepted: 1 to 32 characters of a-z, 0-9 and dash");
+            RuleName("invalid".into())
+        });
+        let matches = spec.matches.as_ref().map(|m| self.within("match", |c| c.matches(m))).unwrap_or_default();
+        Rule { name, matches, action: self.action(spec) }
+    }
+
+    fn action(&mut self, spec: &RuleSpec) -> Action {
+        let mut actions = Vec::new();
+        if let Some(retry) = &spec.retry {
+            actions.push(self.within("retry", |c| c.retry(retry)));
+        }
+        if let Some(retry) = &spec.retry_uncounted {
+            actions.push(self.within("retry_uncounted", |c| c.retry_uncounted(retry)));
+        }
+        if let Some(stop) = spec.stop {
+            actions.push(Action::Stop(stop.into()));
+        }
+        if let Some(hold) = &spec.hold {
+            actions.push(Action::Hold(self.within("hold", |c| c.hold(hold))));
+        }
+        if spec.skip.is_some() {
+            actions.push(Action::Skip);
+        }
+        if actions.len() != 1 {
+            self.refuse("", format!("{} actions", actions.len()), "accepted: exactly one of retry, retry_uncounted, stop, hold and skip");
+        }
+        actions.pop().unwrap_or(Action::Skip)
+    }
+
+    fn retry(&mut self, spec: &RetrySpec) -> Action {
+        Action::Retry { max_retries: spec.max_retries, backoff: self.own_backoff(spec) }
+    }
+
+    fn retry_uncounted(&mut self, spec: &RetrySpec) -> Action {
+        let max_retries = spec.max_retries.unwrap_or(UNCOUNTED_DEFAULT);
+        if !(1..=UNCOUNTED_MAX).contains(&max_retries) {
+            self.refuse("max_retries", max_retries, format!("accepted: 1 to {UNCOUNTED_MAX}, since what never counts must end somewhere"));
+        }
+        Action::RetryUncounted { max_retries, backoff: self.own_backoff(spec) }
+    }
+
+    fn own_backoff(&mut self, spec: &RetrySpec) -> Option<Backoff> {
+        spec.backoff.as_ref().map(|backoff| self.within("backoff", |c| c.backoff(backoff)))
+    }
+
+    fn matches(&mut self, spec: &MatchSpec) -> Match {
+        for (field, len) in [
+            ("classes", spec.classes.len()),
+            ("error_types", spec.error_types.len()),
+            ("codes", spec.codes.len()),
+            ("exit_codes", spec.exit_codes.len()),
+        ] {
+            self.bounded(field, len);
+        }
+        Match {
+            classes: spec.classes.clone(),
+            error_types: spec.error_types.iter().map(|text| self.error_type(text)).collect(),
+            codes: spec.codes.iter().filter_map(|text| self.code(text)).collect(),
+            exit_codes: spec.exit_codes.iter().map(|codes| self.exit_codes(*codes)).collect(),
+            message: self.pattern(&spec.message_pattern),
+            condition: self.condition(&spec.condition),
+        }
+    }
+
+    fn error_type(&mut self, text: &str) -> TypePattern {
+        if text.is_empty() || text.len() > NAME_MAX {
+            self.refuse("error_types", format!("{text:?}"), format!("accepted: 1 to {NAME_MAX} bytes, with * at the end for any continuation"));
+        }
+        match text.strip_suffix('*') {
+            Some(prefix) => TypePattern::Prefix(prefix.to_owned()),
+            None => TypePattern::Exact(text.to_owned()),
+        }
+    }
+
+    fn code(&mut self, text: &str) -> Option<CodePattern> {
+        let code = CodePattern::parse(text);
+        if code.is_none() {
+            self.refuse("codes", format!("{text:?}"), "accepted: a gRPC code such as UNAVAILABLE, an HTTP status from 100 to 599, or 1xx to 5xx");
+        }
+        code
+    }
+
+    fn exit_codes(&mut self, codes: ExitCodesSpec) -> (i32, i32) {
+        let (min, max) = match codes {
+            ExitCodesSpec::One(code) => (code, code),
+            ExitCodesSpec::Range { min, max } => (min, max),
+        };
+        if min > max {
+            self.refuse("exit_codes", format!("{min} to {max}"), "accepted: min not above max");
+        }
+        (min, max)
+    }
+
+    fn pattern(&mut self, source: &str) -> Option<Pattern> {
+        if source.is_empty() {
+            return None;
+        }
+        Pattern::parse(source).map_err(|error| self.refuse("message_pattern", format!("{source:?}"), error.to_string())).ok()
+    }
+
+    fn condition(&mut self, source: &str) -> Option<Condition> {
+        if source.is_empty() {
+            return None;
+        }
+        Condition::parse(source).map_err(|error| self.refuse("condition", format!("{source:?}"), error.to_string())).ok()
+    }
+
+    fn backoff(&mut self, spec: &BackoffSpec) -> Backoff {
+        let delay_max = self.positive("max_delay", spec.max_delay).unwrap_or(Duration::MAX);
+        let shape = self.shape(spec);
+        let jitter = self.jitter(spec.jitter.unwrap_or(JitterSpec::None), &shape);
+        Backoff { shape, delay_max, first_delay: spec.first_delay.map(|span| span.0), jitter }
+    }
+
+    fn shape(&mut self, spec: &BackoffSpec) -> Shape {
+        let mut shapes = Vec::new();
+        if let Some(fixed) = spec.fixed {
+            shapes.push(Shape::Fixed { delay: fixed.delay.0 });
+        }
+        if let Some(linear) = spec.linear {
+            let delay = linear.delay.0;
+            shapes.push(Shape::Linear { delay, increment: linear.increment.map_or(delay, |span| span.0) });
+        }
+        if let Some(exponential) = spec.exponential {
+            let factor = exponential.factor.unwrap_or(2.0);
+            if !factor.is_finite() || factor < 0.0 {
+                self.refuse("exponential.factor", factor, "accepted: 0 or more");
+            }
+            shapes.push(Shape::Exponential {
+                delay: exponential.delay.0,
+                factor,
+                doublings_max: exponential.max_doublings.unwrap_or(u32::MAX),
+            });
+        }
+        if let Some(sum) = spec.doubling_sum {
+            shapes.push(Shape::DoublingSum { delay: sum.delay.0 });
+        }
+        if let Some(fibonacci) = spec.fibonacci {
+            shapes.push(Shape::Fibonacci { delay: fibonacci.delay.0 });
+        }
+        if let Some(schedule) = &spec.schedule {
+            if schedule.delays.is_empty() || schedule.delays.len() > LIST_MAX {
+                self.refuse("schedule.delays", format!("{} entries", schedule.delays.len()), format!("accepted: 1 to {LIST_MAX}"));
+            }
+            let repeats = schedule.end == ScheduleEndSpec::Repeat;
+            shapes.push(Shape::Schedule { delays: schedule.delays.iter().map(|span| span.0).collect(), repeats });
+        }
+        if shapes.len() > 1 {
+            self.refuse("", format!("{} shapes", shapes.len()), "accepted: one of fixed, linear, exponential, doubling_sum, fibonacci and schedule, or none of them");
+        }
+        shapes.pop().unwrap_or(Shape::Fixed { delay: Duration::ZERO })
+    }
+
+    fn jitter(&mut self, spec: JitterSpec, shape: &Shape) -> Jitter {
+        match spec {
+            JitterSpec::None => Jitter::None,
+            JitterSpec::Full => Jitter::Full,
+            JitterSpec::Equal => Jitter::Equal,
+            JitterSpec::Ratio(ratio) => {
+                if !(ratio > 0.0 && ratio <= 1.0) {
+                    self.refuse("jitter.ratio", ratio, "accepted: more than 0 and at most 1");
+                }
+                Jitter::Ratio(ratio)
+            }
+            JitterSpec::Base | JitterSpec::Decorrelated if matches!(shape, Shape::Schedule { .. }) => {
+                self.refuse("jitter", "with a schedule", "a schedule has no base delay; accepted: none, full, equal or a ratio");
+                Jitter::None
+            }
+            JitterSpec::Base => Jitter::Base,
+            JitterSpec::Decorrelated => Jitter::Decorrelated,
+        }
+    }
+
+    fn pushback(&mut self, spec: PushbackSpec) -> (Duration, Duration) {
+        let min = spec.min.map_or(Duration::ZERO, |span| span.0);
+        let max = spec.max.map_or(PUSHBACK_MAX_DEFAULT.max(min), |span| span.0);
+        if min > max {
+            self.refuse("max", Span(max), format!("accepted: at least min, {}", Span(min)));
+        }
+        (min, max)
+    }
+
+    fn anti_affinity(&mut self, spec: AntiAffinitySpec) -> AntiAffinity {
+        if spec.decay.is_some() && spec.mode != AntiAffinityMode::Soft {
+            self.refuse("decay", "", "only soft anti-affinity decays; accepted: mode soft, or no decay");
+        }
+        AntiAffinity { mode: spec.mode, decay: self.positive("decay", spec.decay).unwrap_or(DECAY_DEFAULT) }
+    }
+
+    fn exhaustion(&mut self, spec: &ExhaustionSpec) -> Exhaustion {
+        match (spec.stop, &spec.hold) {
+            (Some(timing), None) => Exhaustion::Stop(timing.into()),
+            (None, Some(hold)) => Exhaustion::Hold(self.within("hold", |c| c.hold(hold))),
+            _ => {
+                self.refuse("", "", "accepted: exactly one of stop and hold");
+                Exhaustion::Stop(StopTiming::AtOnce)
+            }
+        }
+    }
+
+    fn hold(&mut self, spec: &HoldSpec) -> HoldTerms {
+        let allowed = if spec.allowed.is_empty() { HoldAnswer::ALL.to_vec() } else { spec.allowed.clone() };
+        let default_answer = spec.default_answer.unwrap_or(HoldAnswer::Fail);
+        if spec.timeout.is_some() && !allowed.contains(&default_answer) {
+            self.refuse("default_answer", format!("{default_answer:?}"), "accepted: one of the allowed answers");
+        }
+        if default_answer == HoldAnswer::ExcludeHost {
+            self.refuse("default_answer", "EXCLUDE_HOST", "only a person can say which host; accepted: RETRY, SKIP or FAIL");
+        }
+        HoldTerms {
+            allowed,
+            timeout: self.positive("timeout", spec.timeout),
+            default_answer,
+            max_manual_retries: spec.max_manual_retries.unwrap_or(MANUAL_RETRIES_DEFAULT),
+        }
+    }
+}
+
+impl From<StopTimingSpec> for StopTiming {
+    fn from(spec: StopTimingSpec) -> Self {
+        match spec {
+            StopTimingSpec::AtOnce => Self::AtOnce,
+            StopTimingSpec::AfterBackoff => Self::AfterBackoff,
+        }
+    }
+}
+
+impl CodePattern {
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(class) = text.strip_suffix("xx") {
+            return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::HttpClass);
+        }
+        let status = text.parse().ok().filter(|status| (100..=599).contains(status)).map(Code::Http);
+        status.or_else(|| Code::from_grpc_name(text)).map(Self::Exact)
+    }
+}

@@ -1,0 +1,334 @@
+//! What is remembered about one step.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::{
+    decision::{Counter, Counters, Settled},
+    failure::FailureClass,
+    id::Id,
+    policy::spec::HoldAnswer,
+    time::Timestamp,
+};
+
+/// Attempts remembered.
+pub const HISTORY_MAX: usize = 16;
+
+/// Everything that decisions about a step rest on. Error texts are not here:
+/// see [`Evidence`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Grows by one with every write; what a commit compares.
+    pub version: u64,
+    /// Where the step stands.
+    pub state: State,
+    /// What has been counted.
+    pub counters: Counters,
+    /// Fence of the latest attempt. Only grows.
+    pub fence: u64,
+    /// When the step was first heard of.
+    pub created_at: Timestamp,
+    /// When the first attempt began.
+    pub first_began_at: Option<Timestamp>,
+    /// Time spent held, during which `max_elapsed` stands still.
+    pub held_for: Duration,
+    /// How long the latest lease was granted for.
+    pub lease: Duration,
+    /// The wait before the latest retry, for decorrelated jitter.
+    pub last_delay: Duration,
+    /// The policy that applies.
+    pub policy: PolicyChoice,
+    /// Kind of the step; empty when none was given.
+    pub kind: Box<str>,
+    /// Targets that it names.
+    pub targets: Vec<Id>,
+    /// Queue from which its retries may be claimed.
+    pub queue: Option<Id>,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// The action to resume from; empty means from the start.
+    pub resume_from: Box<str>,
+    /// Worker of the running attempt; empty when unknown.
+    pub worker: Box<str>,
+    /// Retries ordered by answers to holds.
+    pub manual_retries: u32,
+    /// The latest attempts, the newest last, at most [`HISTORY_MAX`].
+    pub attempts: VecDeque<Attempt>,
+    /// The standing decision, when it is not that of the latest attempt.
+    pub standing: Option<Settled>,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The next attempt may begin from `due` on.
+    Waiting {
+        /// The instant.
+        due: Timestamp,
+    },
+    /// Given up, but not said so before `at`.
+    Stopping {
+        /// The instant.
+        at: Timestamp,
+        /// What is then said.
+        verdict: Settled,
+    },
+    /// An attempt holds the lease.
+    Running {
+        /// When it ends without a heartbeat.
+        lease_until: Timestamp,
+    },
+    /// A person decides.
+    Held(Hold),
+    /// Nothing follows.
+    Over {
+        /// How it ended.
+        ending: Ending,
+        /// When it is forgotten.
+        purge_at: Timestamp,
+    },
+}
+
+/// A step that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// When the default answer is taken.
+    pub until: Option<Timestamp>,
+    /// What the person may answer.
+    pub allowed: Vec<HoldAnswer>,
+    /// The answer taken when nobody answers.
+    pub default_answer: HoldAnswer,
+    /// Manual retries granted at most.
+    pub max_manual_retries: u32,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// An attempt succeeded.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Gone on without it.
+    Skipped,
+    /// Cancelled by order.
+    Canceled,
+}
+
+/// Which policy a step follows. Resolved anew at each decision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PolicyChoice {
+    /// The namespace's default.
+    Default,
+    /// One of the namespace's, by name.
+    Named(Id),
+    /// One given with a call, by the digest of its content.
+    Inline(u128),
+}
+
+/// One try of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Its number, from 1, dense.
+    pub number: u32,
+    /// The fence of its lease.
+    pub fence: u64,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// Who began it; None when it was begun by its report.
+    pub begun_by: Option<Identity>,
+    /// Host on which it ran.
+    pub host: Option<Arc<str>>,
+    /// How it ended; None while it runs.
+    pub end: Option<End>,
+}
+
+/// Tells a repeated call from another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of the call's `request_id`; 0 when it named the attempt itself.
+    pub id: u64,
+    /// Digest of what the call said.
+    pub payload: u64,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// When its outcome was recorded.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+    /// Whose report it was; None when the lease ended without one.
+    pub reported_by: Option<Identity>,
+    /// Whether the report came after the lease had ended.
+    pub late: bool,
+    /// The decision that followed.
+    pub settled: Settled,
+    /// The counter on which that decision counted a retry.
+    pub counted: Option<Counter>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeded.
+    Success,
+    /// It failed.
+    Failure {
+        /// How the failure is read.
+        class: FailureClass,
+        /// The process's exit code.
+        exit_code: Option<i32>,
+    },
+    /// Its lease ended without a word.
+    Crash,
+}
+
+impl Outcome {
+    /// The class of a failure or crash.
+    #[must_use]
+    pub const fn class(self) -> Option<FailureClass> {
+        match self {
+            Self::Success => None,
+            Self::Failure { class, .. } => Some(class),
+            Self::Crash => Some(FailureClass::Crash),
+        }
+    }
+
+    /// The exit code, when one is known.
+    #[must_use]
+    pub const fn exit_code(self) -> Option<i32> {
+        match self {
+            Self::Failure { exit_code, .. } => exit_code,
+            Self::Success | Self::Crash => None,
+        }
+    }
+}
+
+impl Record {
+    /// A step that was just heard of.
+    #[must_use]
+    pub fn new(at: Timestamp, policy: PolicyChoice) -> Self {
+        Self {
+            version: 0,
+            state: State::Waiting { due: at },
+            counters: Counters::default(),
+            fence: 0,
+            created_at: at,
+            first_began_at: None,
+            held_for: Duration::ZERO,
+            lease: Duration::ZERO,
+            last_delay: Duration::ZERO,
+            policy,
+            kind: Box::default(),
+            targets: Vec::new(),
+            queue: None,
+            deadline: None,
+            resume_from: Box::default(),
+            worker: Box::default(),
+            manual_retries: 0,
+            attempts: VecDeque::new(),
+            standing: None,
+        }
+    }
+
+    /// Whether nothing follows.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over { .. })
+    }
+
+    /// The latest attempt.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Attempt> {
+        self.attempts.back()
+    }
+
+    /// The standing decision.
+    #[must_use]
+    pub fn decision(&self) -> Option<&Settled> {
+        self.standing.as_ref().or_else(|| self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|end| &end.settled))
+    }
+
+    /// Begins the next attempt: numbers it, fences it, forgets the oldest one.
+    ///
+    /// The fence is above every earlier one of the step even when its record
+    /// was purged or lost meanwhile, since it is at least the time in
+    /// microseconds.
+    pub fn begin(&mut self, began_at: Timestamp, begun_by: Option<Identity>, host: Option<Arc<str>>, at: Timestamp) -> u32 {
+        self.counters.attempts = self.counters.attempts.saturating_add(1);
+        self.fence = self.fence.saturating_add(1).max(at.as_micros());
+        self.first_began_at.get_or_insert(began_at);
+        self.standing = None;
+        if self.attempts.len() == HISTORY_MAX {
+            self.attempts.pop_front();
+        }
+        let number = self.counters.attempts;
+        self.attempts.push_back(Attempt { number, fence: self.fence, began_at, begun_by, host, end: None });
+        number
+    }
+}
+
+/// What went wrong in words, for the latest failures only. Kept apart from the
+/// record, which is read and written far more often.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// The newest last, at most [`EVIDENCE_MAX`].
+    pub failures: VecDeque<FailureText>,
+}
+
+/// Failures whose texts are kept.
+pub const EVIDENCE_MAX: usize = 4;
+/// Bytes kept of a message.
+pub const MESSAGE_KEPT: usize = 512;
+
+/// The texts of one failure, control characters escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct FailureText {
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// Whether it was reported after the lease had ended.
+    pub late: bool,
+    /// What went wrong.
+    pub message: String,
+    /// Type of the error.
+    pub error_type: String,
+    /// Fingerprint of the cause.
+    pub cause: String,
+    /// The worker.
+    pub worker: String,
+}
+
+impl Evidence {
+    /// Keeps the texts of one more failure, in place of an earlier report about
+    /// the same attempt.
+    pub fn add(&mut self, text: FailureText) {
+        self.failures.retain(|known| known.attempt != text.attempt || known.late != text.late);
+        self.failures.push_back(text);
+        while self.failures.len() > EVIDENCE_MAX {
+            self.failures.pop_front();
+        }
+    }
+}
+
+/// A text as it is kept: control characters escaped, so that it stays one line
+/// wherever it is shown, and cut to `max` bytes at a character.
+#[must_use]
+pub fn kept(text: &str, max: usize) -> String {
+    let mut kept = String::with_capacity(text.len().min(max));
+    for char in text.chars() {
+        let start = kept.len();
+        if char.is_control() {
+            kept.extend(char.escape_default());
+        } else {
+            kept.push(char);
+        }
+        if kept.len() > max {
+            kept.truncate(start);
+            break;
+        }
+    }
+    kept
+}

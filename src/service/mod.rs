@@ -1,0 +1,270 @@
+//! One event: load the step, find its policy, plan, commit, answer.
+//!
+//! Nothing of the transport and nothing of a particular store is known here.
+
+mod admin;
+mod evaluate;
+mod sweep;
+
+use std::sync::Arc;
+
+pub use admin::{AdminError, PolicyWrite, etag};
+pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
+pub use sweep::sweep_until;
+
+use crate::{
+    clock::Clock,
+    domain::{
+        event::Event,
+        id::{Id, StepKey},
+        plan::{self, Answer, Plan, Refusal, Terms},
+        policy::{Violations, spec::PolicySpec},
+        record::{Evidence, PolicyChoice, Record},
+        time::Timestamp,
+    },
+    store::{
+        Change, Commit, Committed, ConfigurationChange, Loaded, Store, StoreError,
+        configuration::{Configuration, PolicyRevision, digest},
+    },
+    telemetry::Telemetry,
+};
+
+/// Rounds of planning, after which a step is hotter than can be served.
+const ROUNDS: usize = 16;
+
+/// Answers events about steps, and keeps what governs them.
+#[derive(Debug)]
+pub struct Service<S> {
+    store: S,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+}
+
+/// A policy that came with a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GivenPolicy {
+    /// One of the namespace's, by name.
+    Named(Id),
+    /// One given with the call, as written.
+    Inline(Box<PolicySpec>),
+}
+
+/// An answer, with what it rests on.
+#[derive(Debug)]
+pub struct Handled {
+    /// The answer.
+    pub answer: Answer,
+    /// The policy that was applied.
+    pub policy: PolicyInForce,
+    /// The store's time.
+    pub at: Timestamp,
+}
+
+/// A policy in force, and its name unless it was given inline or is built in.
+#[derive(Clone, Debug)]
+pub struct PolicyInForce {
+    /// Its name.
+    pub name: Option<Id>,
+    /// What it says.
+    pub revision: Arc<PolicyRevision>,
+}
+
+/// A step, with everything that is shown of it.
+#[derive(Debug)]
+pub struct StepView {
+    /// The step.
+    pub record: Record,
+    /// The texts of its latest failures.
+    pub evidence: Evidence,
+    /// The policy that its next decision applies.
+    pub policy: PolicyInForce,
+    /// The store's time.
+    pub at: Timestamp,
+    /// When the step ends whatever happens.
+    pub ends_by: Option<Timestamp>,
+}
+
+/// Why a call could not be carried out. Nothing changed, unless the store went
+/// away.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The event contradicts what is recorded.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is no such policy.
+    #[error("there is no policy {0:?}")]
+    PolicyUnknown(String),
+    /// The policy given inline is not valid.
+    #[error(transparent)]
+    PolicyInvalid(#[from] Violations),
+    /// The store said no, or nothing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Others wrote first in every round.
+    #[error("the step changed {ROUNDS} times while it was being decided")]
+    Contended,
+}
+
+impl<S: Store> Service<S> {
+    /// A service on a store.
+    #[must_use]
+    pub const fn new(store: S, telemetry: Arc<Telemetry>, clock: Clock) -> Self {
+        Self { store, telemetry, clock }
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The service's metrics.
+    pub const fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Answers one event about one step.
+    ///
+    /// What is overdue comes first: an attempt whose lease has ended is recorded
+    /// as crashed before anything else is heard about its step.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub async fn apply(&self, key: &StepKey<'_>, given: Option<&GivenPolicy>, event: &Event) -> Result<Handled, ServiceError> {
+        for _ in 0..ROUNDS {
+            let mut loaded = self.store.load(key).await?;
+            let record = loaded.record.take();
+            let overdue = record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
+            let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
+
+            let choice = self.choice(key, given, record.as_ref(), &loaded).await?;
+            let policy = self.in_force(key, &choice, &loaded).await?;
+            let version = record.as_ref().map_or(0, |record| record.version);
+            let plan = {
+                let terms = terms(&policy, &choice, &loaded);
+                plan::plan(&terms, key, record, event, loaded.now)?
+            };
+            let at = loaded.now.at;
+            let change = match plan {
+                Plan::Stands(answer) => {
+                    // What was loaded may not be durable yet, and nothing is
+                    // told that a crash could take back.
+                    self.store.confirm().await?;
+                    self.telemetry.answered(&answer);
+                    return Ok(Handled { answer, policy, at });
+                }
+                Plan::Write(draft) => Change::Write(draft),
+                Plan::Purge => Change::Purge,
+            };
+            let commit = Commit { configuration: loaded.configuration.revision, version, at, change };
+            match self.committed(key, commit).await? {
+                Committed::Written(answer) if !overdue => {
+                    self.telemetry.answered(&answer);
+                    return Ok(Handled { answer, policy, at });
+                }
+                Committed::Written(_) => self.telemetry.ticks.inc(),
+                Committed::Conflict => self.telemetry.conflicts.inc(),
+            };
+        }
+        Err(ServiceError::Contended)
+    }
+
+    async fn committed(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
+        let started = self.clock.now();
+        let committed = self.store.commit(key, commit).await;
+        self.telemetry.commit_seconds.observe((self.clock.now() - started).as_secs_f64());
+        if committed.is_err() {
+            self.telemetry.store_errors.inc();
+        }
+        committed
+    }
+
+    /// Shows a step.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownStep`], or the store is away.
+    pub async fn step(&self, key: &StepKey<'_>) -> Result<StepView, ServiceError> {
+        let mut loaded = self.store.load(key).await?;
+        let record = loaded.record.take().ok_or(Refusal::UnknownStep)?;
+        let evidence = self.store.evidence(key).await?;
+        let policy = self.in_force(key, &record.policy, &loaded).await?;
+        let ends_by = plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
+        self.store.confirm().await?;
+        Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by })
+    }
+
+    /// The policy that a call asks for, else the one that the step has.
+    async fn choice(
+        &self,
+        key: &StepKey<'_>,
+        given: Option<&GivenPolicy>,
+        record: Option<&Record>,
+        loaded: &Loaded,
+    ) -> Result<PolicyChoice, ServiceError> {
+        match given {
+            None => Ok(record.map_or(PolicyChoice::Default, |record| record.policy.clone())),
+            Some(GivenPolicy::Named(name)) => {
+                let choice = PolicyChoice::Named(name.clone());
+                let deleted = loaded.configuration.policies.get(name).is_none_or(|history| history.deleted);
+                // A deleted policy stays in force where it is, and nowhere else.
+                if deleted && record.is_none_or(|record| record.policy != choice) {
+                    return Err(ServiceError::PolicyUnknown(name.to_string()));
+                }
+                Ok(choice)
+            }
+            Some(GivenPolicy::Inline(spec)) => {
+                let digest = digest(spec);
+                self.remember_inline(key, spec, digest, &loaded.configuration).await?;
+                Ok(PolicyChoice::Inline(digest))
+            }
+        }
+    }
+
+    /// A policy given inline is kept in the store, so that a sweep can decide
+    /// without a worker.
+    async fn remember_inline(
+        &self,
+        key: &StepKey<'_>,
+        spec: &PolicySpec,
+        digest: u128,
+        configuration: &Configuration,
+    ) -> Result<(), ServiceError> {
+        if self.store.inline_policy(key.namespace, digest).await?.is_some() {
+            return Ok(());
+        }
+        let revision = Arc::new(PolicyRevision::parse(spec.clone(), 0, Timestamp::EPOCH)?);
+        let namespace = key.namespace.parse().map_err(|_| StoreError::NamespaceUnknown(key.namespace.to_owned()))?;
+        match self.store.configure(&namespace, configuration.revision, ConfigurationChange::Inline(revision)).await {
+            // Somebody changed something meanwhile: the commit will notice, and
+            // the next round comes here again.
+            Ok(()) | Err(StoreError::ConfigurationChanged) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn in_force(&self, key: &StepKey<'_>, choice: &PolicyChoice, loaded: &Loaded) -> Result<PolicyInForce, ServiceError> {
+        if let PolicyChoice::Inline(digest) = choice {
+            let revision = self.store.inline_policy(key.namespace, *digest).await?;
+            return match revision {
+                Some(revision) => Ok(PolicyInForce { name: None, revision }),
+                None => Err(ServiceError::PolicyUnknown(format!("{digest:032x}"))),
+            };
+        }
+        match loaded.configuration.policy(choice) {
+            Some((name, revision)) => Ok(PolicyInForce { name: name.cloned(), revision: Arc::clone(revision) }),
+            None => Err(ServiceError::PolicyUnknown(match choice {
+                PolicyChoice::Named(name) => name.to_string(),
+                PolicyChoice::Default | PolicyChoice::Inline(_) => "default".to_owned(),
+            })),
+        }
+    }
+}
+
+fn terms<'a>(policy: &'a PolicyInForce, choice: &'a PolicyChoice, loaded: &'a Loaded) -> Terms<'a> {
+    Terms {
+        policy: &policy.revision.policy,
+        revision: policy.revision.number,
+        choice,
+        settings: &loaded.configuration.namespace.settings,
+        salt: loaded.salt,
+    }
+}

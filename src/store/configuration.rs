@@ -1,0 +1,272 @@
+//! What operators wrote: namespaces, their settings and policies.
+//!
+//! It lives in the store, beside what it governs, so that a sweep can decide
+//! without a worker and every instance obeys one truth.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use crate::domain::{
+    id::Id,
+    namespace::Settings,
+    policy::{
+        Policy, Violations,
+        spec::{BackoffSpec, ExponentialSpec, JitterSpec, PolicySpec},
+    },
+    record::PolicyChoice,
+    time::{Span, Timestamp},
+};
+
+/// Revisions kept of a policy.
+pub const REVISIONS_KEPT: usize = 32;
+/// Policies at most in a namespace, deleted ones that steps use included.
+pub const POLICIES_MAX: usize = 1000;
+/// Policies given inline that are remembered at most in a namespace.
+pub const INLINE_MAX: usize = 1000;
+
+/// A namespace with everything that governs it. Replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Grows by one with every change of anything in it.
+    pub revision: u64,
+    /// The namespace's own part.
+    pub namespace: NamespaceEntry,
+    /// Its policies by name, deleted ones that steps may use included.
+    pub policies: BTreeMap<Id, PolicyHistory>,
+}
+
+/// The stored form of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceEntry {
+    /// Defaults, ceilings, retention.
+    pub settings: Settings,
+    /// Grows by one with every change of the settings.
+    pub revision: u64,
+    /// When it was created, µs.
+    pub created_us: u64,
+    /// When it was last changed, µs.
+    pub updated_us: u64,
+}
+
+/// A policy and its past.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyHistory {
+    /// The oldest first, never empty.
+    pub revisions: Vec<Arc<PolicyRevision>>,
+    /// Whether it was deleted, and stays for the steps that use it.
+    pub deleted: bool,
+}
+
+/// One revision of a policy, parsed.
+#[derive(Debug)]
+pub struct PolicyRevision {
+    /// Its number, from 1; 0 for one given inline.
+    pub number: u64,
+    /// Of its content.
+    pub digest: u128,
+    /// As it was written.
+    pub spec: PolicySpec,
+    /// As it holds.
+    pub policy: Policy,
+    /// When it was written.
+    pub updated_at: Timestamp,
+}
+
+/// The stored form of a [`PolicyHistory`].
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredHistory {
+    deleted: bool,
+    revisions: Vec<StoredRevision>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredRevision {
+    number: u64,
+    updated_us: u64,
+    spec: PolicySpec,
+}
+
+/// Why a stored configuration could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// Not the form that is written.
+    #[error("not a stored configuration")]
+    Malformed(#[from] serde_json::Error),
+    /// A stored policy is not valid to this version.
+    #[error("a stored policy is not valid to this version: {0}")]
+    Policy(#[from] Violations),
+}
+
+impl NamespaceEntry {
+    /// A namespace that begins now.
+    #[must_use]
+    pub fn new(settings: Settings, at: Timestamp) -> Self {
+        Self { settings, revision: 1, created_us: at.as_micros(), updated_us: at.as_micros() }
+    }
+
+    /// The stored form.
+    ///
+    /// # Errors
+    /// Never for settings that were parsed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ConfigurationError> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+impl PolicyRevision {
+    /// Parses a policy as written.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(spec: PolicySpec, number: u64, updated_at: Timestamp) -> Result<Self, Violations> {
+        let policy = Policy::parse(&spec)?;
+        Ok(Self { number, digest: digest(&spec), spec, policy, updated_at })
+    }
+
+    /// The digest in hexadecimal.
+    #[must_use]
+    pub fn digest_text(&self) -> String {
+        format!("{:032x}", self.digest)
+    }
+
+    /// The spec in its stored form.
+    ///
+    /// # Errors
+    /// Never for a spec that was parsed.
+    pub fn spec_bytes(&self) -> Result<Vec<u8>, ConfigurationError> {
+        Ok(serde_json::to_vec(&self.spec)?)
+    }
+
+    /// Reads a policy given inline from its stored form.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn inline_from_bytes(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        Ok(Self::parse(serde_json::from_slice(bytes)?, 0, Timestamp::EPOCH)?)
+    }
+}
+
+impl PolicyHistory {
+    /// The newest revision.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Arc<PolicyRevision>> {
+        self.revisions.last()
+    }
+
+    /// One revision; 0 is the newest.
+    #[must_use]
+    pub fn revision(&self, number: u64) -> Option<&Arc<PolicyRevision>> {
+        if number == 0 { self.latest() } else { self.revisions.iter().find(|revision| revision.number == number) }
+    }
+
+    /// Adds a revision and forgets the oldest beyond those kept.
+    pub fn add(&mut self, revision: PolicyRevision) {
+        self.deleted = false;
+        self.revisions.push(Arc::new(revision));
+        let surplus = self.revisions.len().saturating_sub(REVISIONS_KEPT);
+        self.revisions.drain(..surplus);
+    }
+
+    /// The stored form.
+    ///
+    /// # Errors
+    /// Never for specs that were parsed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ConfigurationError> {
+        let stored = |revision: &Arc<PolicyRevision>| StoredRevision {
+            number: revision.number,
+            updated_us: revision.updated_at.as_micros(),
+            spec: revision.spec.clone(),
+        };
+        let history = StoredHistory { deleted: self.deleted, revisions: self.revisions.iter().map(stored).collect() };
+        Ok(serde_json::to_vec(&history)?)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// When it is not one, or a policy in it is not valid to this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        let stored: StoredHistory = serde_json::from_slice(bytes)?;
+        let mut revisions = Vec::with_capacity(stored.revisions.len());
+        for revision in stored.revisions {
+            let updated_at = Timestamp::from_micros(revision.updated_us);
+            revisions.push(Arc::new(PolicyRevision::parse(revision.spec, revision.number, updated_at)?));
+        }
+        Ok(Self { revisions, deleted: stored.deleted })
+    }
+}
+
+impl Configuration {
+    /// A namespace without policies.
+    #[must_use]
+    pub const fn new(namespace: NamespaceEntry) -> Self {
+        Self { revision: 1, namespace, policies: BTreeMap::new() }
+    }
+
+    /// The policy of a choice that is not inline, with its name; the built-in
+    /// one where the namespace has no default.
+    #[must_use]
+    pub fn policy(&self, choice: &PolicyChoice) -> Option<(Option<&Id>, &Arc<PolicyRevision>)> {
+        let named = |name| self.policies.get_key_value::<Id>(name).and_then(|(name, history)| Some((Some(name), history.latest()?)));
+        match choice {
+            PolicyChoice::Named(name) => named(name),
+            PolicyChoice::Default => match &self.namespace.settings.default_policy {
+                Some(name) => named(name),
+                None => Some((None, &BUILT_IN)),
+            },
+            PolicyChoice::Inline(_) => None,
+        }
+    }
+}
+
+/// The policy of steps that name none, in a namespace without a default: three
+/// retries, exponential from one second to five minutes, full jitter.
+pub static BUILT_IN: LazyLock<Arc<PolicyRevision>> = LazyLock::new(|| {
+    let spec = PolicySpec {
+        max_retries: Some(3),
+        backoff: Some(BackoffSpec {
+            exponential: Some(ExponentialSpec { delay: Span(std::time::Duration::from_secs(1)), factor: None, max_doublings: None }),
+            max_delay: Some(Span(std::time::Duration::from_secs(300))),
+            jitter: Some(JitterSpec::Full),
+            ..BackoffSpec::default()
+        }),
+        ..PolicySpec::default()
+    };
+    Arc::new(PolicyRevision::parse(spec, 0, Timestamp::EPOCH).expect("the built-in policy is valid: a test parses it"))
+});
+
+/// Digest of a policy's content.
+#[must_use]
+pub fn digest(spec: &PolicySpec) -> u128 {
+    // A spec is plain data with string keys; serialising it cannot fail.
+    let bytes = serde_json::to_vec(spec).unwrap_or_default();
+    let mut hasher = SipHasher13::new_with_key(b"reprise.v1policy");
+    std::hash::Hasher::write(&mut hasher, &bytes);
+    hasher.finish128().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_policy_is_valid_and_survives_storage() {
+        let bytes = BUILT_IN.spec_bytes().unwrap();
+        let read = PolicyRevision::inline_from_bytes(&bytes).unwrap();
+        assert_eq!(read.policy, BUILT_IN.policy);
+        assert_eq!(read.digest, BUILT_IN.digest);
+    }
+}

@@ -1,0 +1,149 @@
+//! What the log holds: each entry says absolutely what becomes of one key.
+
+use super::super::pack::{Malformed, Reader, Writer};
+
+/// One entry of the log or of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// The store's salt.
+    Salt(&'a [u8]),
+    /// A namespace and its settings; `changes` is the number of its latest change.
+    Namespace {
+        /// Its name.
+        namespace: &'a str,
+        /// Number of its latest change.
+        changes: u64,
+        /// Its stored form.
+        value: &'a [u8],
+    },
+    /// A namespace is gone.
+    NamespaceGone {
+        /// Its name.
+        namespace: &'a str,
+    },
+    /// A policy with its revisions.
+    Policy {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+        /// Its stored form; empty when it is gone.
+        value: &'a [u8],
+    },
+    /// A policy given inline.
+    Inline {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Digest of its content.
+        digest: u128,
+        /// Its stored form; empty when it is gone.
+        value: &'a [u8],
+    },
+    /// A step.
+    Step {
+        /// Which.
+        step: StepChange<'a>,
+        /// Its stored record; empty when it is forgotten.
+        value: &'a [u8],
+    },
+    /// The texts of a step's failures.
+    Evidence {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Run and step.
+        joined: &'a str,
+        /// Their stored form.
+        value: &'a [u8],
+    },
+}
+
+/// Which step changed, and where that stands in the change log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepChange<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Run and step.
+    pub joined: &'a str,
+    /// Number of the change; 0 in a snapshot, which tells states, not changes.
+    pub number: u64,
+    /// When, µs.
+    pub at_us: u64,
+}
+
+impl<'a> Entry<'a> {
+    /// The entry as head and value, to be written one after the other.
+    #[must_use]
+    pub fn parts(&self) -> (Vec<u8>, &'a [u8]) {
+        let mut head = Writer::with_capacity(64);
+        let value = match *self {
+            Self::Salt(salt) => {
+                head.number(0);
+                salt
+            }
+            Self::Namespace { namespace, changes, value } => {
+                head.number(1);
+                head.text(namespace);
+                head.number(changes);
+                value
+            }
+            Self::NamespaceGone { namespace } => {
+                head.number(2);
+                head.text(namespace);
+                &[]
+            }
+            Self::Policy { namespace, name, value } => {
+                head.number(3);
+                head.text(namespace);
+                head.text(name);
+                value
+            }
+            Self::Inline { namespace, digest, value } => {
+                head.number(4);
+                head.text(namespace);
+                head.bytes(&digest.to_le_bytes());
+                value
+            }
+            Self::Step { step, value } => {
+                head.number(5);
+                head.text(step.namespace);
+                head.text(step.joined);
+                head.number(step.number);
+                head.number(step.at_us);
+                value
+            }
+            Self::Evidence { namespace, joined, value } => {
+                head.number(6);
+                head.text(namespace);
+                head.text(joined);
+                value
+            }
+        };
+        (head.into_bytes(), value)
+    }
+
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut input = Reader::new(bytes);
+        Ok(match input.number()? {
+            0 => Self::Salt(input.rest()),
+            1 => Self::Namespace { namespace: input.text()?, changes: input.number()?, value: input.rest() },
+            2 => Self::NamespaceGone { namespace: input.text()? },
+            3 => Self::Policy { namespace: input.text()?, name: input.text()?, value: input.rest() },
+            4 => {
+                let namespace = input.text()?;
+                let digest = u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
+                Self::Inline { namespace, digest, value: input.rest() }
+            }
+            5 => {
+                let step =
+                    StepChange { namespace: input.text()?, joined: input.text()?, number: input.number()?, at_us: input.number()? };
+                Self::Step { step, value: input.rest() }
+            }
+            6 => Self::Evidence { namespace: input.text()?, joined: input.text()?, value: input.rest() },
+            _ => return Err(Malformed),
+        })
+    }
+}

@@ -1,0 +1,234 @@
+//! Everything the store holds, in memory, and how an entry of the log changes it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    super::{
+        ChangeEntry, Changes,
+        configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+        pack::Malformed,
+        record::{self, RecordError},
+    },
+    entry::{Entry, StepChange},
+    steps::Steps,
+};
+use crate::domain::{
+    draw::Salt,
+    id::{Id, NotAnId, StepKey},
+    record::PolicyChoice,
+    time::Timestamp,
+};
+
+/// Changes kept of a namespace for those who follow it.
+const CHANGES_KEPT: usize = 4096;
+
+/// Everything the store holds.
+#[derive(Debug, Default)]
+pub struct State {
+    /// What chance is drawn from; None in a store that is just being made.
+    pub salt: Option<Salt>,
+    /// The namespaces by name.
+    pub namespaces: BTreeMap<Id, Namespace>,
+}
+
+/// A namespace with its steps.
+#[derive(Debug)]
+pub struct Namespace {
+    /// What governs it.
+    pub configuration: Arc<Configuration>,
+    /// Policies given inline, by digest.
+    pub inline: HashMap<u128, Arc<PolicyRevision>>,
+    /// Its steps.
+    pub steps: Steps,
+    /// Its latest changes.
+    pub changes: ChangeLog,
+}
+
+/// The latest changes of a namespace, numbered densely.
+#[derive(Debug, Default)]
+pub struct ChangeLog {
+    /// Number of the latest one.
+    latest: u64,
+    entries: VecDeque<ChangeEntry>,
+}
+
+/// Why an entry of the log could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Not an entry.
+    #[error("an entry is not in the form of this version")]
+    Malformed,
+    /// An entry of a namespace that no entry created.
+    #[error("an entry belongs to namespace {0:?}, which no entry created")]
+    Namespace(String),
+    /// A record that cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A configuration that cannot be read.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+}
+
+impl From<Malformed> for ApplyError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<NotAnId> for ApplyError {
+    fn from(_: NotAnId) -> Self {
+        Self::Malformed
+    }
+}
+
+impl Namespace {
+    fn new(entry: NamespaceEntry) -> Self {
+        Self {
+            configuration: Arc::new(Configuration::new(entry)),
+            inline: HashMap::new(),
+            steps: Steps::default(),
+            changes: ChangeLog::default(),
+        }
+    }
+
+    /// Replaces a part of the configuration; its revision grows.
+    fn reconfigure(&mut self, change: impl FnOnce(&mut Configuration)) {
+        let mut configuration = Configuration::clone(&self.configuration);
+        configuration.revision += 1;
+        change(&mut configuration);
+        self.configuration = Arc::new(configuration);
+    }
+
+    /// The policies that records refer to.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn policies_in_use(&self) -> Result<HashSet<PolicyChoice>, RecordError> {
+        let numbers = 0..u32::try_from(self.steps.slots()).unwrap_or(u32::MAX);
+        let slots = numbers.filter_map(|number| self.steps.slot(number));
+        slots.map(|slot| record::decode(&slot.value).map(|record| record.policy)).collect()
+    }
+}
+
+impl ChangeLog {
+    /// Number of the latest change.
+    #[must_use]
+    pub const fn latest(&self) -> u64 {
+        self.latest
+    }
+
+    fn note(&mut self, entry: ChangeEntry) {
+        self.latest = entry.number;
+        if self.entries.len() == CHANGES_KEPT {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// The changes after number `after`, at most `limit`.
+    #[must_use]
+    pub fn after(&self, after: u64, limit: usize) -> Changes {
+        let oldest = self.latest - self.entries.len() as u64;
+        if after < oldest || after > self.latest {
+            return Changes::Gap(oldest);
+        }
+        let skip = usize::try_from(after - oldest).unwrap_or(usize::MAX);
+        Changes::Follow(self.entries.iter().skip(skip).take(limit).cloned().collect())
+    }
+}
+
+impl State {
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// When it is not one that this version writes.
+    pub fn apply(&mut self, entry: &[u8]) -> Result<(), ApplyError> {
+        match Entry::read(entry)? {
+            Entry::Salt(salt) => self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?)),
+            Entry::Namespace { namespace, changes, value } => self.apply_namespace(namespace, changes, value)?,
+            Entry::NamespaceGone { namespace } => {
+                self.namespaces.remove(namespace);
+            }
+            Entry::Policy { namespace, name, value } => {
+                let history = if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
+                let name = name.parse()?;
+                self.namespace(namespace)?.put_policy(name, history);
+            }
+            Entry::Inline { namespace, digest, value } => {
+                let revision = if value.is_empty() { None } else { Some(Arc::new(PolicyRevision::inline_from_bytes(value)?)) };
+                self.namespace(namespace)?.put_inline(digest, revision);
+            }
+            Entry::Step { step, value } => self.namespace(step.namespace)?.put_step(step, value.into())?,
+            Entry::Evidence { namespace, joined, value } => {
+                self.namespace(namespace)?.put_evidence(StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn namespace(&mut self, name: &str) -> Result<&mut Namespace, ApplyError> {
+        self.namespaces.get_mut(name).ok_or_else(|| ApplyError::Namespace(name.to_owned()))
+    }
+
+    fn apply_namespace(&mut self, name: &str, changes: u64, value: &[u8]) -> Result<(), ApplyError> {
+        let entry = NamespaceEntry::from_bytes(value)?;
+        let namespace = match self.namespaces.get_mut(name) {
+            Some(namespace) => {
+                namespace.reconfigure(|configuration| configuration.namespace = entry);
+                namespace
+            }
+            None => self.namespaces.entry(name.parse()?).or_insert(Namespace::new(entry)),
+        };
+        namespace.changes.latest = namespace.changes.latest.max(changes);
+        Ok(())
+    }
+}
+
+impl Namespace {
+    /// Creates, replaces or forgets a policy.
+    fn put_policy(&mut self, name: Id, history: Option<PolicyHistory>) {
+        self.reconfigure(|configuration| {
+            match history {
+                Some(history) => configuration.policies.insert(name, history),
+                None => configuration.policies.remove(&name),
+            };
+        });
+    }
+
+    fn put_inline(&mut self, digest: u128, revision: Option<Arc<PolicyRevision>>) {
+        match revision {
+            Some(revision) => self.inline.insert(digest, revision),
+            None => self.inline.remove(&digest),
+        };
+    }
+
+    /// Creates, replaces or forgets a step, and notes the change.
+    ///
+    /// # Errors
+    /// When the record's header cannot be read.
+    pub fn put_step(&mut self, step: StepChange<'_>, value: Box<[u8]>) -> Result<(), ApplyError> {
+        let key = StepKey::split(step.namespace, step.joined).ok_or(ApplyError::Malformed)?;
+        let (joined, version) = if value.is_empty() {
+            let joined: Arc<str> = step.joined.into();
+            self.steps.remove(&key);
+            (joined, 0)
+        } else {
+            let version = record::Header::read(&value)?.version;
+            let (_, joined) = self.steps.put(&key, value)?;
+            (joined, version)
+        };
+        if step.number > 0 {
+            self.changes.note(ChangeEntry { number: step.number, at: Timestamp::from_micros(step.at_us), joined, version });
+        }
+        Ok(())
+    }
+
+    fn put_evidence(&mut self, key: StepKey<'_>, value: &[u8]) {
+        if let Some(number) = self.steps.find(&key).map(|(number, _)| number) {
+            self.steps.put_evidence(number, value);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The steps of a namespace in memory: packed records in slots, an index from
+//! names to slots, and one event entry for each.
+//!
+//! A slot costs a pointer to the name, a pointer to the packed record and two
+//! instants; the packed record is what the log holds as well, so nothing is
+//! kept twice. Slots have numbers, so that a snapshot can walk them in slices
+//! while the steps go on changing.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasher as _, Hasher as _},
+    sync::Arc,
+};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::super::record::{Header, RecordError};
+use crate::domain::{id::StepKey, time::Timestamp};
+
+/// The steps of one namespace.
+#[derive(Debug, Default)]
+pub struct Steps {
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// One entry for each step: the earliest instant at which it may have to be
+    /// looked at. It is moved only when the next event comes earlier; one that
+    /// is met too early is filed again. Most events only move later (a lease
+    /// that is extended, a retry that ends a lease), and cost nothing here.
+    events: BTreeSet<(Timestamp, u32)>,
+    /// Texts of failures, of the few steps that have any.
+    evidence: HashMap<u32, Box<[u8]>>,
+    live: u64,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct Slot {
+    /// Run and step, as [`StepKey::joined`].
+    pub joined: Arc<str>,
+    /// The packed record.
+    pub value: Box<[u8]>,
+    /// Where the step's entry stands in the event index.
+    filed_at: Timestamp,
+    /// Whether the step is over.
+    is_over: bool,
+}
+
+impl Steps {
+    /// How many steps there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// How many are not over.
+    #[must_use]
+    pub const fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// The step of this name.
+    #[must_use]
+    pub fn find(&self, key: &StepKey<'_>) -> Option<(u32, &Slot)> {
+        let hash = self.hash(key);
+        let number = *self.index.find(hash, |number| self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key)))?;
+        self.slot(number).map(|slot| (number, slot))
+    }
+
+    /// The slot of this number.
+    #[must_use]
+    pub fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    /// Numbers that slots have had so far.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The texts of a step's failures, in their stored form.
+    #[must_use]
+    pub fn evidence(&self, number: u32) -> Option<&[u8]> {
+        self.evidence.get(&number).map(|text| &**text)
+    }
+
+    /// Keeps the texts of a step's failures.
+    pub fn put_evidence(&mut self, number: u32, value: &[u8]) {
+        self.evidence.insert(number, value.into());
+    }
+
+    /// Creates or replaces a step. Returns its slot and name.
+    ///
+    /// # Errors
+    /// When the record's header cannot be read; nothing is changed then.
+    pub fn put(&mut self, key: &StepKey<'_>, value: Box<[u8]>) -> Result<(u32, Arc<str>), RecordError> {
+        let header = Header::read(&value)?;
+        match self.find(key).map(|(number, _)| number) {
+            Some(number) => Ok((number, self.replace(number, value, &header))),
+            None => Ok(self.insert(key, value, &header)),
+        }
+    }
+
+    fn replace(&mut self, number: u32, value: Box<[u8]>, header: &Header) -> Arc<str> {
+        let slot = self.slots[number as usize].as_mut().expect("the index names only slots in use");
+        self.live = self.live + u64::from(!header.is_over) - u64::from(!slot.is_over);
+        slot.value = value;
+        slot.is_over = header.is_over;
+        if header.event_at < slot.filed_at {
+            self.events.remove(&(slot.filed_at, number));
+            self.events.insert((header.event_at, number));
+            slot.filed_at = header.event_at;
+        }
+        Arc::clone(&slot.joined)
+    }
+
+    fn insert(&mut self, key: &StepKey<'_>, value: Box<[u8]>, header: &Header) -> (u32, Arc<str>) {
+        let joined: Arc<str> = key.joined().into();
+        let slot = Slot { joined: Arc::clone(&joined), value, filed_at: header.event_at, is_over: header.is_over };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.slots[number as usize] = Some(slot);
+                number
+            }
+            None => {
+                let number = u32::try_from(self.slots.len()).expect("a namespace holds fewer than 2^32 steps: its quota is lower");
+                self.slots.push(Some(slot));
+                number
+            }
+        };
+        let hash = self.hash(key);
+        let Self { index, slots, hasher, .. } = self;
+        index.insert_unique(hash, number, |other| {
+            slots[*other as usize].as_ref().map_or(0, |slot| hash_joined(hasher, &slot.joined))
+        });
+        self.events.insert((header.event_at, number));
+        self.live += u64::from(!header.is_over);
+        (number, joined)
+    }
+
+    /// Forgets a step.
+    pub fn remove(&mut self, key: &StepKey<'_>) {
+        let hash = self.hash(key);
+        let Self { index, slots, .. } = self;
+        let found = index.find_entry(hash, |number| slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key)));
+        let Ok(entry) = found else { return };
+        let (number, _) = entry.remove();
+        if let Some(slot) = self.slots[number as usize].take() {
+            self.events.remove(&(slot.filed_at, number));
+            self.live -= u64::from(!slot.is_over);
+        }
+        self.evidence.remove(&number);
+        self.free.push(number);
+    }
+
+    /// The longest overdue steps, at most `limit`. Entries met too early are
+    /// filed where they belong, at most 1024 of them a call.
+    pub fn due(&mut self, at: Timestamp, limit: usize) -> Vec<(Timestamp, Arc<str>)> {
+        let overdue: Vec<_> = self.events.range(..=(at, u32::MAX)).take(limit.max(1024)).copied().collect();
+        let mut due = Vec::new();
+        for (filed_at, number) in overdue {
+            let Some(slot) = self.slots[number as usize].as_mut() else { continue };
+            let event_at = Header::read(&slot.value).map_or(filed_at, |header| header.event_at);
+            if event_at > at {
+                self.events.remove(&(filed_at, number));
+                self.events.insert((event_at, number));
+                slot.filed_at = event_at;
+            } else if due.len() < limit {
+                due.push((event_at, Arc::clone(&slot.joined)));
+            }
+        }
+        due
+    }
+
+    fn hash(&self, key: &StepKey<'_>) -> u64 {
+        hash_parts(&self.hasher, key.run.as_bytes(), key.step.as_bytes())
+    }
+}
+
+fn hash_joined(hasher: &DefaultHashBuilder, joined: &str) -> u64 {
+    let (run, step) = joined.split_once(' ').unwrap_or((joined, ""));
+    hash_parts(hasher, run.as_bytes(), step.as_bytes())
+}
+
+fn hash_parts(hasher: &DefaultHashBuilder, run: &[u8], step: &[u8]) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(run);
+    state.write_u8(b' ');
+    state.write(step);
+    state.finish()
+}
+
+fn is_name(joined: &str, key: &StepKey<'_>) -> bool {
+    let joined = joined.as_bytes();
+    let (run, step) = (key.run.as_bytes(), key.step.as_bytes());
+    joined.len() == run.len() + 1 + step.len() && joined.starts_with(run) && joined[run.len()] == b' ' && joined.ends_with(step)
+}

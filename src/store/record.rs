@@ -1,0 +1,608 @@
+//! The stored form of a [`Record`], versioned.
+//!
+//! A fixed header, then a body of varints. The header holds what an index, a
+//! sweep or a script needs without reading the body:
+//!
+//! ```text
+//!  0  u8   format, 1           16  u64  when something happens next, µs
+//!  1  u8   state               24  u64  fence
+//!  2  u16  zero                32  u64  the state's own instant, µs
+//!  4  u32  attempts begun      40  body
+//!  8  u64  version
+//! ```
+//!
+//! Integers are little-endian. Instants in the body are distances from the
+//! step's creation, which take four or five bytes where the instant takes
+//! eight. Names that recur (hosts, rules) stand once, in a table.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::pack::{Malformed, Reader, Writer};
+use crate::domain::{
+    decision::{Counter, Counters, Reason, Settled, Verdict},
+    failure::FailureClass,
+    id::Id,
+    policy::{RuleName, spec::HoldAnswer},
+    record::{Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome, PolicyChoice, Record, State},
+    time::{Timestamp, micros},
+};
+
+/// The form that is written. Every earlier one is read.
+const FORMAT: u8 = 1;
+/// Bytes before the body.
+const HEADER: usize = 40;
+/// Entries at most in a list that is read; more is damage.
+const LIST_MAX: usize = 1024;
+
+/// Why a stored record could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Written by a newer version.
+    #[error("the record has format {0}, newer than this version can read ({FORMAT})")]
+    Format(u8),
+    /// Not what was written.
+    #[error("the record is damaged")]
+    Malformed,
+}
+
+impl From<Malformed> for RecordError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// What stands in front of every stored record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What a commit compares.
+    pub version: u64,
+    /// When something happens next.
+    pub event_at: Timestamp,
+    /// Whether the step is over.
+    pub is_over: bool,
+}
+
+impl Header {
+    /// Reads the header alone.
+    ///
+    /// # Errors
+    /// When the record is of another format or too short.
+    pub fn read(bytes: &[u8]) -> Result<Self, RecordError> {
+        let header = bytes.get(..HEADER).ok_or(RecordError::Malformed)?;
+        if header[0] != FORMAT {
+            return Err(RecordError::Format(header[0]));
+        }
+        Ok(Self { version: u64_at(header, 8), event_at: Timestamp::from_micros(u64_at(header, 16)), is_over: header[1] >= OVER })
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|part| part.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+const WAITING: u8 = 0;
+const STOPPING: u8 = 1;
+const RUNNING: u8 = 2;
+const HELD: u8 = 3;
+/// This and above: over, by [`Ending`].
+const OVER: u8 = 8;
+const ENDINGS: [Ending; 4] = [Ending::Succeeded, Ending::Failed, Ending::Skipped, Ending::Canceled];
+
+/// Writes a record.
+#[must_use]
+pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
+    let names = Names::of(record);
+    let mut out = Writer::with_capacity(HEADER + 96 + record.attempts.len() * 64);
+    let (state, instant) = state_header(&record.state);
+    out.bytes(&[FORMAT, state, 0, 0]);
+    out.bytes(&record.counters.attempts.to_le_bytes());
+    for word in [record.version, event_at.as_micros(), record.fence, instant.as_micros()] {
+        out.bytes(&word.to_le_bytes());
+    }
+    out.bytes(&record.created_at.as_micros().to_le_bytes());
+    Body { out: &mut out, names: &names, base: record.created_at }.record(record);
+    out.into_bytes()
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// When it is of a newer format or damaged.
+pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
+    let header = Header::read(bytes)?;
+    let mut input = Reader::new(bytes.get(HEADER..).ok_or(RecordError::Malformed)?);
+    let base = Timestamp::from_micros(u64_at(input.bytes(8)?, 0));
+    let attempts = u32::from_le_bytes(bytes[4..8].try_into().map_err(|_| RecordError::Malformed)?);
+    let fixed = Fixed { version: header.version, state: bytes[1], attempts, fence: u64_at(bytes, 24), instant: Timestamp::from_micros(u64_at(bytes, 32)) };
+    let record = Parse { input: &mut input, names: Vec::new(), base }.record(&fixed)?;
+    if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
+}
+
+fn state_header(state: &State) -> (u8, Timestamp) {
+    match state {
+        State::Waiting { due } => (WAITING, *due),
+        State::Stopping { at, .. } => (STOPPING, *at),
+        State::Running { lease_until } => (RUNNING, *lease_until),
+        State::Held(hold) => (HELD, hold.until.unwrap_or(Timestamp::NEVER)),
+        State::Over { ending, purge_at } => {
+            let at = ENDINGS.iter().position(|known| known == ending).unwrap_or_default();
+            (OVER + u8::try_from(at).unwrap_or_default(), *purge_at)
+        }
+    }
+}
+
+/// The names that a record refers to, each once.
+struct Names<'a>(Vec<&'a str>);
+
+impl<'a> Names<'a> {
+    fn of(record: &'a Record) -> Self {
+        let mut names = Self(Vec::new());
+        for attempt in &record.attempts {
+            names.add(attempt.host.as_deref());
+            if let Some(end) = &attempt.end {
+                names.add_settled(&end.settled);
+                names.add(end.counted.as_ref().and_then(counter_rule).map(RuleName::as_str));
+            }
+        }
+        if let Some(settled) = &record.standing {
+            names.add_settled(settled);
+        }
+        if let State::Stopping { verdict, .. } = &record.state {
+            names.add_settled(verdict);
+        }
+        names.add_counters(&record.counters);
+        names
+    }
+
+    fn add(&mut self, name: Option<&'a str>) {
+        if let Some(name) = name.filter(|name| !self.0.contains(name)) {
+            self.0.push(name);
+        }
+    }
+
+    fn add_settled(&mut self, settled: &'a Settled) {
+        self.add(settled.rule.as_ref().map(RuleName::as_str));
+        self.add_counters(&settled.counters);
+    }
+
+    fn add_counters(&mut self, counters: &'a Counters) {
+        for (rule, _) in &counters.by_rule {
+            self.add(Some(rule.as_str()));
+        }
+    }
+
+    /// Place of a name from 1 on; 0 stands for none.
+    fn place(&self, name: Option<&str>) -> u64 {
+        let at = name.and_then(|name| self.0.iter().position(|known| *known == name));
+        at.map_or(0, |at| at as u64 + 1)
+    }
+}
+
+const fn counter_rule(counter: &Counter) -> Option<&RuleName> {
+    match counter {
+        Counter::Retries | Counter::Crashes => None,
+        Counter::Rule(name) | Counter::Uncounted(name) => Some(name),
+    }
+}
+
+/// Writes the body.
+struct Body<'a> {
+    out: &'a mut Writer,
+    names: &'a Names<'a>,
+    base: Timestamp,
+}
+
+impl Body<'_> {
+    fn record(&mut self, record: &Record) {
+        self.out.number(self.names.0.len() as u64);
+        for name in &self.names.0 {
+            self.out.text(name);
+        }
+        self.counters(&record.counters);
+        self.optional(record.first_began_at);
+        self.out.number(micros(record.held_for));
+        self.out.number(micros(record.lease));
+        self.out.number(micros(record.last_delay));
+        self.policy(&record.policy);
+        self.out.text(&record.kind);
+        self.out.number(record.targets.len() as u64);
+        for target in &record.targets {
+            self.out.text(target);
+        }
+        self.out.text(record.queue.as_deref().unwrap_or_default());
+        self.optional(record.deadline);
+        self.out.text(&record.resume_from);
+        self.out.text(&record.worker);
+        self.out.number(u64::from(record.manual_retries));
+        self.out.number(record.attempts.len() as u64);
+        for attempt in &record.attempts {
+            self.attempt(attempt);
+        }
+        self.out.flag(record.standing.is_some());
+        if let Some(settled) = &record.standing {
+            self.settled(settled, self.base);
+        }
+        match &record.state {
+            State::Stopping { verdict, .. } => self.settled(verdict, self.base),
+            State::Held(hold) => self.hold(hold),
+            State::Waiting { .. } | State::Running { .. } | State::Over { .. } => {}
+        }
+    }
+
+    fn instant(&mut self, instant: Timestamp) {
+        self.out.distance(instant.as_micros(), self.base.as_micros());
+    }
+
+    fn optional(&mut self, instant: Option<Timestamp>) {
+        self.out.flag(instant.is_some());
+        if let Some(instant) = instant {
+            self.instant(instant);
+        }
+    }
+
+    fn policy(&mut self, policy: &PolicyChoice) {
+        match policy {
+            PolicyChoice::Default => self.out.number(0),
+            PolicyChoice::Named(name) => {
+                self.out.number(1);
+                self.out.text(name);
+            }
+            PolicyChoice::Inline(digest) => {
+                self.out.number(2);
+                self.out.bytes(&digest.to_le_bytes());
+            }
+        }
+    }
+
+    fn counters(&mut self, counters: &Counters) {
+        self.out.number(u64::from(counters.retries));
+        self.out.number(u64::from(counters.uncounted));
+        self.out.number(u64::from(counters.crashes));
+        self.out.number(counters.by_rule.len() as u64);
+        for (rule, count) in &counters.by_rule {
+            self.out.number(self.names.place(Some(rule.as_str())));
+            self.out.number(u64::from(*count));
+        }
+    }
+
+    fn identity(&mut self, identity: Option<Identity>) {
+        let tag = match identity {
+            None => 0,
+            Some(Identity { id: 0, .. }) => 1,
+            Some(_) => 2,
+        };
+        self.out.number(tag);
+        if let Some(Identity { id, payload }) = identity {
+            self.out.bytes(&payload.to_le_bytes());
+            if id != 0 {
+                self.out.bytes(&id.to_le_bytes());
+            }
+        }
+    }
+
+    fn attempt(&mut self, attempt: &Attempt) {
+        self.out.distance(attempt.fence, self.base.as_micros());
+        self.instant(attempt.began_at);
+        self.identity(attempt.begun_by);
+        self.out.number(self.names.place(attempt.host.as_deref()));
+        self.out.flag(attempt.end.is_some());
+        if let Some(end) = &attempt.end {
+            self.end(end);
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        self.instant(end.at);
+        match end.outcome {
+            Outcome::Success => self.out.number(0),
+            Outcome::Crash => self.out.number(1),
+            Outcome::Failure { class, exit_code } => {
+                let class = FailureClass::ALL.iter().position(|known| *known == class).unwrap_or_default();
+                self.out.number(2 + 2 * class as u64 + u64::from(exit_code.is_some()));
+                if let Some(code) = exit_code {
+                    self.out.signed(i64::from(code));
+                }
+            }
+        }
+        self.identity(end.reported_by);
+        self.out.flag(end.late);
+        self.settled(&end.settled, end.at);
+        match &end.counted {
+            None => self.out.number(0),
+            Some(Counter::Retries) => self.out.number(1),
+            Some(Counter::Crashes) => self.out.number(2),
+            Some(Counter::Rule(rule)) => self.counted(3, rule),
+            Some(Counter::Uncounted(rule)) => self.counted(4, rule),
+        }
+    }
+
+    fn counted(&mut self, tag: u64, rule: &RuleName) {
+        self.out.number(tag);
+        self.out.number(self.names.place(Some(rule.as_str())));
+    }
+
+    /// `near` is an instant close to that of the decision, often the same.
+    fn settled(&mut self, settled: &Settled, near: Timestamp) {
+        let (tag, instant) = match settled.verdict {
+            Verdict::Stop => (0, None),
+            Verdict::Done => (1, None),
+            Verdict::Retry(at) => (2, Some(at)),
+            Verdict::Wait(None) => (3, None),
+            Verdict::Wait(at) => (4, at),
+            Verdict::Hold(None) => (5, None),
+            Verdict::Hold(at) => (6, at),
+        };
+        self.out.number(tag);
+        if let Some(instant) = instant {
+            self.instant(instant);
+        }
+        self.out.number(Reason::ALL.iter().position(|known| *known == settled.reason).unwrap_or_default() as u64);
+        self.out.number(self.names.place(settled.rule.as_ref().map(RuleName::as_str)));
+        self.out.number(settled.revision);
+        self.out.number(u64::from(settled.counters.attempts));
+        self.counters(&settled.counters);
+        self.out.distance(settled.decided_at.as_micros(), near.as_micros());
+    }
+
+    fn hold(&mut self, hold: &Hold) {
+        self.instant(hold.since);
+        let allowed = HoldAnswer::ALL.iter().enumerate().filter(|(_, answer)| hold.allowed.contains(answer));
+        self.out.number(allowed.fold(0, |bits, (at, _)| bits | 1 << at));
+        self.out.number(HoldAnswer::ALL.iter().position(|answer| *answer == hold.default_answer).unwrap_or_default() as u64);
+        self.out.number(u64::from(hold.max_manual_retries));
+    }
+}
+
+/// The fixed part, as read.
+struct Fixed {
+    version: u64,
+    state: u8,
+    attempts: u32,
+    fence: u64,
+    instant: Timestamp,
+}
+
+/// Reads the body.
+struct Parse<'a, 'b> {
+    input: &'b mut Reader<'a>,
+    names: Vec<Arc<str>>,
+    base: Timestamp,
+}
+
+impl Parse<'_, '_> {
+    fn record(&mut self, fixed: &Fixed) -> Result<Record, Malformed> {
+        for _ in 0..self.input.count(LIST_MAX)? {
+            let name = self.input.text()?.into();
+            self.names.push(name);
+        }
+        let counters = self.counters(fixed.attempts)?;
+        let first_began_at = self.optional()?;
+        let held_for = self.span()?;
+        let lease = self.span()?;
+        let last_delay = self.span()?;
+        let policy = self.policy()?;
+        let kind = self.input.text()?.into();
+        let mut targets = Vec::new();
+        for _ in 0..self.input.count(LIST_MAX)? {
+            targets.push(id(self.input.text()?)?);
+        }
+        let queue = match self.input.text()? {
+            "" => None,
+            queue => Some(id(queue)?),
+        };
+        let deadline = self.optional()?;
+        let resume_from = self.input.text()?.into();
+        let worker = self.input.text()?.into();
+        let manual_retries = self.input.number_u32()?;
+        let attempts = self.attempts(fixed.attempts)?;
+        let standing = if self.input.flag()? { Some(self.settled(self.base)?) } else { None };
+        let state = self.state(fixed)?;
+        Ok(Record {
+            version: fixed.version,
+            state,
+            counters,
+            fence: fixed.fence,
+            created_at: self.base,
+            first_began_at,
+            held_for,
+            lease,
+            last_delay,
+            policy,
+            kind,
+            targets,
+            queue,
+            deadline,
+            resume_from,
+            worker,
+            manual_retries,
+            attempts,
+            standing,
+        })
+    }
+
+    fn state(&mut self, fixed: &Fixed) -> Result<State, Malformed> {
+        let instant = fixed.instant;
+        Ok(match fixed.state {
+            WAITING => State::Waiting { due: instant },
+            STOPPING => State::Stopping { at: instant, verdict: self.settled(self.base)? },
+            RUNNING => State::Running { lease_until: instant },
+            HELD => State::Held(self.hold(instant)?),
+            over => {
+                let ending = ENDINGS.get(usize::from(over.wrapping_sub(OVER))).ok_or(Malformed)?;
+                State::Over { ending: *ending, purge_at: instant }
+            }
+        })
+    }
+
+    fn instant(&mut self) -> Result<Timestamp, Malformed> {
+        self.input.distance(self.base.as_micros()).map(Timestamp::from_micros)
+    }
+
+    fn optional(&mut self) -> Result<Option<Timestamp>, Malformed> {
+        if self.input.flag()? { self.instant().map(Some) } else { Ok(None) }
+    }
+
+    fn span(&mut self) -> Result<Duration, Malformed> {
+        self.input.number().map(Duration::from_micros)
+    }
+
+    fn name(&mut self) -> Result<Option<Arc<str>>, Malformed> {
+        match self.input.number()? {
+            0 => Ok(None),
+            place => {
+                let at = usize::try_from(place - 1).map_err(|_| Malformed)?;
+                self.names.get(at).cloned().map(Some).ok_or(Malformed)
+            }
+        }
+    }
+
+    fn rule(&mut self) -> Result<RuleName, Malformed> {
+        self.name()?.map(RuleName).ok_or(Malformed)
+    }
+
+    fn policy(&mut self) -> Result<PolicyChoice, Malformed> {
+        Ok(match self.input.number()? {
+            0 => PolicyChoice::Default,
+            1 => PolicyChoice::Named(id(self.input.text()?)?),
+            2 => PolicyChoice::Inline(u128::from_le_bytes(self.input.bytes(16)?.try_into().map_err(|_| Malformed)?)),
+            _ => return Err(Malformed),
+        })
+    }
+
+    fn counters(&mut self, attempts: u32) -> Result<Counters, Malformed> {
+        let retries = self.input.number_u32()?;
+        let uncounted = self.input.number_u32()?;
+        let crashes = self.input.number_u32()?;
+        let mut by_rule = Vec::new();
+        for _ in 0..self.input.count(LIST_MAX)? {
+            by_rule.push((self.rule()?, self.input.number_u32()?));
+        }
+        Ok(Counters { attempts, retries, uncounted, crashes, by_rule })
+    }
+
+    fn identity(&mut self) -> Result<Option<Identity>, Malformed> {
+        let tag = self.input.number()?;
+        if tag == 0 {
+            return Ok(None);
+        }
+        let payload = u64_at(self.input.bytes(8)?, 0);
+        let id = if tag == 2 { u64_at(self.input.bytes(8)?, 0) } else { 0 };
+        Ok(Some(Identity { id, payload }))
+    }
+
+    /// Attempts are dense and the last one is the latest, so that their numbers
+    /// need not be stored.
+    fn attempts(&mut self, latest: u32) -> Result<VecDeque<Attempt>, Malformed> {
+        let count = self.input.count(HISTORY_MAX)?;
+        let first = latest.checked_sub(u32::try_from(count).map_err(|_| Malformed)?).ok_or(Malformed)? + 1;
+        let mut attempts = VecDeque::with_capacity(HISTORY_MAX.min(count + 1));
+        for number in first..=latest {
+            attempts.push_back(self.attempt(number)?);
+        }
+        Ok(attempts)
+    }
+
+    fn attempt(&mut self, number: u32) -> Result<Attempt, Malformed> {
+        let fence = self.input.distance(self.base.as_micros())?;
+        let began_at = self.instant()?;
+        let begun_by = self.identity()?;
+        let host = self.name()?;
+        let end = if self.input.flag()? { Some(self.end()?) } else { None };
+        Ok(Attempt { number, fence, began_at, begun_by, host, end })
+    }
+
+    fn end(&mut self) -> Result<End, Malformed> {
+        let at = self.instant()?;
+        let outcome = match self.input.number()? {
+            0 => Outcome::Success,
+            1 => Outcome::Crash,
+            tag => {
+                let class = usize::try_from((tag - 2) / 2).ok().and_then(|at| FailureClass::ALL.get(at)).ok_or(Malformed)?;
+                let exit_code = if tag % 2 == 1 { Some(i32::try_from(self.input.signed()?).map_err(|_| Malformed)?) } else { None };
+                Outcome::Failure { class: *class, exit_code }
+            }
+        };
+        let reported_by = self.identity()?;
+        let late = self.input.flag()?;
+        let settled = self.settled(at)?;
+        let counted = match self.input.number()? {
+            0 => None,
+            1 => Some(Counter::Retries),
+            2 => Some(Counter::Crashes),
+            3 => Some(Counter::Rule(self.rule()?)),
+            4 => Some(Counter::Uncounted(self.rule()?)),
+            _ => return Err(Malformed),
+        };
+        Ok(End { at, outcome, reported_by, late, settled, counted })
+    }
+
+    fn settled(&mut self, near: Timestamp) -> Result<Settled, Malformed> {
+        let verdict = match self.input.number()? {
+            0 => Verdict::Stop,
+            1 => Verdict::Done,
+            2 => Verdict::Retry(self.instant()?),
+            3 => Verdict::Wait(None),
+            4 => Verdict::Wait(Some(self.instant()?)),
+            5 => Verdict::Hold(None),
+            6 => Verdict::Hold(Some(self.instant()?)),
+            _ => return Err(Malformed),
+        };
+        let reason = *usize::try_from(self.input.number()?).ok().and_then(|at| Reason::ALL.get(at)).ok_or(Malformed)?;
+        let rule = self.name()?.map(RuleName);
+        let revision = self.input.number()?;
+        let attempts = self.input.number_u32()?;
+        let counters = self.counters(attempts)?;
+        let decided_at = self.input.distance(near.as_micros()).map(Timestamp::from_micros)?;
+        Ok(Settled { verdict, reason, rule, revision, counters, decided_at })
+    }
+
+    fn hold(&mut self, until: Timestamp) -> Result<Hold, Malformed> {
+        let since = self.instant()?;
+        let bits = self.input.number()?;
+        let allowed = HoldAnswer::ALL.into_iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, answer)| answer).collect();
+        let default_answer = *usize::try_from(self.input.number()?).ok().and_then(|at| HoldAnswer::ALL.get(at)).ok_or(Malformed)?;
+        let max_manual_retries = self.input.number_u32()?;
+        let until = (until != Timestamp::NEVER).then_some(until);
+        Ok(Hold { since, until, allowed, default_answer, max_manual_retries })
+    }
+}
+
+fn id(text: &str) -> Result<Id, Malformed> {
+    text.parse().map_err(|_| Malformed)
+}
+
+/// Writes the texts of failures.
+#[must_use]
+pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
+    let mut out = Writer::with_capacity(64);
+    out.bytes(&[FORMAT]);
+    out.number(evidence.failures.len() as u64);
+    for text in &evidence.failures {
+        out.number(u64::from(text.attempt));
+        out.flag(text.late);
+        for part in [&text.message, &text.error_type, &text.cause, &text.worker] {
+            out.text(part);
+        }
+    }
+    out.into_bytes()
+}
+
+/// Reads the texts of failures.
+///
+/// # Errors
+/// When they are of a newer format or damaged.
+pub fn decode_evidence(bytes: &[u8]) -> Result<Evidence, RecordError> {
+    let mut input = Reader::new(bytes);
+    let format = input.bytes(1)?[0];
+    if format != FORMAT {
+        return Err(RecordError::Format(format));
+    }
+    let mut evidence = Evidence::default();
+    for _ in 0..input.count(LIST_MAX)? {
+        let attempt = input.number_u32()?;
+        let late = input.flag()?;
+        let mut part = || input.text().map(str::to_owned);
+        evidence.failures.push_back(FailureText { attempt, late, message: part()?, error_type: part()?, cause: part()?, worker: part()? });
+    }
+    Ok(evidence)
+}
