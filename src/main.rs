@@ -1,3 +1,5 @@
-//! The one binary: server and command line.
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    reprise::cli::main()
+}
