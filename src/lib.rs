@@ -1,4 +1,8 @@
-//! Reprise.
+//! Reprise: may this step be tried again, and when? One answer for every
+//! process.
+//!
+//! The modules in reading order, from the rule outwards. `ARCHITECTURE.md` is
+//! the map.
 
 pub mod domain;
 pub mod clock;
@@ -6,5 +10,9 @@ pub mod chance;
 pub mod store;
 pub mod telemetry;
 pub mod service;
+pub mod grpc;
+pub mod http;
+pub mod config;
+pub mod server;
 pub mod proto;
 pub mod cli;

@@ -9,6 +9,7 @@ mod exit;
 mod id;
 mod output;
 mod policy_flags;
+mod serve;
 mod text;
 
 use std::{process::ExitCode, time::Duration};
@@ -75,6 +76,8 @@ impl Global {
 enum Command {
     /// Run a command as a step, and again for as long as the service says so
     Exec(Box<exec::ExecArgs>),
+    /// Start the service
+    Serve(Box<serve::ServeArgs>),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
+        Command::Serve(args) => serve::run(*args),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

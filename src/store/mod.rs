@@ -1,1 +1,264 @@
+//! Where records live between events.
+//!
+//! A store knows how to be indivisible, how long to remember and what time it
+//! is. It holds no opinion about retries: it loads, settles and commits what
+//! [`crate::domain::plan`] drafted.
+
+pub mod configuration;
 pub mod embedded;
+pub mod pack;
+pub mod record;
+
+use std::{future::Future, sync::Arc};
+
+use self::{
+    configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+    record::RecordError,
+};
+use crate::domain::{
+    draw::Salt,
+    id::{Id, StepKey},
+    plan::{Answer, Draft, Now},
+    record::{Evidence, Record},
+    time::Timestamp,
+};
+
+/// Keeps steps and what governs them.
+///
+/// Every method is indivisible. What a method returned is durable, in the sense
+/// that the store states, once [`Store::confirm`] has resolved as well; a
+/// commit is durable when it returns.
+pub trait Store: Send + Sync + 'static {
+    /// A step as it is now, with what applies to it.
+    ///
+    /// # Errors
+    /// [`StoreError::NamespaceUnknown`], [`StoreError::Unreadable`], or the
+    /// store is away.
+    fn load(&self, key: &StepKey<'_>) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+
+    /// Settles a draft and writes it, if the step and its configuration are
+    /// still what the draft was planned on.
+    ///
+    /// # Errors
+    /// The store is away, full, or the namespace has all the live steps it may.
+    /// Only after [`StoreError::Unavailable`] is it unknown whether the draft
+    /// was written.
+    fn commit(&self, key: &StepKey<'_>, commit: Commit) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+
+    /// Resolves once everything that was loaded so far is durable.
+    ///
+    /// # Errors
+    /// The store is away.
+    fn confirm(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The texts kept for a step's latest failures.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn evidence(&self, key: &StepKey<'_>) -> impl Future<Output = Result<Evidence, StoreError>> + Send;
+
+    /// Steps whose next event has come, the longest overdue first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// The store is away.
+    fn peek_due(&self, limit: usize) -> impl Future<Output = Result<Vec<Due>, StoreError>> + Send;
+
+    /// The changes of a namespace after number `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn follow(&self, namespace: &str, after: u64, limit: usize) -> impl Future<Output = Result<Changes, StoreError>> + Send;
+
+    /// What governs a namespace.
+    ///
+    /// # Errors
+    /// [`StoreError::NamespaceUnknown`], or the store is away.
+    fn configuration(&self, namespace: &str) -> impl Future<Output = Result<Arc<Configuration>, StoreError>> + Send;
+
+    /// A policy that was given inline.
+    ///
+    /// # Errors
+    /// [`StoreError::NamespaceUnknown`], or the store is away.
+    fn inline_policy(&self, namespace: &str, digest: u128) -> impl Future<Output = Result<Option<Arc<PolicyRevision>>, StoreError>> + Send;
+
+    /// Namespaces by name after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// The store is away.
+    fn namespaces(&self, after: &str, limit: usize) -> impl Future<Output = Result<Vec<NamespaceView>, StoreError>> + Send;
+
+    /// How many steps of a namespace are not over.
+    ///
+    /// # Errors
+    /// [`StoreError::NamespaceUnknown`], or the store is away.
+    fn live_steps(&self, namespace: &str) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Changes what governs a namespace, if it is still at `revision`; 0 is a
+    /// namespace that does not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::ConfigurationChanged`] when it is not, a bound that is
+    /// reached, or the store is away.
+    fn configure(&self, namespace: &Id, revision: u64, change: ConfigurationChange) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The store's time.
+    fn now(&self) -> Now;
+
+    /// Where the data is and when it is durable, in words.
+    fn describe(&self) -> Description;
+}
+
+/// A step as it is, with what applies to it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The step; None when it is unknown.
+    pub record: Option<Record>,
+    /// What governs its namespace.
+    pub configuration: Arc<Configuration>,
+    /// What chance is drawn from.
+    pub salt: Salt,
+    /// The time.
+    pub now: Now,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+pub struct Commit {
+    /// The configuration that was used.
+    pub configuration: u64,
+    /// The version of the record that was used; 0 when there was none.
+    pub version: u64,
+    /// The store's time that was used.
+    pub at: Timestamp,
+    /// The change.
+    pub change: Change,
+}
+
+/// A change to a step.
+#[derive(Debug)]
+pub enum Change {
+    /// Settle and write.
+    Write(Box<Draft>),
+    /// Forget the step.
+    Purge,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub enum Committed {
+    /// Written; this is the answer.
+    Written(Answer),
+    /// Somebody else wrote first, or the configuration is newer: plan again.
+    Conflict,
+}
+
+/// A step whose next event has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its namespace.
+    pub namespace: Id,
+    /// Run and step, as [`StepKey::joined`].
+    pub joined: Arc<str>,
+    /// When it came.
+    pub event_at: Timestamp,
+}
+
+/// Changes of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These follow without a gap.
+    Follow(Vec<ChangeEntry>),
+    /// The log no longer reaches back so far; it begins after this number.
+    Gap(u64),
+}
+
+/// One change of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeEntry {
+    /// Its number in the namespace, dense.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Run and step, as [`StepKey::joined`].
+    pub joined: Arc<str>,
+    /// The version that was written; 0 when the step was forgotten.
+    pub version: u64,
+}
+
+/// A namespace in a list.
+#[derive(Clone, Debug)]
+pub struct NamespaceView {
+    /// Its name.
+    pub name: Id,
+    /// Its own part.
+    pub entry: NamespaceEntry,
+    /// Steps that are not over.
+    pub live_steps: u64,
+}
+
+/// A change of what governs a namespace.
+#[derive(Debug)]
+pub enum ConfigurationChange {
+    /// Creates the namespace or replaces its settings.
+    Namespace(NamespaceEntry),
+    /// Deletes the namespace, which must have no steps.
+    DeleteNamespace,
+    /// Creates or replaces a policy.
+    Policy(Id, PolicyHistory),
+    /// Remembers a policy given inline.
+    Inline(Arc<PolicyRevision>),
+}
+
+/// Where the data is and when it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Kind of the store, such as "embedded".
+    pub store: &'static str,
+    /// When an acknowledged change is durable.
+    pub durability: String,
+}
+
+/// Why a store could not do what it was asked. What it says of state holds
+/// exactly: only [`StoreError::Unavailable`] leaves it open.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such namespace.
+    #[error("there is no namespace {0:?}")]
+    NamespaceUnknown(String),
+    /// A namespace with steps is not deleted.
+    #[error("the namespace still has {steps} steps")]
+    NamespaceNotEmpty {
+        /// How many.
+        steps: u64,
+    },
+    /// Somebody changed the configuration meanwhile.
+    #[error("the configuration was changed meanwhile")]
+    ConfigurationChanged,
+    /// A bound on what a namespace may hold.
+    #[error("the namespace has {max} {what}, the most it may")]
+    QuotaReached {
+        /// What there are too many of.
+        what: &'static str,
+        /// The bound.
+        max: u64,
+    },
+    /// No room; nothing was changed, and nothing is lost.
+    #[error("the store is full")]
+    Full,
+    /// A record that this version cannot read. Someone has to look.
+    #[error("the record of step {key} is not readable")]
+    Unreadable {
+        /// Which.
+        key: String,
+        /// Why.
+        #[source]
+        source: RecordError,
+    },
+    /// A configuration that cannot be written or read.
+    #[error("the configuration is not readable")]
+    Configuration(#[from] ConfigurationError),
+    /// No answer. It is unknown whether a change was made; worth another try.
+    #[error("the store is away: {0}")]
+    Unavailable(String),
+}
