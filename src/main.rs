@@ -1,3 +1,9 @@
-//! The one binary: server and command line.
+use std::process::ExitCode;
 
-fn main() {}
+/// A fifth of a request is allocation; this allocator takes less of it.
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    reprise::cli::main()
+}

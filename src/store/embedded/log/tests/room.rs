@@ -34,7 +34,7 @@ async fn a_full_disk_refuses_grants_first_and_recovers_without_a_restart() {
     let granted = fill(&log, Growth::Granting, &[1; 100]).await;
     assert!(granted > 0);
     let settled = fill(&log, Growth::Settling, &[2; 100]).await;
-    assert!(settled * 100 > 3000, "the reserve took {settled} reports");
+    assert!(settled * frame::size(104) > 3000, "the reserve took {settled} reports");
     assert!(matches!(log.room(Growth::Settling).await, Err(AppendError::Full)));
 
     FULL.store(false, Ordering::SeqCst);
