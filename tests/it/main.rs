@@ -1,4 +1,13 @@
-//! One binary, so one link.
+//! The integration tests: one binary, so one link.
+
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that fails is told by its panic, helpers included"
+)]
 
 mod cli_exec;
+mod purity;
 mod scripted;
