@@ -24,7 +24,10 @@ const SPAN: Duration = Duration::from_secs(2);
 fn main() {
     let root = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let root = root.map_or_else(std::env::temp_dir, PathBuf::from);
-    println!("{:<34} {:>12} {:>10} {:>10}", "", "appends/s", "p50 µs", "CPU µs");
+    println!(
+        "{:<34} {:>12} {:>10} {:>10}",
+        "", "appends/s", "p50 µs", "CPU µs"
+    );
     report("one sync an append, no log", || one_by_one(&root));
     for callers in [1, 16, 64, 256, 1024] {
         report(&format!("always, {callers} callers"), || {
@@ -67,7 +70,10 @@ fn cpu_time() -> Duration {
 fn one_by_one(root: &Path) -> Found {
     let dir = tempfile::tempdir_in(root).expect("a directory");
     let mut file = OpenOptions::new();
-    let file = file.write(true).create_new(true).open(dir.path().join("file"));
+    let file = file
+        .write(true)
+        .create_new(true)
+        .open(dir.path().join("file"));
     let file = file.expect("a file");
     file.write_all_at(&vec![0; 16 << 20], 0).expect("zeros");
     file.sync_all().expect("a sync");

@@ -145,7 +145,7 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("REPRISE_LOG").unwrap_or_else(|_| "info".into());
     // A second start within one process, as in tests, keeps the first's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
 }
 
 fn error(error: ServerError) -> CliError {
