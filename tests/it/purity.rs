@@ -81,7 +81,7 @@ const AREAS: &[Area] = &[
     Area { name: "clock", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "chance", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "telemetry", knows: &["domain"], crates: Crates::AllBut(WIRE) },
-    Area { name: "config", knows: &["domain"], crates: Crates::AllBut(WIRE) },
+    Area { name: "config", knows: &["domain", "grpc", "store"], crates: Crates::AllBut(WIRE) },
     Area {
         name: "store",
         knows: &["domain", "clock", "chance", "telemetry"],
@@ -95,13 +95,17 @@ const AREAS: &[Area] = &[
     Area { name: "proto", knows: &[], crates: Crates::AllBut(&[]) },
     Area {
         name: "grpc",
-        knows: &["domain", "service", "proto", "telemetry"],
+        knows: &["domain", "service", "store", "clock", "chance", "proto", "telemetry"],
         crates: Crates::AllBut(&[]),
     },
     Area { name: "http", knows: &["domain", "service", "telemetry"], crates: Crates::AllBut(&[]) },
     Area { name: "cli", knows: &["domain", "proto"], crates: Crates::AllBut(&[]) },
     // The subcommands that are the server rather than call one.
-    Area { name: "cli/serve", knows: &["config", "server"], crates: Crates::AllBut(&[]) },
+    Area {
+        name: "cli/serve",
+        knows: &["config", "grpc", "server", "store"],
+        crates: Crates::AllBut(&[]),
+    },
     Area { name: "cli/config", knows: &["config"], crates: Crates::AllBut(&[]) },
 ];
 
