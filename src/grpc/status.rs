@@ -187,13 +187,15 @@ impl From<Invalid> for Status {
 
 fn field_violation(violation: &Violation) -> FieldViolation {
     let separator = if violation.value.is_empty() { "" } else { ": " };
-    let description = format!("{}{separator}{}", violation.value, violation.problem);
+    let value = shortened(violation.value.clone(), DESCRIPTION_MAX / 2);
+    let description = format!("{value}{separator}{}", violation.problem);
     FieldViolation::new(violation.field.as_str(), shortened(description, DESCRIPTION_MAX))
 }
 
 fn shortened(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
+        let cut = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
         text.push('…');
     }
     text
@@ -348,11 +350,101 @@ pub fn internal() -> Status {
 /// The status as one item of a batch carries it.
 #[must_use]
 pub fn to_item(status: &Status) -> tonic_types::Status {
-    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
-        code: i32::from(status.code()),
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    })
+    let rich = tonic_types::Status::decode(status.details()).unwrap_or_default();
+    tonic_types::Status { code: status.code().into(), message: status.message().to_owned(), details: rich.details }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const STEP: StepKey<'_> = StepKey { namespace: "n", run: "r", step: "s" };
+    const SOON: Duration = Duration::from_millis(500);
+
+    fn every_status() -> Vec<(ErrorReason, Status)> {
+        vec![
+            (ErrorReason::InvalidArgument, Invalid::of("run", "\"a b\"", "accepted: an id").into()),
+            (ErrorReason::IdentityReused, refusal(&Refusal::IdentityReused, STEP)),
+            (ErrorReason::StepNotFound, refusal(&Refusal::UnknownStep, STEP)),
+            (ErrorReason::AttemptGap, refusal(&Refusal::AttemptGap { next: 4 }, STEP)),
+            (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
+            (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
+            (ErrorReason::NamespaceExists, namespace_exists("n")),
+            (ErrorReason::PolicyExists, policy_exists("n", "p")),
+            (ErrorReason::EtagMismatch, etag_mismatch("n", "7")),
+            (ErrorReason::NamespaceNotEmpty, namespace_not_empty("n", 3)),
+            (ErrorReason::NamespaceProtected, namespace_protected("default")),
+            (ErrorReason::LiveStepsQuota, live_steps_quota("n", 100, SOON)),
+            (ErrorReason::StoreFull, store_full(Some(SOON))),
+            (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
+            (ErrorReason::Overloaded, overloaded("server", SOON)),
+            (ErrorReason::ShuttingDown, shutting_down(SOON)),
+            (ErrorReason::Internal, internal()),
+        ]
+    }
+
+    #[test]
+    fn every_error_says_who_and_why_once() {
+        let statuses = every_status();
+        let reasons: HashSet<ErrorReason> = statuses.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons.len(), ErrorReason::ALL.len());
+        for (reason, status) in statuses {
+            assert_eq!(status.code(), reason.code());
+            let infos: Vec<_> = status.get_error_details_vec().into_iter().filter_map(|detail| match detail {
+                tonic_types::ErrorDetail::ErrorInfo(info) => Some(info),
+                _ => None,
+            }).collect();
+            let [info] = infos.as_slice() else { panic!("{reason:?}: {infos:?}") };
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.name(), DOMAIN));
+            assert!(reason.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for (reason, status) in every_status() {
+            let waits = matches!(reason.code(), Code::Unavailable | Code::ResourceExhausted);
+            let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, waits.then_some(SOON), "{reason:?}");
+        }
+        assert!(store_full(None).get_error_details().retry_info().is_none());
+    }
+
+    #[test]
+    fn details_fit_the_code() {
+        for (reason, status) in every_status() {
+            let details = status.get_error_details();
+            assert_eq!(details.bad_request().is_some(), reason.code() == Code::InvalidArgument, "{reason:?}");
+            assert_eq!(details.precondition_failure().is_some(), reason.code() == Code::FailedPrecondition, "{reason:?}");
+            assert_eq!(details.quota_failure().is_some(), reason.code() == Code::ResourceExhausted, "{reason:?}");
+            assert!(details.resource_info().is_some() || reason.code() != Code::NotFound, "{reason:?}");
+        }
+        let gap = refusal(&Refusal::AttemptGap { next: 4 }, STEP).get_error_details();
+        assert_eq!(gap.error_info().unwrap().metadata["next"], "4");
+    }
+
+    #[test]
+    fn a_status_fits_into_trailers_however_much_is_wrong() {
+        let long = "ä".repeat(5000);
+        let violation = || Violation { field: "a.rather[17].deep.path".into(), value: super::super::convert::check::shown(&long), problem: long.clone() };
+        let violations = crate::domain::policy::Violations(std::iter::repeat_with(violation).take(500).collect());
+        let status = Status::from(Invalid::of_policy(violations, "inline_policy"));
+        // In base64 the details, percent-encoded the message.
+        let bytes = status.details().len() * 4 / 3 + status.message().len() * 3;
+        assert!(bytes < 8 * 1024, "{bytes}");
+    }
+
+    #[test]
+    fn an_item_of_a_batch_carries_the_same() {
+        for (_, status) in every_status() {
+            let item = to_item(&status);
+            assert_eq!((item.code, item.message.as_str()), (i32::from(status.code()), status.message()));
+            assert!(!item.details.is_empty());
+        }
+        assert_eq!(to_item(&Status::not_found("x")).code, 5);
+    }
 }
 
 /// How long to wait before the store is asked again, at the least.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
+        id::is_id,
         namespace::{LEASE_MAX, LEASE_MIN, Settings},
         policy::{Policy, spec::PolicySpec},
     },
@@ -255,8 +256,8 @@ fn page(check: &mut Check, size: u32, token: String) -> Page {
     }
     let size = if size == 0 { PAGE_SIZE_DEFAULT } else { size.min(PAGE_SIZE_MAX) };
     let after = (!token.is_empty()).then_some(token);
-    if after.as_deref().is_some_and(|name| !crate::domain::id::is_id(name)) {
-        check.refuse("page_token", after.as_deref().map(shown).unwrap_or_default(), "accepted: next_page_token of the page before");
+    if let Some(name) = after.as_deref().filter(|name| !is_id(name)) {
+        check.refuse("page_token", shown(name), "accepted: next_page_token of the page before");
     }
     Page { size: size as usize, after }
 }
@@ -270,10 +271,10 @@ fn policy_name(check: &mut Check, namespace: String, name: String) -> PolicyName
 fn written_policy(namespace: String, given: Option<proto::NamedPolicy>) -> Result<PolicyWrite, Invalid> {
     let mut check = Check::default();
     let namespace = check.namespace(namespace);
-    let Some(given) = given else {
+    if given.is_none() {
         check.required("policy");
-        return check.finish(()).and(Err(Invalid::of("policy", "", "required")));
-    };
+    }
+    let given = given.unwrap_or_default();
     let spec = check.within(Part::Field("policy"), |check| {
         check.name("name", &given.name);
         if given.policy.is_none() {

@@ -343,7 +343,6 @@ const fn reason_number(reason: Reason) -> i32 {
 #[must_use]
 pub fn instant(instant: Timestamp) -> prost_types::Timestamp {
     let micros = instant.as_micros();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "less than a million microseconds")]
     let nanos = (micros % 1_000_000) as i32 * 1000;
     match i64::try_from(micros / 1_000_000) {
         Ok(seconds) if seconds <= INSTANT_SECONDS_MAX => prost_types::Timestamp { seconds, nanos },

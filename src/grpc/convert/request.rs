@@ -4,9 +4,7 @@
 //! since a newer worker's report must still count: an unknown class as FAILURE,
 //! an unknown `executed` as MAYBE.
 
-use std::{hash::Hasher as _, sync::Arc, time::Duration};
-
-use siphasher::sip::SipHasher13;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     check::{Check, Invalid, Part, shown},
@@ -380,7 +378,7 @@ const fn executed(number: i32) -> Executed {
 ///
 /// It is stored with attempts. What goes into it may only change under another
 /// tag, or a call that is repeated across an upgrade is taken for a misuse.
-struct Payload(SipHasher13);
+struct Payload(Vec<u8>);
 
 impl Payload {
     const BEGIN: u64 = 1;
@@ -388,18 +386,18 @@ impl Payload {
     const FAILURE: u64 = 3;
 
     fn tagged(tag: u64) -> Self {
-        let mut payload = Self(SipHasher13::new_with_key(b"reprise.v1digest"));
+        let mut payload = Self(Vec::with_capacity(384));
         payload.number(tag);
         payload
     }
 
     fn number(&mut self, number: u64) {
-        self.0.write(&number.to_le_bytes());
+        self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Absent is told apart from every number.
     fn optional(&mut self, number: Option<u64>) {
-        self.0.write(&[u8::from(number.is_some())]);
+        self.0.push(u8::from(number.is_some()));
         self.number(number.unwrap_or_default());
     }
 
@@ -411,11 +409,11 @@ impl Payload {
     /// Length first, so that no two lists of texts run into the same bytes.
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
-        self.0.write(text.as_bytes());
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn digest(self) -> u64 {
-        self.0.finish()
+        draw::digest(&self.0)
     }
 }
 
