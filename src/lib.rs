@@ -1,2 +1,3 @@
 //! Reprise.
+pub mod cli;
 pub mod proto;

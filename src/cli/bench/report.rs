@@ -1,0 +1,204 @@
+//! What a run found, for people and for machines.
+
+use std::fmt;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::{
+    client::Transport,
+    figures::{Figures, Latency, Ratios},
+    load::{Arrivals, Shape},
+    process::Store,
+    targets::Target,
+    workload::Scenario,
+};
+
+/// Everything that one run found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) seed: u64,
+    pub(super) rounds: u32,
+    pub(super) seconds_per_round: f64,
+    pub(super) arrivals: Arrivals,
+    /// Cores that servers and callers share.
+    pub(super) cores: usize,
+    pub(super) start: Option<Start>,
+    pub(super) disk: Option<Disk>,
+    pub(super) measurements: Vec<Measurement>,
+    pub(super) targets: Vec<Target>,
+}
+
+/// How a server is before it has any load.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Start {
+    /// From the start of the process to its first answer, ms: the median.
+    pub(super) first_answer_ms: f64,
+    pub(super) baseline_first_answer_ms: f64,
+    pub(super) resident_bytes: u64,
+    pub(super) baseline_resident_bytes: u64,
+    /// Size of the executable, which is the same for both.
+    pub(super) binary_bytes: u64,
+}
+
+/// What the disk can do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Disk {
+    /// Small appends, each synced before the next, one after another.
+    pub(super) appends_per_second: f64,
+}
+
+/// One load on two servers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Measurement {
+    pub(super) name: String,
+    pub(super) scenario: Scenario,
+    /// Absent for the baseline, and for a server that was running before.
+    pub(super) store: Option<Store>,
+    pub(super) transport: Transport,
+    #[serde(flatten)]
+    pub(super) shape: Shape,
+    /// Calls a second that were due. Absent in a closed loop.
+    pub(super) calls_due_per_second: Option<f64>,
+    pub(super) baseline: Figures,
+    pub(super) subject: Figures,
+    pub(super) ratios: Ratios,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} rounds of {} s each, servers in turn, {} cores shared with the callers, seed {}",
+            self.rounds, self.seconds_per_round, self.cores, self.seed
+        )?;
+        writeln!(f, "medians; in brackets the ratio to a bare tonic echo in the same run\n")?;
+        if !self.measurements.is_empty() {
+            writeln!(f, "{}\n", self.load_table())?;
+        }
+        if let Some(start) = &self.start {
+            writeln!(f, "{start}")?;
+        }
+        if let Some(disk) = self.disk {
+            writeln!(f, "disk: {:.0} synced appends a second, one after another", disk.appends_per_second)?;
+        }
+        for failure in self.measurements.iter().flat_map(Measurement::failures) {
+            writeln!(f, "{failure}")?;
+        }
+        if !self.targets.is_empty() {
+            write!(f, "\n{}", target_table(&self.targets))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "start: first answer after {:.1} ms (echo {:.1}), idle memory {:.1} MB (echo {:.1}), binary {:.1} MB",
+            self.first_answer_ms,
+            self.baseline_first_answer_ms,
+            megabytes(self.resident_bytes),
+            megabytes(self.baseline_resident_bytes),
+            megabytes(self.binary_bytes),
+        )
+    }
+}
+
+impl Report {
+    fn load_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+            "load",
+            "server",
+            "decisions/s",
+            "CPU µs",
+            "p50 ms",
+            "p90 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "max ms",
+            "caller µs",
+            "bytes",
+            "memory MB",
+            "go on",
+            "rejected",
+        ]);
+        for measurement in &self.measurements {
+            let own = Ratios::of(&measurement.baseline, &measurement.baseline);
+            table.add_row(row(measurement.title(), "echo", &measurement.baseline, &own));
+            table.add_row(row(measurement.conditions(), "subject", &measurement.subject, &measurement.ratios));
+        }
+        table
+    }
+}
+
+fn row(title: String, server: &str, figures: &Figures, ratios: &Ratios) -> [String; 14] {
+    let Latency { p50_us, p90_us, p99_us, p999_us, max_us } = figures.latency;
+    let milliseconds = |microseconds: f64| format!("{:.3}", microseconds / 1e3);
+    [
+        title,
+        server.to_owned(),
+        with_ratio(format!("{:.0}", figures.decisions_per_second), ratios.throughput),
+        with_ratio(figures.cpu_us.map_or("?".to_owned(), |cpu| format!("{cpu:.2}")), ratios.cpu),
+        with_ratio(milliseconds(p50_us), ratios.p50),
+        milliseconds(p90_us),
+        with_ratio(milliseconds(p99_us), ratios.p99),
+        milliseconds(p999_us),
+        milliseconds(max_us),
+        format!("{:.2}", figures.client_cpu_us),
+        format!("{:.0} → {:.0}", figures.request_bytes, figures.reply_bytes),
+        figures.resident_bytes.map_or("?".to_owned(), |bytes| format!("{:.1}", megabytes(bytes))),
+        percent(figures.granted_share),
+        percent(figures.rejected_share),
+    ]
+}
+
+impl Measurement {
+    fn title(&self) -> String {
+        match self.calls_due_per_second {
+            Some(rate) => format!("{} {rate:.0}/s", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    fn conditions(&self) -> String {
+        let Shape { callers, connections } = self.shape;
+        format!("{callers} callers, {connections} conn.")
+    }
+
+    /// Says what went wrong, each kind once.
+    fn failures(&self) -> impl Iterator<Item = String> {
+        let both = [("echo", &self.baseline), ("subject", &self.subject)];
+        both.into_iter().flat_map(move |(server, figures)| {
+            figures.failed.iter().map(move |(what, count)| format!("{}: {server}: {count} × {what}", self.name))
+        })
+    }
+}
+
+fn target_table(targets: &[Target]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["target", "wanted", "measured", ""]);
+    for target in targets {
+        let verdict = if target.met { "met" } else { "MISSED" };
+        let measured = format!("{:.2} {}", target.measured, target.unit);
+        table.add_row([target.what.to_owned(), target.bound.to_string(), measured, verdict.to_owned()]);
+    }
+    table
+}
+
+fn with_ratio(figure: String, ratio: Option<f64>) -> String {
+    match ratio {
+        Some(ratio) if ratio != 1.0 => format!("{figure} ({ratio:.2})"),
+        _ => figure,
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+pub(super) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

@@ -1,0 +1,3 @@
+//! One test binary, so one link.
+
+mod bench;
