@@ -6,6 +6,9 @@ pub mod bench;
 #[derive(Debug, clap::Parser)]
 #[command(name = "reprise", version)]
 pub struct Cli {
+    /// How data is written.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    output: bench::Output,
     #[command(subcommand)]
     command: Command,
 }
@@ -23,7 +26,7 @@ impl Cli {
     /// When it could not be done.
     pub fn run(self) -> Result<(), bench::BenchError> {
         match self.command {
-            Command::Bench(args) => bench::run(args),
+            Command::Bench(args) => bench::run(args, self.output),
         }
     }
 }

@@ -35,7 +35,8 @@ fn equal_servers_cost_about_the_same() {
         assert!(figures["failed"].as_object().is_some_and(serde_json::Map::is_empty));
         assert!(0.0 < figures["cpu_us"].as_f64().expect("the process was started here"));
         assert_eq!(figures["granted_share"], 1.0);
-        let [p50, p99, max] = ["p50_us", "p99_us", "max_us"].map(|name| figures["latency"][name].as_f64());
+        let [p50, p99, max] =
+            ["p50_us", "p99_us", "max_us"].map(|name| figures["latency"][name].as_f64());
         assert!(p50 <= p99 && p99 <= max && Some(0.0) < p50);
     }
 }
@@ -44,7 +45,7 @@ fn equal_servers_cost_about_the_same() {
 fn every_kind_of_call_is_made_to_a_server_that_runs_on_a_socket() {
     let running = Echo::start(Listen::Unix);
     let only = "batch16,begin-report,mixed,durable";
-    let output = bench(&["--addr", &running.address, "--only", only, "--rounds", "1"]);
+    let output = bench(&["--server", &running.address, "--only", only, "--rounds", "1"]);
     let measured = measurements(&output);
     let names: Vec<_> = measured.iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, ["begin-report", "batch16", "mixed"]);
@@ -63,16 +64,21 @@ fn an_open_loop_makes_the_calls_that_were_due_and_no_others() {
     let running = Echo::start(Listen::Tcp);
     let arguments = ["--only", "open", "--rate", "400", "--seconds", "0.5", "--rounds", "2"];
     for arrivals in ["constant", "poisson"] {
-        let output = bench(&[&arguments[..], &["--addr", &running.address, "--arrivals", arrivals]].concat());
+        let output = bench(
+            &[&arguments[..], &["--server", &running.address, "--arrivals", arrivals]].concat(),
+        );
         let open = &measurements(&output)[0];
         assert_eq!(open["calls_due_per_second"], 400.0);
-        assert_eq!((&open["baseline"]["calls"], &open["subject"]["calls"]), (&400.into(), &400.into()));
+        assert_eq!(
+            (&open["baseline"]["calls"], &open["subject"]["calls"]),
+            (&400.into(), &400.into())
+        );
     }
 }
 
 #[test]
 fn a_server_that_is_not_there_is_an_error_with_its_address() {
-    let output = bench(&["--addr", "127.0.0.1:1", "--only", "report"]);
+    let output = bench(&["--server", "127.0.0.1:1", "--only", "report"]);
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("127.0.0.1:1"), "{said}");

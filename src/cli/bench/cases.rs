@@ -58,8 +58,18 @@ pub(super) const CASES: [Case; 13] = [
     Case { name: "batch16", scenario: Scenario::Batch16, shape: shape(16, 4), ..PLAIN },
     Case { name: "mixed", scenario: Scenario::Mixed, ..PLAIN },
     Case { name: "relaxed", program: Program::Reprise(Store::Relaxed), ..PLAIN },
-    Case { name: "durable-one", program: Program::Reprise(Store::Durable), shape: shape(1, 1), ..PLAIN },
-    Case { name: "durable", program: Program::Reprise(Store::Durable), shape: shape(256, 4), ..PLAIN },
+    Case {
+        name: "durable-one",
+        program: Program::Reprise(Store::Durable),
+        shape: shape(1, 1),
+        ..PLAIN
+    },
+    Case {
+        name: "durable",
+        program: Program::Reprise(Store::Durable),
+        shape: shape(256, 4),
+        ..PLAIN
+    },
     Case { name: "open", shape: shape(128, 4), drive: Drive::Open, ..PLAIN },
     Case { name: "overload", shape: shape(1024, 8), drive: Drive::Overload, ..PLAIN },
 ];

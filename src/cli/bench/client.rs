@@ -114,7 +114,9 @@ impl Connection {
     /// Opens a connection. It lives as long as one of its clones.
     pub(super) async fn open(address: &Address) -> io::Result<Self> {
         let opened = Self::dial(address).await;
-        opened.map_err(|error| io::Error::new(error.kind(), format!("could not connect to {address}: {error}")))
+        opened.map_err(|error| {
+            io::Error::new(error.kind(), format!("could not connect to {address}: {error}"))
+        })
     }
 
     async fn dial(address: &Address) -> io::Result<Self> {
@@ -269,7 +271,9 @@ mod tests {
         let unframed = |bytes: &'static [u8]| unframe(Bytes::from_static(bytes));
         assert_eq!(unframed(&[0, 0, 0, 0, 2, 7, 8]).unwrap(), Bytes::from_static(&[7, 8]));
         assert_eq!(unframed(&[0, 0, 0, 0, 0]).unwrap(), Bytes::new());
-        for bad in [&[][..], &[0, 0, 0], &[1, 0, 0, 0, 1, 7], &[0, 0, 0, 0, 2, 7], &[0, 0, 0, 0, 0, 7]] {
+        for bad in
+            [&[][..], &[0, 0, 0], &[1, 0, 0, 0, 1, 7], &[0, 0, 0, 0, 2, 7], &[0, 0, 0, 0, 0, 7]]
+        {
             assert!(unframed(bad).is_err(), "{bad:?}");
         }
     }

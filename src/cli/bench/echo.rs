@@ -1,8 +1,12 @@
 //! The baseline: the same calls and messages on a plain tonic server that does
 //! no work. What Reprise costs above it is what Reprise costs.
+//!
+//! Its replies are those that the measured server gave to the same calls, so
+//! that neither side is favoured by shorter ones.
 
 use std::{io, path::Path};
 
+use prost::Message as _;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{
@@ -12,16 +16,17 @@ use tonic::{
 
 use super::client::Address;
 use crate::proto::{
-    BatchReportAttemptsRequest, BatchReportAttemptsResponse, BatchReportResult, BeginAttemptRequest,
-    BeginAttemptResponse, Constraint, ConstraintKind, Counters, Decision, GetStepRequest, GetStepResponse, Grant,
-    HeartbeatRequest, HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
-    ReportAttemptResponse, ReportStatus, Step, StepState, Verdict, batch_report_result, begin_attempt_response,
+    BatchReportAttemptsRequest, BatchReportAttemptsResponse, BatchReportResult,
+    BeginAttemptRequest, BeginAttemptResponse, Constraint, ConstraintKind, Counters, Decision,
+    GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
+    PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Step,
+    StepState, Verdict, batch_report_result, begin_attempt_response,
     retry_service_server::{RetryService, RetryServiceServer},
 };
 
 /// Answers until the process is ended.
-pub(super) async fn serve(address: &Address) -> io::Result<()> {
-    let server = Server::builder().add_service(RetryServiceServer::new(Echo::new()));
+pub(super) async fn serve(address: &Address, replies: Replies) -> io::Result<()> {
+    let server = Server::builder().add_service(RetryServiceServer::new(Echo(replies)));
     match address {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(address).await?;
@@ -37,15 +42,23 @@ fn unix(path: &Path) -> io::Result<UnixListenerStream> {
     UnixListener::bind(path).map(UnixListenerStream::new)
 }
 
-/// Gives the same answers to everyone, each of the size of a real one.
-struct Echo {
-    granted: BeginAttemptResponse,
-    decided: ReportAttemptResponse,
-    step: GetStepResponse,
+/// Gives the same answers to everyone.
+struct Echo(Replies);
+
+/// One reply for each kind of call. Handed from process to process in a file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Replies {
+    #[prost(message, required, tag = "1")]
+    pub(super) granted: BeginAttemptResponse,
+    #[prost(message, required, tag = "2")]
+    pub(super) decided: ReportAttemptResponse,
+    #[prost(message, required, tag = "3")]
+    pub(super) step: GetStepResponse,
 }
 
-impl Echo {
-    fn new() -> Self {
+impl Replies {
+    /// What a service would answer, for want of one.
+    pub(super) fn typical() -> Self {
         let granted = Grant {
             attempt: 2,
             fence: 2,
@@ -70,6 +83,14 @@ impl Echo {
             },
             step: GetStepResponse { step: Some(step()) },
         }
+    }
+
+    pub(super) fn read(file: &Path) -> io::Result<Self> {
+        Self::decode(&*std::fs::read(file)?).map_err(io::Error::other)
+    }
+
+    pub(super) fn write(&self, file: &Path) -> io::Result<()> {
+        std::fs::write(file, self.encode_to_vec())
     }
 }
 
@@ -115,7 +136,11 @@ fn counters() -> Counters {
 }
 
 fn policy() -> PolicyReference {
-    PolicyReference { name: "default".to_owned(), revision: 1, digest: "9f86d081884c7d65".to_owned() }
+    PolicyReference {
+        name: "default".to_owned(),
+        revision: 1,
+        digest: "9f86d081884c7d65".to_owned(),
+    }
 }
 
 /// An instant as long on the wire as one of today.
@@ -129,11 +154,17 @@ fn seconds(seconds: i64) -> prost_types::Duration {
 
 #[tonic::async_trait]
 impl RetryService for Echo {
-    async fn begin_attempt(&self, _: Request<BeginAttemptRequest>) -> Result<Response<BeginAttemptResponse>, Status> {
-        Ok(Response::new(self.granted.clone()))
+    async fn begin_attempt(
+        &self,
+        _: Request<BeginAttemptRequest>,
+    ) -> Result<Response<BeginAttemptResponse>, Status> {
+        Ok(Response::new(self.0.granted.clone()))
     }
 
-    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        _: Request<HeartbeatRequest>,
+    ) -> Result<Response<HeartbeatResponse>, Status> {
         Ok(Response::new(HeartbeatResponse {
             state: LeaseState::Held.into(),
             lease_until: Some(instant(60)),
@@ -146,7 +177,7 @@ impl RetryService for Echo {
         &self,
         _: Request<ReportAttemptRequest>,
     ) -> Result<Response<ReportAttemptResponse>, Status> {
-        Ok(Response::new(self.decided.clone()))
+        Ok(Response::new(self.0.decided.clone()))
     }
 
     async fn batch_report_attempts(
@@ -156,13 +187,31 @@ impl RetryService for Echo {
         let result = |report: ReportAttemptRequest| BatchReportResult {
             run: report.run,
             step: report.step,
-            result: Some(batch_report_result::Result::Response(self.decided.clone())),
+            result: Some(batch_report_result::Result::Response(self.0.decided.clone())),
         };
         let results = request.into_inner().reports.into_iter().map(result).collect();
         Ok(Response::new(BatchReportAttemptsResponse { results }))
     }
 
-    async fn get_step(&self, _: Request<GetStepRequest>) -> Result<Response<GetStepResponse>, Status> {
-        Ok(Response::new(self.step.clone()))
+    async fn get_step(
+        &self,
+        _: Request<GetStepRequest>,
+    ) -> Result<Response<GetStepResponse>, Status> {
+        Ok(Response::new(self.0.step.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_survive_their_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("replies");
+        Replies::typical().write(&file).unwrap();
+        assert_eq!(Replies::read(&file).unwrap(), Replies::typical());
+        std::fs::write(&file, b"\xff").unwrap();
+        assert!(Replies::read(&file).is_err());
     }
 }

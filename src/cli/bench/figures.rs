@@ -138,7 +138,10 @@ impl Ratios {
     pub(super) fn of(subject: &Figures, baseline: &Figures) -> Self {
         Self {
             throughput: ratio(subject.decisions_per_second, baseline.decisions_per_second),
-            cpu: subject.cpu_us.zip(baseline.cpu_us).and_then(|(subject, baseline)| ratio(subject, baseline)),
+            cpu: subject
+                .cpu_us
+                .zip(baseline.cpu_us)
+                .and_then(|(subject, baseline)| ratio(subject, baseline)),
             p50: ratio(subject.latency.p50_us, baseline.latency.p50_us),
             p99: ratio(subject.latency.p99_us, baseline.latency.p99_us),
         }
@@ -199,9 +202,12 @@ mod tests {
             histogram.record(microseconds * 1000).unwrap();
         }
         let latency = Latency::of(&histogram);
-        for (measured, expected) in
-            [(latency.p50_us, 500.0), (latency.p90_us, 900.0), (latency.p99_us, 990.0), (latency.max_us, 1000.0)]
-        {
+        for (measured, expected) in [
+            (latency.p50_us, 500.0),
+            (latency.p90_us, 900.0),
+            (latency.p99_us, 990.0),
+            (latency.max_us, 1000.0),
+        ] {
             assert!((measured - expected).abs() <= expected / 500.0, "{measured} for {expected}");
         }
     }

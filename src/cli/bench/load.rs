@@ -63,7 +63,12 @@ pub(super) enum Arrivals {
 }
 
 impl Fleet {
-    pub(super) async fn connect(server: &Server, scenario: Scenario, shape: Shape, seed: u64) -> io::Result<Self> {
+    pub(super) async fn connect(
+        server: &Server,
+        scenario: Scenario,
+        shape: Shape,
+        seed: u64,
+    ) -> io::Result<Self> {
         let ledger = Arc::new(Ledger::new());
         let mut chance = Chance::new(seed);
         let mut connections = Vec::new();
@@ -100,7 +105,8 @@ impl Fleet {
         tokio::time::sleep(length).await;
         let mut round = meter.stop(server, self.ledger.take())?;
         stop.store(true, Ordering::Relaxed);
-        self.callers = tokio::time::timeout(DRAIN_MAX, tasks.join_all()).await.map_err(unanswered)?;
+        self.callers =
+            tokio::time::timeout(DRAIN_MAX, tasks.join_all()).await.map_err(unanswered)?;
         round.keep_failures(warm, self.ledger.take());
         Ok(round)
     }

@@ -3,6 +3,10 @@
 //! Absolute figures say as much about a machine as about a server. So every load
 //! also runs against a bare tonic echo with the same messages, in turns within
 //! one run, and what counts is the ratio.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "measures processes from outside, by the time and chance of the machine"
+)]
 
 mod cases;
 mod client;
@@ -17,9 +21,14 @@ mod tally;
 mod targets;
 mod workload;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use self::{client::Address, load::Arrivals};
+use self::{client::Address, echo::Replies, load::Arrivals};
 
 /// Measure the service against a bare gRPC echo.
 ///
@@ -42,6 +51,9 @@ enum Helper {
         /// Where to listen: host:port or unix:/path.
         #[arg(long)]
         listen: Address,
+        /// What to answer, in the form of `echo::Replies`.
+        #[arg(long)]
+        replies: Option<PathBuf>,
     },
 }
 
@@ -86,11 +98,11 @@ struct Options {
 
     /// Measure a server that runs already, host:port or unix:/path, under every
     /// load that does not ask for a store of its own.
-    #[arg(long)]
-    addr: Option<Address>,
+    #[arg(long, value_name = "ADDR")]
+    server: Option<Address>,
 
     /// Its process, so that its CPU and memory can be read.
-    #[arg(long, requires = "addr")]
+    #[arg(long, value_name = "PID", requires = "server")]
     server_pid: Option<u32>,
 
     /// Where stores are kept while they are measured. A disk, for the durable
@@ -98,18 +110,17 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// Text for people, JSON for machines.
-    #[arg(long, value_enum, default_value = "text")]
-    output: Output,
-
     /// Fail when a target is missed.
     #[arg(long)]
     check: bool,
 }
 
+/// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+pub enum Output {
+    /// For people.
     Text,
+    /// For machines.
     Json,
 }
 
@@ -146,27 +157,37 @@ pub enum BenchError {
 ///
 /// When a server does not start or answer, when calls fail, and when a target is
 /// missed that was to be checked.
-pub fn run(args: Args) -> Result<(), BenchError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
-        BenchError::Io { doing: "could not start the runtime".to_owned(), source }
-    })?;
+pub fn run(args: Args, output: Output) -> Result<(), BenchError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+            BenchError::Io { doing: "could not start the runtime".to_owned(), source }
+        })?;
     match args.helper {
-        Some(Helper::EchoServer { listen }) => runtime
-            .block_on(echo::serve(&listen))
-            .map_err(|source| BenchError::Io { doing: format!("could not answer on {listen}"), source }),
-        None => runtime.block_on(measure(&args.options)),
+        Some(Helper::EchoServer { listen, replies }) => {
+            runtime.block_on(echo(&listen, replies.as_deref())).map_err(|source| BenchError::Io {
+                doing: format!("could not answer on {listen}"),
+                source,
+            })
+        }
+        None => runtime.block_on(measure(&args.options, output)),
     }
 }
 
-async fn measure(options: &Options) -> Result<(), BenchError> {
+async fn echo(listen: &Address, replies: Option<&Path>) -> io::Result<()> {
+    let replies = replies.map_or_else(|| Ok(Replies::typical()), Replies::read)?;
+    echo::serve(listen, replies).await
+}
+
+async fn measure(options: &Options, output: Output) -> Result<(), BenchError> {
     let report = run::Run::new(options).report().await?;
-    match options.output {
-        Output::Text => println!("{report}"),
+    match output {
+        Output::Text => print(&report.to_string()),
         Output::Json => {
-            println!("{}", serde_json::to_string_pretty(&report).expect("figures are numbers and texts"));
+            print(&serde_json::to_string_pretty(&report).expect("figures are numbers and texts"))
         }
     }
-    let failures = report.measurements.iter().map(|m| m.baseline.failures() + m.subject.failures()).sum();
+    let failures =
+        report.measurements.iter().map(|m| m.baseline.failures() + m.subject.failures()).sum();
     if 0 < failures {
         return Err(BenchError::Failed { failures });
     }
@@ -175,6 +196,16 @@ async fn measure(options: &Options) -> Result<(), BenchError> {
         return Err(BenchError::Missed { missed });
     }
     Ok(())
+}
+
+/// Writes to standard output. Whoever closed it has read enough.
+fn print(text: &str) {
+    drop(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Tells how far the run is.
+fn say(progress: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr().lock(), "{progress}"));
 }
 
 fn name(text: &str) -> Result<&'static str, String> {
@@ -187,9 +218,14 @@ fn name(text: &str) -> Result<&'static str, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let length = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let bounds = Duration::from_millis(50)..=Duration::from_secs(3600);
-    length.filter(|length| bounds.contains(length)).ok_or_else(|| "expected 0.05 to 3600 seconds".to_owned())
+    length
+        .filter(|length| bounds.contains(length))
+        .ok_or_else(|| "expected 0.05 to 3600 seconds".to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| (1..=100_000).contains(count)).ok_or_else(|| "expected 1 to 100000".to_owned())
+    text.parse()
+        .ok()
+        .filter(|count| (1..=100_000).contains(count))
+        .ok_or_else(|| "expected 1 to 100000".to_owned())
 }

@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::{
     client::{Address, Connection, Transport},
+    echo::Replies,
     workload,
 };
 
@@ -61,7 +62,10 @@ fn command(program: Program, address: &Address, dir: &Path) -> io::Result<Comman
 }
 
 fn durable<'a>(command: &'a mut Command, dir: &Path, fsync: &str) -> &'a mut Command {
-    command.args(["serve", "--store", "embedded", "--fsync", fsync]).arg("--data-dir").arg(dir.join("data"))
+    command
+        .args(["serve", "--store", "embedded", "--fsync", fsync])
+        .arg("--data-dir")
+        .arg(dir.join("data"))
 }
 
 /// A server that answers.
@@ -72,6 +76,8 @@ pub(super) struct Server {
     /// From the start of the process to its first answer. Absent for one that
     /// was running before.
     pub(super) started_in: Option<Duration>,
+    /// What it answers.
+    pub(super) replies: Replies,
     own: Option<Own>,
 }
 
@@ -83,27 +89,57 @@ struct Own {
 
 impl Server {
     /// Starts a program and waits for its first answer.
-    pub(super) async fn start(program: Program, transport: Transport, parent: &Path) -> io::Result<Self> {
+    pub(super) async fn start(
+        program: Program,
+        transport: Transport,
+        parent: &Path,
+    ) -> io::Result<Self> {
         let dir = Dir::create(parent)?;
+        Self::start_in(dir, transport, |address, dir| command(program, address, dir)).await
+    }
+
+    /// Starts the baseline with replies that another server gave.
+    pub(super) async fn start_echo(
+        replies: &Replies,
+        transport: Transport,
+        parent: &Path,
+    ) -> io::Result<Self> {
+        let dir = Dir::create(parent)?;
+        let file = dir.path.join("replies");
+        replies.write(&file)?;
+        Self::start_in(dir, transport, |address, dir| {
+            let mut command = command(Program::Echo, address, dir)?;
+            command.arg("--replies").arg(&file);
+            Ok(command)
+        })
+        .await
+    }
+
+    async fn start_in(
+        dir: Dir,
+        transport: Transport,
+        command: impl Fn(&Address, &Path) -> io::Result<Command>,
+    ) -> io::Result<Self> {
         let address = match transport {
             Transport::Tcp => Address::Tcp(free_port()?),
             Transport::Unix => Address::Unix(dir.path.join("socket")),
         };
         let log = fs::File::create(dir.log())?;
+        let mut command = command(&address, &dir.path)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         let since = Instant::now();
-        let mut child = command(program, &address, &dir.path)?
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()?;
-        first_answer(&address, &mut child, &dir).await?;
-        Ok(Self { address, pid: child.id(), started_in: Some(since.elapsed()), own: Some(Own { child, dir }) })
+        let mut child = command.spawn()?;
+        let replies = first_answer(&address, &mut child, &dir).await?;
+        let started_in = Some(since.elapsed());
+        let pid = child.id();
+        Ok(Self { address, pid, started_in, replies, own: Some(Own { child, dir }) })
     }
 
     /// A server that somebody else started.
-    pub(super) fn running(address: Address, pid: Option<u32>) -> Self {
-        Self { address, pid, started_in: None, own: None }
+    pub(super) async fn running(address: Address, pid: Option<u32>) -> io::Result<Self> {
+        let mut connection = Connection::open(&address).await?;
+        let replies = workload::greet(&mut connection).await.map_err(io::Error::other)?;
+        Ok(Self { address, pid, started_in: None, replies, own: None })
     }
 
     /// Asks the server to end and waits until it has.
@@ -139,21 +175,27 @@ fn free_port() -> io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-async fn first_answer(address: &Address, child: &mut Child, dir: &Dir) -> io::Result<()> {
+async fn first_answer(address: &Address, child: &mut Child, dir: &Dir) -> io::Result<Replies> {
     let since = Instant::now();
     loop {
         let error = match Connection::open(address).await {
             Ok(mut connection) => match workload::greet(&mut connection).await {
-                Ok(()) => return Ok(()),
+                Ok(replies) => return Ok(replies),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
         };
         if let Some(status) = child.try_wait()? {
-            return Err(io::Error::other(format!("the server ended with {status}: {}", dir.last_words())));
+            return Err(io::Error::other(format!(
+                "the server ended with {status}: {}",
+                dir.last_words()
+            )));
         }
         if START_MAX < since.elapsed() {
-            return Err(io::Error::other(format!("no answer from {address}: {error}; {}", dir.last_words())));
+            return Err(io::Error::other(format!(
+                "no answer from {address}: {error}; {}",
+                dir.last_words()
+            )));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -213,13 +255,17 @@ impl Cpu {
         let mut threads = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{process}/task"))? {
             let path = entry?.path();
-            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let id =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             // A thread may end between the listing and the reading.
-            let Some((id, text)) = id.zip(fs::read_to_string(path.join("schedstat")).ok()) else { continue };
+            let Some((id, text)) = id.zip(fs::read_to_string(path.join("schedstat")).ok()) else {
+                continue;
+            };
             threads.extend(on_cpu(&text).map(|time| (id, time)));
         }
         let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-        let process = user_and_system(&stat).ok_or_else(|| io::Error::other("/proc/PID/stat is not readable"))?;
+        let process = user_and_system(&stat)
+            .ok_or_else(|| io::Error::other("/proc/PID/stat is not readable"))?;
         Ok(Self { threads, process })
     }
 
@@ -268,7 +314,10 @@ mod tests {
     fn threads_are_counted_finely_until_one_ends() {
         let before = cpu(&[(1, 100), (2, 50)], 150);
         assert_eq!(cpu(&[(1, 103), (2, 51)], 150).since(&before), Duration::from_millis(4));
-        assert_eq!(cpu(&[(1, 103), (2, 50), (3, 7)], 160).since(&before), Duration::from_millis(10));
+        assert_eq!(
+            cpu(&[(1, 103), (2, 50), (3, 7)], 160).since(&before),
+            Duration::from_millis(10)
+        );
         assert_eq!(cpu(&[(1, 103)], 170).since(&before), Duration::from_millis(20));
         assert_eq!(cpu(&[], 170).since(&cpu(&[], 150)), Duration::from_millis(20));
     }
@@ -277,10 +326,14 @@ mod tests {
     fn proc_files_are_read_as_linux_writes_them() {
         assert_eq!(on_cpu("123456789 42 7\n"), Some(Duration::from_nanos(123_456_789)));
         assert_eq!(on_cpu(""), None);
-        let stat = "4242 (a (very) odd name) S 1 4242 4242 0 -1 4194560 90 0 0 0 37 5 0 0 20 0 3 0 99 1 1";
+        let stat =
+            "4242 (a (very) odd name) S 1 4242 4242 0 -1 4194560 90 0 0 0 37 5 0 0 20 0 3 0 99 1 1";
         assert_eq!(user_and_system(stat), Some(Duration::from_millis(420)));
         assert_eq!(user_and_system("4242 (x) S 1"), None);
-        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   10240 kB\nThreads:\t1\n"), Some(10 * 1024 * 1024));
+        assert_eq!(
+            resident_bytes("Name:\tx\nVmRSS:\t   10240 kB\nThreads:\t1\n"),
+            Some(10 * 1024 * 1024)
+        );
         assert_eq!(resident_bytes("Name:\tx\n"), None);
     }
 

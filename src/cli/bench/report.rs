@@ -80,7 +80,11 @@ impl fmt::Display for Report {
             writeln!(f, "{start}")?;
         }
         if let Some(disk) = self.disk {
-            writeln!(f, "disk: {:.0} synced appends a second, one after another", disk.appends_per_second)?;
+            writeln!(
+                f,
+                "disk: {:.0} synced appends a second, one after another",
+                disk.appends_per_second
+            )?;
         }
         for failure in self.measurements.iter().flat_map(Measurement::failures) {
             writeln!(f, "{failure}")?;
@@ -128,7 +132,12 @@ impl Report {
         for measurement in &self.measurements {
             let own = Ratios::of(&measurement.baseline, &measurement.baseline);
             table.add_row(row(measurement.title(), "echo", &measurement.baseline, &own));
-            table.add_row(row(measurement.conditions(), "subject", &measurement.subject, &measurement.ratios));
+            table.add_row(row(
+                measurement.conditions(),
+                "subject",
+                &measurement.subject,
+                &measurement.ratios,
+            ));
         }
         table
     }
@@ -172,18 +181,28 @@ impl Measurement {
     fn failures(&self) -> impl Iterator<Item = String> {
         let both = [("echo", &self.baseline), ("subject", &self.subject)];
         both.into_iter().flat_map(move |(server, figures)| {
-            figures.failed.iter().map(move |(what, count)| format!("{}: {server}: {count} × {what}", self.name))
+            figures
+                .failed
+                .iter()
+                .map(move |(what, count)| format!("{}: {server}: {count} × {what}", self.name))
         })
     }
 }
 
 fn target_table(targets: &[Target]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(["target", "wanted", "measured", ""]);
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(["target", "wanted", "measured", ""]);
     for target in targets {
         let verdict = if target.met { "met" } else { "MISSED" };
         let measured = format!("{:.2} {}", target.measured, target.unit);
-        table.add_row([target.what.to_owned(), target.bound.to_string(), measured, verdict.to_owned()]);
+        table.add_row([
+            target.what.to_owned(),
+            target.bound.to_string(),
+            measured,
+            verdict.to_owned(),
+        ]);
     }
     table
 }

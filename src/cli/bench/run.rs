@@ -10,7 +10,7 @@ use super::{
     load::{Fleet, Shape, appends_per_second, offsets},
     process::{Dir, Program, Server, Store},
     report::{Disk, Measurement, Report, Start},
-    targets,
+    say, targets,
     workload::Chance,
 };
 
@@ -31,8 +31,10 @@ struct Preset {
     warm_up: Duration,
 }
 
-const FULL: Preset = Preset { rounds: 5, length: Duration::from_secs(2), warm_up: Duration::from_millis(300) };
-const QUICK: Preset = Preset { rounds: 2, length: Duration::from_millis(300), warm_up: Duration::from_millis(100) };
+const FULL: Preset =
+    Preset { rounds: 5, length: Duration::from_secs(2), warm_up: Duration::from_millis(300) };
+const QUICK: Preset =
+    Preset { rounds: 2, length: Duration::from_millis(300), warm_up: Duration::from_millis(100) };
 
 /// What is common to all loads of one run.
 pub(super) struct Run<'a> {
@@ -75,18 +77,20 @@ impl<'a> Run<'a> {
             measurements: Vec::new(),
             targets: Vec::new(),
         };
-        if self.is_wanted(START) && self.options.addr.is_none() {
+        if self.is_wanted(START) && self.options.server.is_none() {
             report.start = Some(self.start().await.map_err(|source| in_case(START, source))?);
         }
         for case in CASES.iter().filter(|case| self.is_wanted(case.name)) {
             if !self.is_possible(case) {
-                eprintln!("{}: left out, it needs a server of its own", case.name);
+                say(format_args!("{}: left out, it needs a server of its own", case.name));
                 continue;
             }
             if report.disk.is_none() && case.program == Program::Reprise(Store::Durable) {
                 report.disk = Some(self.disk().map_err(|source| in_case(case.name, source))?);
             }
-            report.measurements.extend(self.case(case).await.map_err(|source| in_case(case.name, source))?);
+            report
+                .measurements
+                .extend(self.case(case).await.map_err(|source| in_case(case.name, source))?);
         }
         report.targets = targets::evaluate(&report);
         Ok(report)
@@ -99,12 +103,13 @@ impl<'a> Run<'a> {
 
     /// A server that runs already has the store and the transport that it has.
     fn is_possible(&self, case: &Case) -> bool {
-        let asks_for_nothing = case.program == Program::Reprise(Store::Memory) && case.transport == Transport::Tcp;
-        self.options.addr.is_none() || case.program == Program::Echo || asks_for_nothing
+        let asks_for_nothing =
+            case.program == Program::Reprise(Store::Memory) && case.transport == Transport::Tcp;
+        self.options.server.is_none() || case.program == Program::Echo || asks_for_nothing
     }
 
     fn transport(&self, case: &Case) -> Transport {
-        self.options.addr.as_ref().map_or(case.transport, Address::transport)
+        self.options.server.as_ref().map_or(case.transport, Address::transport)
     }
 
     /// How fast a server starts and how little it holds when idle.
@@ -112,7 +117,9 @@ impl<'a> Run<'a> {
         let mut first_answers: [Vec<f64>; 2] = Default::default();
         let mut resident = [0; 2];
         for round in 0..self.rounds {
-            for (side, program) in [Program::Echo, Program::Reprise(Store::Memory)].into_iter().enumerate() {
+            for (side, program) in
+                [Program::Echo, Program::Reprise(Store::Memory)].into_iter().enumerate()
+            {
                 let server = Server::start(program, Transport::Tcp, &self.parent).await?;
                 first_answers[side].extend(server.started_in.map(|took| took.as_secs_f64() * 1e3));
                 if round == 0 {
@@ -126,7 +133,9 @@ impl<'a> Run<'a> {
             first_answers.map(|answers| median(answers.into_iter()).unwrap_or_default());
         let [baseline_resident_bytes, resident_bytes] = resident;
         let binary_bytes = std::fs::metadata(std::env::current_exe()?)?.len();
-        eprintln!("{START}: first answer after {first_answer_ms:.1} ms, echo {baseline_first_answer_ms:.1} ms");
+        say(format_args!(
+            "{START}: first answer after {first_answer_ms:.1} ms, echo {baseline_first_answer_ms:.1} ms"
+        ));
         Ok(Start {
             first_answer_ms,
             baseline_first_answer_ms,
@@ -139,7 +148,7 @@ impl<'a> Run<'a> {
     fn disk(&self) -> io::Result<Disk> {
         let dir = Dir::create(&self.parent)?;
         let appends_per_second = appends_per_second(&dir.path, self.length)?;
-        eprintln!("disk: {appends_per_second:.0} synced appends a second");
+        say(format_args!("disk: {appends_per_second:.0} synced appends a second"));
         Ok(Disk { appends_per_second })
     }
 
@@ -170,8 +179,9 @@ impl<'a> Run<'a> {
     /// loop, calls a second; without one the loop is closed.
     async fn compare(&self, case: &Case, rate: Option<f64>) -> io::Result<Measurement> {
         let shape = self.shape(case);
-        let baseline = Server::start(Program::Echo, self.transport(case), &self.parent).await?;
         let subject = self.subject(case).await?;
+        let transport = self.transport(case);
+        let baseline = Server::start_echo(&subject.replies, transport, &self.parent).await?;
         let mut sides = [
             Side::connect("echo", baseline, case, shape, self.options.seed).await?,
             Side::connect(subject_name(case), subject, case, shape, self.options.seed).await?,
@@ -180,7 +190,14 @@ impl<'a> Run<'a> {
             for side in &mut sides {
                 self.round(side, round, rate).await?;
             }
-            eprintln!("{}: round {} of {}: {} | {}", case.name, round + 1, self.rounds, sides[0], sides[1]);
+            say(format_args!(
+                "{}: round {} of {}: {} | {}",
+                case.name,
+                round + 1,
+                self.rounds,
+                sides[0],
+                sides[1]
+            ));
         }
         let [baseline, subject] = sides;
         let tolerant = case.drive == Drive::Overload && rate.is_some();
@@ -207,15 +224,17 @@ impl<'a> Run<'a> {
     }
 
     async fn subject(&self, case: &Case) -> io::Result<Server> {
-        match (&self.options.addr, case.program) {
-            (Some(address), Program::Reprise(_)) => Ok(Server::running(address.clone(), self.options.server_pid)),
+        match (&self.options.server, case.program) {
+            (Some(address), Program::Reprise(_)) => {
+                Server::running(address.clone(), self.options.server_pid).await
+            }
             _ => Server::start(case.program, self.transport(case), &self.parent).await,
         }
     }
 
     fn store(&self, case: &Case) -> Option<Store> {
         match case.program {
-            Program::Reprise(store) if self.options.addr.is_none() => Some(store),
+            Program::Reprise(store) if self.options.server.is_none() => Some(store),
             _ => None,
         }
     }
@@ -249,7 +268,8 @@ impl Side {
 
     /// The figures of all rounds. Only a `tolerant` load may be turned away.
     async fn finish(self, tolerant: bool) -> io::Result<Figures> {
-        let mut figures = Figures::median(&self.rounds).ok_or_else(|| io::Error::other("no rounds"))?;
+        let mut figures =
+            Figures::median(&self.rounds).ok_or_else(|| io::Error::other("no rounds"))?;
         figures.resident_bytes = self.server.resident_bytes()?;
         if !tolerant && 0.0 < self.rounds.iter().map(|round| round.rejected_share).sum() {
             figures.failed.insert("RESOURCE_EXHAUSTED".to_owned(), 1);

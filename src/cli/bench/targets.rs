@@ -45,7 +45,8 @@ impl fmt::Display for Bound {
 
 /// The targets for which this run has figures.
 pub(super) fn evaluate(report: &Report) -> Vec<Target> {
-    let found = |name: &str| report.measurements.iter().find(|measurement| measurement.name == name);
+    let found =
+        |name: &str| report.measurements.iter().find(|measurement| measurement.name == name);
     let cpu = |name| found(name)?.ratios.cpu;
     let throughput = |name| found(name)?.ratios.throughput;
     let start = report.start.as_ref();
@@ -58,11 +59,31 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
         bound("report: throughput", "× echo", AtLeast(0.7), throughput("report")),
         bound("report-one: CPU per decision", "× echo", AtMost(1.5), cpu("report-one")),
         bound("durable: CPU per decision", "× echo", AtMost(3.0), cpu("durable")),
-        bound("durable: decisions", "× synced appends", AtLeast(12.0), per_append(report, found("durable"))),
-        bound("batch16: CPU per decision", "× report", AtMost(0.5), cpu_over(found("batch16"), found("report"))),
+        bound(
+            "durable: decisions",
+            "× synced appends",
+            AtLeast(12.0),
+            per_append(report, found("durable")),
+        ),
+        bound(
+            "batch16: CPU per decision",
+            "× report",
+            AtMost(0.5),
+            cpu_over(found("batch16"), found("report")),
+        ),
         bound("start: first answer", "ms", AtMost(30.0), start.map(|start| start.first_answer_ms)),
-        bound("start: idle memory", "MB", AtMost(15.0), start.map(|start| megabytes(start.resident_bytes))),
-        bound("start: binary", "MB", AtMost(20.0), start.map(|start| megabytes(start.binary_bytes))),
+        bound(
+            "start: idle memory",
+            "MB",
+            AtMost(15.0),
+            start.map(|start| megabytes(start.resident_bytes)),
+        ),
+        bound(
+            "start: binary",
+            "MB",
+            AtMost(20.0),
+            start.map(|start| megabytes(start.binary_bytes)),
+        ),
     ]
     .into_iter()
     .flatten()

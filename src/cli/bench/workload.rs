@@ -12,11 +12,13 @@ use tonic::Code;
 
 use super::{
     client::{Call, CallError, Connection, PREFIX_BYTES},
+    echo::Replies,
     tally::{Judged, Ledger},
 };
 use crate::proto::{
     BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, GetStepRequest, Policy,
-    ReportAttemptRequest, ReportStatus, Success, Verdict, begin_attempt_request, failure, report_attempt_request,
+    ReportAttemptRequest, ReportStatus, Verdict, begin_attempt_request, failure,
+    report_attempt_request,
 };
 
 /// Steps that one caller keeps going.
@@ -101,7 +103,9 @@ impl Caller {
         let mut track = |slot: usize| Track::new(load, caller, slot, &mut chance);
         let acts = match scenario {
             Scenario::Report => (0..STEPS).map(|slot| Act::Report(track(slot))).collect(),
-            Scenario::BeginReport => (0..STEPS).map(|slot| Act::begin_report(track(slot))).collect(),
+            Scenario::BeginReport => {
+                (0..STEPS).map(|slot| Act::begin_report(track(slot))).collect()
+            }
             Scenario::Batch16 => {
                 let batch = BatchReportAttemptsRequest::default();
                 vec![Act::Batch((0..BATCH).map(track).collect(), batch)]
@@ -114,14 +118,20 @@ impl Caller {
                 })
                 .collect(),
         };
-        Self { wire: Wire { connection, ledger, buffer: BytesMut::new(), broken: false }, acts, next: 0 }
+        Self {
+            wire: Wire { connection, ledger, buffer: BytesMut::new(), broken: false },
+            acts,
+            next: 0,
+        }
     }
 
     /// Makes the next calls, the first of which should have been sent at `due`.
     pub(super) async fn turn(&mut self, due: Instant) {
         let wire = &mut self.wire;
         match &mut self.acts[self.next] {
-            Act::Report(track) => drop(report(wire, track, due).await),
+            Act::Report(track) => {
+                report(wire, track, due).await;
+            }
             Act::BeginReport(track, begin) => begin_report(wire, track, begin, due).await,
             Act::ReportGet(track, get) => report_get(wire, track, get, due).await,
             Act::Batch(tracks, batch) => report_batch(wire, tracks, batch, due).await,
@@ -149,13 +159,21 @@ impl Act {
     }
 }
 
-async fn report(wire: &mut Wire, track: &mut Track, due: Instant) -> Option<()> {
-    let answer: ReportAnswer = wire.exchange(Call::Report, &track.report, due).await?;
-    track.follow(answer.verdict());
-    Some(())
+/// False when there was no answer.
+async fn report(wire: &mut Wire, track: &mut Track, due: Instant) -> bool {
+    let answer: Option<ReportAnswer> = wire.exchange(Call::Report, &track.report, due).await;
+    if let Some(answer) = &answer {
+        track.follow(answer.verdict());
+    }
+    answer.is_some()
 }
 
-async fn begin_report(wire: &mut Wire, track: &mut Track, begin: &mut BeginAttemptRequest, due: Instant) {
+async fn begin_report(
+    wire: &mut Wire,
+    track: &mut Track,
+    begin: &mut BeginAttemptRequest,
+    due: Instant,
+) {
     if track.attempt == 1 {
         begin.run.clone_from(&track.report.run);
         begin.policy = Some(begin_attempt_request::Policy::InlinePolicy(without_backoff()));
@@ -163,7 +181,9 @@ async fn begin_report(wire: &mut Wire, track: &mut Track, begin: &mut BeginAttem
         begin.policy = None;
     }
     begin.request_id = track.request_id();
-    let Some(answer) = wire.exchange::<_, BeginAnswer>(Call::Begin, begin, due).await else { return };
+    let Some(answer) = wire.exchange::<_, BeginAnswer>(Call::Begin, begin, due).await else {
+        return;
+    };
     match answer.grant {
         Some(grant) => {
             track.report.fence = grant.fence;
@@ -180,12 +200,17 @@ fn without_backoff() -> Policy {
 async fn report_get(wire: &mut Wire, track: &mut Track, get: &mut GetStepRequest, due: Instant) {
     get.run.clone_from(&track.report.run);
     get.step.clone_from(&track.report.step);
-    if report(wire, track, due).await.is_some() {
-        drop(wire.exchange::<_, StepAnswer>(Call::Get, get, Instant::now()).await);
+    if report(wire, track, due).await {
+        let _: Option<StepAnswer> = wire.exchange(Call::Get, get, Instant::now()).await;
     }
 }
 
-async fn report_batch(wire: &mut Wire, tracks: &mut [Track], batch: &mut BatchReportAttemptsRequest, due: Instant) {
+async fn report_batch(
+    wire: &mut Wire,
+    tracks: &mut [Track],
+    batch: &mut BatchReportAttemptsRequest,
+    due: Instant,
+) {
     // The requests are lent to the message and taken back.
     batch.reports.extend(tracks.iter_mut().map(|track| std::mem::take(&mut track.report)));
     let answer: Option<BatchAnswer> = wire.exchange(Call::Batch, batch, due).await;
@@ -197,16 +222,35 @@ async fn report_batch(wire: &mut Wire, tracks: &mut [Track], batch: &mut BatchRe
     }
 }
 
-/// Lets a server that has just started show that it can answer.
-pub(super) async fn greet(connection: &mut Connection) -> Result<(), CallError> {
-    let greeting = ReportAttemptRequest {
-        run: "bench".to_owned(),
-        step: "greeting".to_owned(),
-        attempt: 1,
-        outcome: Some(report_attempt_request::Outcome::Success(Success {})),
-        ..ReportAttemptRequest::default()
+/// Lets a server show that it can answer, and how: one reply for each kind of
+/// call.
+pub(super) async fn greet(connection: &mut Connection) -> Result<Replies, CallError> {
+    let mut track = Track::new(getrandom::u32().unwrap_or_default(), 0, 0, &mut Chance::new(0));
+    let buffer = &mut BytesMut::new();
+    let decided = connection.call(Call::Report, framed(&track.report, buffer)).await?;
+    let get = GetStepRequest {
+        run: track.report.run.clone(),
+        step: track.report.step.clone(),
+        ..GetStepRequest::default()
     };
-    connection.call(Call::Report, framed(&greeting, &mut BytesMut::new())).await.map(drop)
+    let step = connection.call(Call::Get, framed(&get, buffer)).await?;
+    track.restart();
+    let begin = BeginAttemptRequest {
+        run: track.report.run.clone(),
+        step: track.report.step.clone(),
+        request_id: track.request_id(),
+        ..BeginAttemptRequest::default()
+    };
+    let granted = connection.call(Call::Begin, framed(&begin, buffer)).await?;
+    Ok(Replies {
+        granted: understood(granted)?,
+        decided: understood(decided)?,
+        step: understood(step)?,
+    })
+}
+
+fn understood<M: Message + Default>(reply: Bytes) -> Result<M, CallError> {
+    M::decode(reply).map_err(|_| CallError::Malformed("the message cannot be decoded"))
 }
 
 /// A connection with what belongs to one caller.
@@ -220,38 +264,57 @@ struct Wire {
 impl Wire {
     /// Makes one call and enters it into the ledger. `None` when it brought no
     /// answer.
-    async fn exchange<M: Message, A: Answer>(&mut self, call: Call, message: &M, due: Instant) -> Option<A> {
+    async fn exchange<M: Message, A: Answer>(
+        &mut self,
+        call: Call,
+        message: &M,
+        due: Instant,
+    ) -> Option<A> {
         let request = framed(message, &mut self.buffer);
         let request_bytes = request.len();
         let sent = Instant::now();
-        match self.connection.call(call, request).await {
-            Ok(reply) => {
-                let reply_bytes = reply.len();
-                match A::decode(reply).map_err(|error| error.to_string()).and_then(|answer| {
-                    let judged = answer.judge()?;
-                    Ok((answer, judged))
-                }) {
-                    Ok((answer, judged)) => {
-                        self.ledger.answered(due, sent, &judged, request_bytes, reply_bytes);
-                        Some(answer)
-                    }
-                    Err(complaint) => {
-                        self.ledger.failed(complaint);
-                        None
-                    }
-                }
+        let outcome = self.connection.call(call, request).await;
+        self.broken |= matches!(outcome, Err(CallError::Broken(_)));
+        match outcome.map_err(Lack::from).and_then(understand) {
+            Ok((answer, judged, reply_bytes)) => {
+                self.ledger.answered(due, sent, &judged, request_bytes, reply_bytes);
+                Some(answer)
             }
-            Err(CallError::Refused { code: Code::ResourceExhausted, .. }) => {
+            Err(Lack::Rejected) => {
                 self.ledger.rejected();
                 None
             }
-            Err(error) => {
-                self.broken |= matches!(error, CallError::Broken(_));
-                self.ledger.failed(error.to_string());
+            Err(Lack::Failed(what)) => {
+                self.ledger.failed(what);
                 None
             }
         }
     }
+}
+
+/// Why a call brought nothing to go on with.
+enum Lack {
+    /// Too busy.
+    Rejected,
+    /// Something is wrong.
+    Failed(String),
+}
+
+impl From<CallError> for Lack {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { code: Code::ResourceExhausted, .. } => Self::Rejected,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// An answer, what it holds and how long it was.
+fn understand<A: Answer>(reply: Bytes) -> Result<(A, Judged, usize), Lack> {
+    let bytes = reply.len();
+    let answer = A::decode(reply).map_err(|error| Lack::Failed(error.to_string()))?;
+    let judged = answer.judge().map_err(Lack::Failed)?;
+    Ok((answer, judged, bytes))
 }
 
 /// A message with its gRPC prefix.
@@ -299,7 +362,8 @@ impl Track {
             kind: KIND.to_owned(),
             ..ReportAttemptRequest::default()
         };
-        let mut track = Self { report, attempt: 0, by_fence: false, load, caller, slot, runs: 0, chance };
+        let mut track =
+            Self { report, attempt: 0, by_fence: false, load, caller, slot, runs: 0, chance };
         track.restart();
         track
     }
@@ -319,9 +383,14 @@ impl Track {
         self.runs += 1;
         self.attempt = 1;
         self.report.run.clear();
-        write!(self.report.run, "run-{:08x}-{:04x}-{:02x}{:06}", self.load, self.caller, self.slot, self.runs)
-            .expect("writing to a string cannot fail");
-        self.report.outcome = Some(report_attempt_request::Outcome::Failure(some_failure(&mut self.chance)));
+        write!(
+            self.report.run,
+            "run-{:08x}-{:04x}-{:02x}{:06}",
+            self.load, self.caller, self.slot, self.runs
+        )
+        .expect("writing to a string cannot fail");
+        self.report.outcome =
+            Some(report_attempt_request::Outcome::Failure(some_failure(&mut self.chance)));
         self.name_attempt();
     }
 
@@ -345,7 +414,10 @@ fn some_failure(chance: &mut Chance) -> Failure {
         message: message.to_owned(),
         host: HOST.to_owned(),
         worker: WORKER.to_owned(),
-        duration: Some(prost_types::Duration { seconds: 4, nanos: 900_000_000 + chance.below(99_000_000) as i32 }),
+        duration: Some(prost_types::Duration {
+            seconds: 4,
+            nanos: 900_000_000 + chance.below(99_000_000) as i32,
+        }),
         ..Failure::default()
     }
 }
@@ -438,7 +510,13 @@ impl Answer for BatchAnswer {
         for item in &self.results {
             match (&item.response, &item.error) {
                 (Some(response), None) => whole.add(&response.judge()?),
-                (_, Some(error)) => return Err(format!("in a batch: {:?}: {}", Code::from(error.code), error.message)),
+                (_, Some(error)) => {
+                    return Err(format!(
+                        "in a batch: {:?}: {}",
+                        Code::from(error.code),
+                        error.message
+                    ));
+                }
                 (None, None) => return Err("in a batch: no result".to_owned()),
             }
         }
@@ -493,11 +571,15 @@ mod tests {
 
     #[test]
     fn answers_are_judged() {
-        let report = |verdict, status| ReportAnswer { decision: Some(DecisionAnswer { verdict }), status };
+        let report =
+            |verdict, status| ReportAnswer { decision: Some(DecisionAnswer { verdict }), status };
         let recorded = ReportStatus::Recorded.into();
         let granted = report(Verdict::Retry.into(), recorded);
         assert_eq!(granted.judge(), Ok(Judged { decisions: 1, granted: 1 }));
-        assert_eq!(report(Verdict::Stop.into(), recorded).judge(), Ok(Judged { decisions: 1, granted: 0 }));
+        assert_eq!(
+            report(Verdict::Stop.into(), recorded).judge(),
+            Ok(Judged { decisions: 1, granted: 0 })
+        );
         assert!(report(0, recorded).judge().is_err());
         assert!(report(1, ReportStatus::Stale.into()).judge().is_err());
 
@@ -510,9 +592,15 @@ mod tests {
 
     #[test]
     fn equal_seeds_give_equal_loads() {
-        let drawn = |seed| (0..4).map(move |_| 0).scan(Chance::new(seed), |chance, _: u8| Some(chance.next()));
+        let drawn = |seed| {
+            (0..4).map(move |_| 0).scan(Chance::new(seed), |chance, _: u8| Some(chance.next()))
+        };
         assert!(drawn(1).eq(drawn(1)));
         assert!(!drawn(1).eq(drawn(2)));
-        assert!((0..1000).scan(Chance::new(3), |c, _: u16| Some(c.share())).all(|share| 0.0 < share && share <= 1.0));
+        assert!(
+            (0..1000)
+                .scan(Chance::new(3), |c, _: u16| Some(c.share()))
+                .all(|share| 0.0 < share && share <= 1.0)
+        );
     }
 }
