@@ -77,12 +77,14 @@ fn an_open_loop_makes_the_calls_that_were_due_and_no_others() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_an_error_with_its_address() {
-    let output = bench(&["--server", "127.0.0.1:1", "--only", "report"]);
+fn what_cannot_be_measured_is_told_and_the_rest_is_measured() {
+    let output = bench(&["--server", "127.0.0.1:1", "--only", "report,echo", "--rounds", "1"]);
     assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("127.0.0.1:1"), "{said}");
-    assert!(output.stdout.is_empty());
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON and nothing else");
+    assert_eq!(report["measurements"].as_array().map(Vec::len), Some(1));
+    assert_eq!(report["unmeasured"][0]["name"], "report");
+    let reason = report["unmeasured"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("127.0.0.1:1"), "{reason}");
 }
 
 #[test]

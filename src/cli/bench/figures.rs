@@ -24,7 +24,9 @@ pub(super) struct Figures {
     pub(super) service: Latency,
     /// Of the decisions, the share that let work go on: RETRY, or a grant.
     pub(super) granted_share: f64,
-    /// Of the calls, the share turned away with RESOURCE_EXHAUSTED.
+    /// Calls turned away with `RESOURCE_EXHAUSTED`, over all rounds.
+    pub(super) rejected: u64,
+    /// Their share of all calls.
     pub(super) rejected_share: f64,
     /// Mean length of a request and of a reply.
     pub(super) request_bytes: f64,
@@ -69,6 +71,7 @@ impl Figures {
             latency: Latency::of(&tally.latency),
             service: Latency::of(&tally.service),
             granted_share: share(tally.judged.granted, decisions),
+            rejected: tally.rejected,
             rejected_share: share(tally.rejected, answered_or_rejected),
             request_bytes: share(tally.request_bytes, tally.calls),
             reply_bytes: share(tally.reply_bytes, tally.calls),
@@ -89,6 +92,7 @@ impl Figures {
             latency: latency(|round| &round.latency)?,
             service: latency(|round| &round.service)?,
             granted_share: of(|round| round.granted_share)?,
+            rejected: rounds.iter().map(|round| round.rejected).sum(),
             rejected_share: of(|round| round.rejected_share)?,
             request_bytes: of(|round| round.request_bytes)?,
             reply_bytes: of(|round| round.reply_bytes)?,

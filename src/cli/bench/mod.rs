@@ -127,7 +127,7 @@ pub enum Output {
 /// Why a run is worth nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// A server could not be started, reached or read.
+    /// The runtime, or a helper, could not start.
     #[error("{doing}")]
     Io {
         /// What was being done.
@@ -135,6 +135,12 @@ pub enum BenchError {
         /// What went wrong.
         #[source]
         source: io::Error,
+    },
+    /// A server could not be started, reached or read. The reason was printed.
+    #[error("not measured: {names}")]
+    Unmeasured {
+        /// Which loads.
+        names: String,
     },
     /// Calls failed. The figures were printed, and mean nothing.
     #[error("{failures} calls failed; the figures above are not those of a working server")]
@@ -179,7 +185,7 @@ async fn echo(listen: &Address, replies: Option<&Path>) -> io::Result<()> {
 }
 
 async fn measure(options: &Options, output: Output) -> Result<(), BenchError> {
-    let report = run::Run::new(options).report().await?;
+    let report = run::Run::new(options).report().await;
     match output {
         Output::Text => print(&report.to_string()),
         Output::Json => {
@@ -190,6 +196,10 @@ async fn measure(options: &Options, output: Output) -> Result<(), BenchError> {
         report.measurements.iter().map(|m| m.baseline.failures() + m.subject.failures()).sum();
     if 0 < failures {
         return Err(BenchError::Failed { failures });
+    }
+    if !report.unmeasured.is_empty() {
+        let names: Vec<_> = report.unmeasured.iter().map(|one| one.name).collect();
+        return Err(BenchError::Unmeasured { names: names.join(", ") });
     }
     let missed = report.targets.iter().filter(|target| !target.met).count();
     if options.check && 0 < missed {

@@ -219,11 +219,11 @@ impl Dir {
         self.path.join("log")
     }
 
-    /// The end of what the server wrote, for whoever has to find out why.
+    /// The end of what the server wrote, in one line.
     fn last_words(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let tail = &log[log.len().saturating_sub(1024)..];
-        String::from_utf8_lossy(tail).trim().to_owned()
+        String::from_utf8_lossy(tail).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a run found, for people and for machines.
 
-use std::fmt;
+use std::{fmt, io};
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     figures::{Figures, Latency, Ratios},
     load::{Arrivals, Shape},
     process::Store,
+    say,
     targets::Target,
     workload::Scenario,
 };
@@ -27,6 +28,15 @@ pub(super) struct Report {
     pub(super) disk: Option<Disk>,
     pub(super) measurements: Vec<Measurement>,
     pub(super) targets: Vec<Target>,
+    /// What could not be measured.
+    pub(super) unmeasured: Vec<Unmeasured>,
+}
+
+/// A load without figures.
+#[derive(Debug, Serialize)]
+pub(super) struct Unmeasured {
+    pub(super) name: &'static str,
+    pub(super) reason: String,
 }
 
 /// How a server is before it has any load.
@@ -53,6 +63,8 @@ pub(super) struct Disk {
 pub(super) struct Measurement {
     pub(super) name: String,
     pub(super) scenario: Scenario,
+    /// Whether the subject is the baseline too, so that ratios show noise.
+    pub(super) is_baseline: bool,
     /// Absent for the baseline, and for a server that was running before.
     pub(super) store: Option<Store>,
     pub(super) transport: Transport,
@@ -86,6 +98,9 @@ impl fmt::Display for Report {
                 disk.appends_per_second
             )?;
         }
+        for Unmeasured { name, reason } in &self.unmeasured {
+            writeln!(f, "{name}: not measured: {reason}")?;
+        }
         for failure in self.measurements.iter().flat_map(Measurement::failures) {
             writeln!(f, "{failure}")?;
         }
@@ -111,9 +126,20 @@ impl fmt::Display for Start {
 }
 
 impl Report {
+    /// Keeps the reason when there is no value.
+    pub(super) fn keep<T>(&mut self, name: &'static str, measured: io::Result<T>) -> Option<T> {
+        let reason = match measured {
+            Ok(value) => return Some(value),
+            Err(error) => error.to_string(),
+        };
+        say(format_args!("{name}: {reason}"));
+        self.unmeasured.push(Unmeasured { name, reason });
+        None
+    }
+
     fn load_table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        table.load_style(presets::NOTHING).set_header([
             "load",
             "server",
             "decisions/s",
@@ -130,30 +156,40 @@ impl Report {
             "rejected",
         ]);
         for measurement in &self.measurements {
-            let own = Ratios::of(&measurement.baseline, &measurement.baseline);
-            table.add_row(row(measurement.title(), "echo", &measurement.baseline, &own));
+            let Measurement { baseline, subject, ratios, .. } = measurement;
+            table.add_row(row(measurement.title(), "echo", baseline, None));
             table.add_row(row(
                 measurement.conditions(),
-                "subject",
-                &measurement.subject,
-                &measurement.ratios,
+                measurement.server(),
+                subject,
+                Some(ratios),
             ));
         }
+        align_right(&mut table, 2);
         table
     }
 }
 
-fn row(title: String, server: &str, figures: &Figures, ratios: &Ratios) -> [String; 14] {
+/// Numbers stand under numbers, from a column on.
+fn align_right(table: &mut Table, from: usize) {
+    for column in table.column_iter_mut().skip(from) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+fn row(title: String, server: &str, figures: &Figures, ratios: Option<&Ratios>) -> [String; 14] {
     let Latency { p50_us, p90_us, p99_us, p999_us, max_us } = figures.latency;
     let milliseconds = |microseconds: f64| format!("{:.3}", microseconds / 1e3);
+    let cpu = figures.cpu_us.map_or_else(|| "?".to_owned(), |cpu| format!("{cpu:.2}"));
+    let ratio = |which: fn(&Ratios) -> Option<f64>| ratios.and_then(which);
     [
         title,
         server.to_owned(),
-        with_ratio(format!("{:.0}", figures.decisions_per_second), ratios.throughput),
-        with_ratio(figures.cpu_us.map_or("?".to_owned(), |cpu| format!("{cpu:.2}")), ratios.cpu),
-        with_ratio(milliseconds(p50_us), ratios.p50),
+        with_ratio(format!("{:.0}", figures.decisions_per_second), ratio(|r| r.throughput)),
+        with_ratio(cpu, ratio(|r| r.cpu)),
+        with_ratio(milliseconds(p50_us), ratio(|r| r.p50)),
         milliseconds(p90_us),
-        with_ratio(milliseconds(p99_us), ratios.p99),
+        with_ratio(milliseconds(p99_us), ratio(|r| r.p99)),
         milliseconds(p999_us),
         milliseconds(max_us),
         format!("{:.2}", figures.client_cpu_us),
@@ -172,6 +208,10 @@ impl Measurement {
         }
     }
 
+    fn server(&self) -> &'static str {
+        if self.is_baseline { "echo" } else { "reprise" }
+    }
+
     fn conditions(&self) -> String {
         let Shape { callers, connections } = self.shape;
         format!("{callers} callers, {connections} conn.")
@@ -179,7 +219,7 @@ impl Measurement {
 
     /// Says what went wrong, each kind once.
     fn failures(&self) -> impl Iterator<Item = String> {
-        let both = [("echo", &self.baseline), ("subject", &self.subject)];
+        let both = [("echo", &self.baseline), (self.server(), &self.subject)];
         both.into_iter().flat_map(move |(server, figures)| {
             figures
                 .failed
@@ -191,9 +231,7 @@ impl Measurement {
 
 fn target_table(targets: &[Target]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(["target", "wanted", "measured", ""]);
+    table.load_style(presets::NOTHING).set_header(["target", "wanted", "measured", ""]);
     for target in targets {
         let verdict = if target.met { "met" } else { "MISSED" };
         let measured = format!("{:.2} {}", target.measured, target.unit);
@@ -209,8 +247,8 @@ fn target_table(targets: &[Target]) -> Table {
 
 fn with_ratio(figure: String, ratio: Option<f64>) -> String {
     match ratio {
-        Some(ratio) if ratio != 1.0 => format!("{figure} ({ratio:.2})"),
-        _ => figure,
+        Some(ratio) => format!("{figure} ({ratio:.2})"),
+        None => figure,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, time::Duration};
 
 use super::{
-    BenchError, Options,
+    Options,
     cases::{CASES, Case, Drive, START},
     client::{Address, Transport},
     figures::{Figures, Ratios, median},
@@ -65,7 +65,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) async fn report(&self) -> Result<Report, BenchError> {
+    /// Measures what is wanted, one after another. What cannot be measured is
+    /// told and does not keep the rest from it.
+    pub(super) async fn report(&self) -> Report {
         let mut report = Report {
             seed: self.options.seed,
             rounds: self.rounds,
@@ -76,9 +78,11 @@ impl<'a> Run<'a> {
             disk: None,
             measurements: Vec::new(),
             targets: Vec::new(),
+            unmeasured: Vec::new(),
         };
         if self.is_wanted(START) && self.options.server.is_none() {
-            report.start = Some(self.start().await.map_err(|source| in_case(START, source))?);
+            let start = self.start().await;
+            report.start = report.keep(START, start);
         }
         for case in CASES.iter().filter(|case| self.is_wanted(case.name)) {
             if !self.is_possible(case) {
@@ -86,14 +90,15 @@ impl<'a> Run<'a> {
                 continue;
             }
             if report.disk.is_none() && case.program == Program::Reprise(Store::Durable) {
-                report.disk = Some(self.disk().map_err(|source| in_case(case.name, source))?);
+                let disk = self.disk();
+                report.disk = report.keep(case.name, disk);
             }
-            report
-                .measurements
-                .extend(self.case(case).await.map_err(|source| in_case(case.name, source))?);
+            let measured = self.case(case).await;
+            let measured = report.keep(case.name, measured);
+            report.measurements.extend(measured.into_iter().flatten());
         }
         report.targets = targets::evaluate(&report);
-        Ok(report)
+        report
     }
 
     fn is_wanted(&self, name: &str) -> bool {
@@ -206,6 +211,7 @@ impl<'a> Run<'a> {
         Ok(Measurement {
             name: case.name.to_owned(),
             scenario: case.scenario,
+            is_baseline: case.program == Program::Echo,
             store: self.store(case),
             transport: self.transport(case),
             shape,
@@ -271,8 +277,8 @@ impl Side {
         let mut figures =
             Figures::median(&self.rounds).ok_or_else(|| io::Error::other("no rounds"))?;
         figures.resident_bytes = self.server.resident_bytes()?;
-        if !tolerant && 0.0 < self.rounds.iter().map(|round| round.rejected_share).sum() {
-            figures.failed.insert("RESOURCE_EXHAUSTED".to_owned(), 1);
+        if !tolerant && 0 < figures.rejected {
+            figures.failed.insert("RESOURCE_EXHAUSTED".to_owned(), figures.rejected);
         }
         drop(self.fleet);
         self.server.stop().await?;
@@ -296,8 +302,4 @@ impl std::fmt::Display for Side {
 
 fn subject_name(case: &Case) -> &'static str {
     if case.program == Program::Echo { "echo" } else { "reprise" }
-}
-
-fn in_case(name: &str, source: io::Error) -> BenchError {
-    BenchError::Io { doing: format!("{name} could not be measured"), source }
 }
