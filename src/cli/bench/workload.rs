@@ -271,7 +271,7 @@ impl Wire {
         due: Instant,
     ) -> Option<A> {
         let request = framed(message, &mut self.buffer);
-        let request_bytes = request.len();
+        let request_bytes = request.len() - PREFIX_BYTES;
         let sent = Instant::now();
         let outcome = self.connection.call(call, request).await;
         self.broken |= matches!(outcome, Err(CallError::Broken(_)));
