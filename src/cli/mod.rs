@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. It knows the service by its
 //! contract only, and the rule only where no service is asked.
 
+mod bench;
 mod call;
 mod connect;
 mod error;
@@ -78,6 +79,8 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Start the service
     Serve(Box<serve::ServeArgs>),
+    /// Measure the service against a bare gRPC echo
+    Bench(Box<bench::Args>),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
         Command::Serve(args) => serve::run(*args),
+        Command::Bench(args) => bench::run(*args, global.output),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

@@ -8,6 +8,7 @@
     reason = "a test that fails is told by its panic, helpers included"
 )]
 
+mod bench;
 mod cli_exec;
 mod purity;
 mod scripted;
