@@ -276,11 +276,13 @@ impl Check {
     fn backoff(&mut self, spec: &BackoffSpec) -> Backoff {
         let delay_max = self.positive("max_delay", spec.max_delay).unwrap_or(Duration::MAX);
         let shape = self.shape(spec);
-        let jitter = self.jitter(spec.jitter.unwrap_or(JitterSpec::None), &shape);
+        let jitter = self.jitter(spec.jitter.unwrap_or(JitterSpec::None), shape.as_ref());
+        let shape = shape.unwrap_or(Shape::Fixed { delay: Duration::ZERO });
         Backoff { shape, delay_max, first_delay: spec.first_delay.map(|span| span.0), jitter }
     }
 
-    fn shape(&mut self, spec: &BackoffSpec) -> Shape {
+    /// None when there is no wait at all.
+    fn shape(&mut self, spec: &BackoffSpec) -> Option<Shape> {
         let mut shapes = Vec::new();
         if let Some(fixed) = spec.fixed {
             shapes.push(Shape::Fixed { delay: fixed.delay.0 });
@@ -316,12 +318,16 @@ impl Check {
         if shapes.len() > 1 {
             self.refuse("", format!("{} shapes", shapes.len()), "accepted: one of fixed, linear, exponential, doubling_sum, fibonacci and schedule, or none of them");
         }
-        shapes.pop().unwrap_or(Shape::Fixed { delay: Duration::ZERO })
+        shapes.pop()
     }
 
-    fn jitter(&mut self, spec: JitterSpec, shape: &Shape) -> Jitter {
+    fn jitter(&mut self, spec: JitterSpec, shape: Option<&Shape>) -> Jitter {
         match spec {
             JitterSpec::None => Jitter::None,
+            _ if shape.is_none() => {
+                self.refuse("jitter", "without a shape", "there is no wait to draw from; accepted: a shape such as fixed or exponential beside it");
+                Jitter::None
+            }
             JitterSpec::Full => Jitter::Full,
             JitterSpec::Equal => Jitter::Equal,
             JitterSpec::Ratio(ratio) => {
@@ -330,7 +336,7 @@ impl Check {
                 }
                 Jitter::Ratio(ratio)
             }
-            JitterSpec::Base | JitterSpec::Decorrelated if matches!(shape, Shape::Schedule { .. }) => {
+            JitterSpec::Base | JitterSpec::Decorrelated if matches!(shape, Some(Shape::Schedule { .. })) => {
                 self.refuse("jitter", "with a schedule", "a schedule has no base delay; accepted: none, full, equal or a ratio");
                 Jitter::None
             }
@@ -350,7 +356,8 @@ impl Check {
 
     fn anti_affinity(&mut self, spec: AntiAffinitySpec) -> AntiAffinity {
         if spec.decay.is_some() && spec.mode != AntiAffinityMode::Soft {
-            self.refuse("decay", "", "only soft anti-affinity decays; accepted: mode soft, or no decay");
+            let decay = spec.decay.unwrap_or_default();
+            self.refuse("decay", decay, "only soft anti-affinity decays; accepted: mode soft, or no decay");
         }
         AntiAffinity { mode: spec.mode, decay: self.positive("decay", spec.decay).unwrap_or(DECAY_DEFAULT) }
     }
@@ -359,8 +366,9 @@ impl Check {
         match (spec.stop, &spec.hold) {
             (Some(timing), None) => Exhaustion::Stop(timing.into()),
             (None, Some(hold)) => Exhaustion::Hold(self.within("hold", |c| c.hold(hold))),
-            _ => {
-                self.refuse("", "", "accepted: exactly one of stop and hold");
+            (stop, _) => {
+                let given = if stop.is_some() { "both" } else { "neither" };
+                self.refuse("", given, "accepted: exactly one of stop and hold");
                 Exhaustion::Stop(StopTiming::AtOnce)
             }
         }

@@ -1,0 +1,5 @@
+//! One test binary, so one link.
+
+mod history;
+mod rule;
+mod seed_vectors;
