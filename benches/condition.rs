@@ -3,7 +3,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use reprise::domain::condition::{FailureClass, Condition, ConditionScope, FailureView, StepView};
+use reprise::domain::{
+    condition::{Condition, ConditionScope, FailureView, StepView},
+    failure::FailureClass,
+};
 
 const SCOPE: ConditionScope<'static> = ConditionScope {
     failure: FailureView {
