@@ -10,5 +10,11 @@
 
 mod bench;
 mod cli_exec;
+mod history;
+mod laws;
+mod model;
+mod properties;
 mod purity;
+mod rule;
 mod scripted;
+mod seed_vectors;
