@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod cli_ask;
 mod cli_exec;
 mod history;
 mod laws;
