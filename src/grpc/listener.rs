@@ -272,10 +272,13 @@ impl Seats {
     }
 }
 
+/// Connections open, by the peer's address.
+type ByPeer = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// One open connection, as counted; counted off when dropped, panics included.
 struct Seat {
     stats: Arc<ListenerStats>,
-    by_peer: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    by_peer: Option<(IpAddr, ByPeer)>,
 }
 
 impl Seat {

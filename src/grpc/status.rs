@@ -368,6 +368,124 @@ pub fn to_item(status: &Status) -> tonic_types::Status {
     }
 }
 
+/// How long to wait before the store is asked again, at the least.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// The same when room has to be made first.
+const ROOM_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why an event was not carried out. `inline` is the field of a policy that
+/// came with the call.
+#[must_use]
+pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status {
+    match error {
+        ServiceError::Refused(refused) => refusal(refused, *key),
+        ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
+        ServiceError::PolicyInvalid(violations) => {
+            Invalid::of_policy(violations.clone(), inline).into()
+        }
+        ServiceError::Store(error) => store(error),
+        ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
+    }
+}
+
+/// Why an order of an operator was not carried out.
+#[must_use]
+pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
+    match error {
+        AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
+        AdminError::Exists(_) => policy_exists(namespace, policy),
+        AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
+        AdminError::EtagMismatch { current, .. } if policy.is_empty() => {
+            etag_mismatch(namespace, current)
+        }
+        AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
+        AdminError::NamespaceProtected => namespace_protected(namespace),
+        AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
+        AdminError::Invalid(violations) => {
+            Invalid::of_policy(violations.clone(), "policy.policy").into()
+        }
+        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => {
+            namespace_not_empty(namespace, *steps)
+        }
+        AdminError::Store(error) => store(error),
+    }
+}
+
+/// Why the store did not do what it was asked. What nobody but its operator can
+/// mend is logged here, once.
+#[must_use]
+pub fn store(error: &StoreError) -> Status {
+    match error {
+        StoreError::NamespaceUnknown(namespace) => namespace_not_found(namespace),
+        StoreError::NamespaceNotEmpty { steps } => namespace_not_empty("", *steps),
+        StoreError::QuotaReached { what: "live steps", max } => {
+            live_steps_quota("", *max, spread(ROOM_PAUSE))
+        }
+        StoreError::QuotaReached { what, max } => quota_reached(what, *max),
+        StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
+        StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),
+        StoreError::Unavailable(_) => store_unavailable(spread(STORE_PAUSE)),
+        StoreError::Unreadable { .. } | StoreError::Configuration(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "stored data cannot be read");
+            internal()
+        }
+    }
+}
+
+/// Between once and twice the pause, so that callers do not return together.
+fn spread(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + crate::chance::unit())
+}
+
+/// A bound on what a namespace may hold is reached.
+#[must_use]
+pub fn quota_reached(what: &str, max: u64) -> Status {
+    let bound = max.to_string();
+    let description = format!("at most {bound} {what}");
+    Told::new(ErrorReason::NamespaceQuota, [("what", what), ("max", &bound)])
+        .exceeding(what, &description)
+        .saying(format!("the namespace has {description}, and no room for another; delete some that no step uses"))
+}
+
+/// The default policy of a namespace cannot be deleted.
+#[must_use]
+pub fn policy_is_default(namespace: &str, policy: &str) -> Status {
+    Told::new(ErrorReason::PolicyIsDefault, [("namespace", namespace), ("policy", policy)])
+        .unmet(policy, "it is the namespace's default")
+        .saying(format!("policy {policy:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
+}
+
+/// The answer was of another kind than the call.
+#[must_use]
+pub fn mismatched() -> Status {
+    tracing::error!("an answer was of another kind than the call");
+    internal()
+}
+
+/// Name of a gRPC code, as metrics have it.
+#[must_use]
+pub const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -486,123 +604,5 @@ mod tests {
             assert!(!item.details.is_empty());
         }
         assert_eq!(to_item(&Status::not_found("x")).code, 5);
-    }
-}
-
-/// How long to wait before the store is asked again, at the least.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
-/// The same when room has to be made first.
-const ROOM_PAUSE: Duration = Duration::from_secs(5);
-
-/// Why an event was not carried out. `inline` is the field of a policy that
-/// came with the call.
-#[must_use]
-pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status {
-    match error {
-        ServiceError::Refused(refused) => refusal(refused, *key),
-        ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
-        ServiceError::PolicyInvalid(violations) => {
-            Invalid::of_policy(violations.clone(), inline).into()
-        }
-        ServiceError::Store(error) => store(error),
-        ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
-    }
-}
-
-/// Why an order of an operator was not carried out.
-#[must_use]
-pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
-    match error {
-        AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
-        AdminError::Exists(_) => policy_exists(namespace, policy),
-        AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
-        AdminError::EtagMismatch { current, .. } if policy.is_empty() => {
-            etag_mismatch(namespace, current)
-        }
-        AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
-        AdminError::NamespaceProtected => namespace_protected(namespace),
-        AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
-        AdminError::Invalid(violations) => {
-            Invalid::of_policy(violations.clone(), "policy.policy").into()
-        }
-        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => {
-            namespace_not_empty(namespace, *steps)
-        }
-        AdminError::Store(error) => store(error),
-    }
-}
-
-/// Why the store did not do what it was asked. What nobody but its operator can
-/// mend is logged here, once.
-#[must_use]
-pub fn store(error: &StoreError) -> Status {
-    match error {
-        StoreError::NamespaceUnknown(namespace) => namespace_not_found(namespace),
-        StoreError::NamespaceNotEmpty { steps } => namespace_not_empty("", *steps),
-        StoreError::QuotaReached { what: "live steps", max } => {
-            live_steps_quota("", *max, spread(ROOM_PAUSE))
-        }
-        StoreError::QuotaReached { what, max } => quota_reached(what, *max),
-        StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
-        StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),
-        StoreError::Unavailable(_) => store_unavailable(spread(STORE_PAUSE)),
-        StoreError::Unreadable { .. } | StoreError::Configuration(_) => {
-            tracing::error!(error = error as &dyn std::error::Error, "stored data cannot be read");
-            internal()
-        }
-    }
-}
-
-/// Between once and twice the pause, so that callers do not return together.
-fn spread(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 + crate::chance::unit())
-}
-
-/// A bound on what a namespace may hold is reached.
-#[must_use]
-pub fn quota_reached(what: &str, max: u64) -> Status {
-    let bound = max.to_string();
-    let description = format!("at most {bound} {what}");
-    Told::new(ErrorReason::NamespaceQuota, [("what", what), ("max", &bound)])
-        .exceeding(what, &description)
-        .saying(format!("the namespace has {description}, and no room for another; delete some that no step uses"))
-}
-
-/// The default policy of a namespace cannot be deleted.
-#[must_use]
-pub fn policy_is_default(namespace: &str, policy: &str) -> Status {
-    Told::new(ErrorReason::PolicyIsDefault, [("namespace", namespace), ("policy", policy)])
-        .unmet(policy, "it is the namespace's default")
-        .saying(format!("policy {policy:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
-}
-
-/// The answer was of another kind than the call.
-#[must_use]
-pub fn mismatched() -> Status {
-    tracing::error!("an answer was of another kind than the call");
-    internal()
-}
-
-/// Name of a gRPC code, as metrics have it.
-#[must_use]
-pub const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

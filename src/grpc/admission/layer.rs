@@ -206,7 +206,7 @@ where
         }))
     }
 
-    fn begin(mut self: Box<Self>, permit: Permit) -> Uninterrupted<S::Future> {
+    fn begin(mut self, permit: Permit) -> Uninterrupted<S::Future> {
         Uninterrupted::new(self.inner.call(self.request), permit)
     }
 }

@@ -110,7 +110,7 @@ pub(super) fn recover(
 /// Begins a new log.
 fn begin(disk: &Disk, options: &LogOptions) -> Result<Start, OpenError> {
     let failed = |error| OpenError::io(disk, &segment::name(1), error);
-    let salt = getrandom::u64().map_err(|error| failed(std::io::Error::other(error)))?;
+    let salt = u64::from_le_bytes(crate::chance::bytes());
     let capacity = options.segment_bytes.min(FIRST_SEGMENT_MAX);
     let segment = Segment::create(disk, salt, 1, capacity).map_err(failed)?;
     let next = Next { segment: 1, sequence: 1 };

@@ -46,11 +46,14 @@ impl From<Step<'_>> for Event {
     }
 }
 
+/// What is synced of a file, and later writes by offset.
+type Contents = (Vec<u8>, Vec<(usize, Vec<u8>)>);
+
 /// A disk that knows what is on the platter and what is on the way.
 #[derive(Default)]
 struct Model {
-    /// Contents by inode: what is synced, and later writes.
-    files: Vec<(Vec<u8>, Vec<(usize, Vec<u8>)>)>,
+    /// By inode.
+    files: Vec<Contents>,
     /// Names as the process sees them, and as synced, with changes after that.
     names: BTreeMap<String, usize>,
     synced: BTreeMap<String, usize>,
