@@ -1,5 +1,7 @@
 //! The one place that draws chance. Everything else is told what was drawn.
 
+#![expect(clippy::disallowed_methods, reason = "this is the place")]
+
 /// Random bytes from the operating system.
 ///
 /// # Panics

@@ -1,5 +1,7 @@
 //! The one place that reads the time.
 
+#![expect(clippy::disallowed_methods, reason = "this is the place")]
+
 use std::{
     sync::{
         Arc,

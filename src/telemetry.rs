@@ -47,6 +47,54 @@ pub struct Telemetry {
     pub store_bytes: Gauge<u64, AtomicU64>,
     /// Whether the policy file's last change was applied: 1 or 0.
     pub policy_file_applied: Gauge,
+    /// What admission stands at, and what it refused.
+    pub admission: AdmissionMetrics,
+}
+
+/// What admission stands at, shown when metrics are asked for.
+#[derive(Debug, Default)]
+pub struct AdmissionMetrics {
+    refused: Family<RefusedLabels, Gauge<u64, AtomicU64>>,
+    in_flight: Gauge<u64, AtomicU64>,
+    queued: Gauge<u64, AtomicU64>,
+    limit: Gauge<u64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
+}
+
+/// What admission has done and stands at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AdmissionState {
+    /// Calls refused, by reason.
+    pub refused: [(&'static str, u64); 4],
+    /// Calls in flight.
+    pub in_flight: u64,
+    /// Calls waiting.
+    pub queued: u64,
+    /// Slots.
+    pub limit: u64,
+}
+
+impl AdmissionMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("calls_refused", "Calls refused by admission, by reason, since the start", self.refused.clone());
+        registry.register("calls_in_flight", "Calls in flight", self.in_flight.clone());
+        registry.register("calls_queued", "Calls that wait to be let in", self.queued.clone());
+        registry.register("calls_limit", "Calls that may be in flight at once, as learned", self.limit.clone());
+    }
+
+    /// Takes over what admission stands at.
+    pub fn show(&self, state: &AdmissionState) {
+        for (reason, count) in state.refused {
+            self.refused.get_or_create(&RefusedLabels { reason }).set(count);
+        }
+        self.in_flight.set(state.in_flight);
+        self.queued.set(state.queued);
+        self.limit.set(state.limit);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +168,7 @@ impl Telemetry {
             steps: Gauge::default(),
             store_bytes: Gauge::default(),
             policy_file_applied: Gauge::default(),
+            admission: AdmissionMetrics::default(),
             registry: Registry::default(),
         };
         metrics.registered(registry)
@@ -140,12 +189,8 @@ impl Telemetry {
         registry.register("steps", "Steps that are remembered, those that are over included", self.steps.clone());
         registry.register("store_bytes", "Bytes that the store has on the disk", self.store_bytes.clone());
         registry.register("policy_file_applied", "Whether the policy file's last change was applied", self.policy_file_applied.clone());
+        self.admission.register(&mut registry);
         Self { registry, ..self }
-    }
-
-    /// Lets another part register what it counts.
-    pub fn register(&mut self, register: impl FnOnce(&mut Registry)) {
-        register(&mut self.registry);
     }
 
     /// Counts an answer.

@@ -150,7 +150,9 @@ impl fmt::Debug for Condition {
 /// What a condition is asked about. Borrowed, so that it costs nothing to put together.
 #[derive(Clone, Copy, Debug)]
 pub struct ConditionScope<'a> {
+    /// The failure that is being decided.
     pub failure: FailureView<'a>,
+    /// The step that it happened to.
     pub step: StepView<'a>,
     /// How the remembered attempts ended, newest first, this one included. Only the first
     /// [`ATTEMPTS_SEEN_MAX`] are looked at.
@@ -163,7 +165,9 @@ pub struct ConditionScope<'a> {
 /// The failed attempt, as a condition sees it. Texts are empty where nothing was reported.
 #[derive(Clone, Copy, Debug)]
 pub struct FailureView<'a> {
+    /// What kind of failure.
     pub class: FailureClass,
+    /// Type of the error, as the worker names it.
     pub error_type: &'a str,
     /// As reported: `UNAVAILABLE`, `503`.
     pub code: &'a str,
@@ -171,10 +175,13 @@ pub struct FailureView<'a> {
     pub exit_code: i32,
     /// 0 when no signal ended the process.
     pub signal: i32,
+    /// What went wrong, for people and for patterns.
     pub message: &'a str,
     /// Fingerprint of the cause.
     pub cause: &'a str,
+    /// Host on which the attempt ran.
     pub host: &'a str,
+    /// Worker that ran the attempt.
     pub worker: &'a str,
     /// The target named at fault.
     pub target: &'a str,
@@ -184,14 +191,18 @@ pub struct FailureView<'a> {
     pub duration_s: f64,
     /// `NO`, `MAYBE` or `YES`.
     pub executed: &'a str,
+    /// False when the worker knows that another try is pointless.
     pub retryable: bool,
 }
 
 /// The step's record, as a condition sees it, with this failure counted in.
 #[derive(Clone, Copy, Debug)]
 pub struct StepView<'a> {
+    /// Namespace of the step.
     pub namespace: &'a str,
+    /// Run of the step.
     pub run: &'a str,
+    /// Name of the step within the run.
     pub name: &'a str,
     /// Empty when the step has none.
     pub kind: &'a str,
@@ -249,8 +260,16 @@ pub enum EvaluationError {
     Overflow,
     /// `last_exit_codes` is shorter than that.
     #[error("last_exit_codes[{index}] does not exist: there are {length}")]
-    NoSuchElement { index: i64, length: usize },
+    NoSuchElement {
+        /// As asked for, from 0.
+        index: i64,
+        /// How many there are.
+        length: usize,
+    },
     /// `int()` or `double()` of a text that is none.
     #[error("{wanted}() of a text that is no {wanted}")]
-    NotANumber { wanted: &'static str },
+    NotANumber {
+        /// `int` or `double`.
+        wanted: &'static str,
+    },
 }

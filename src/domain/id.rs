@@ -147,5 +147,6 @@ mod tests {
     fn a_joined_key_splits_again() {
         let key = StepKey { namespace: "n", run: "r/1", step: "s:2" };
         assert_eq!(StepKey::split("n", &key.joined()), Some(key));
+        assert_eq!(StepKey::split("n", "no-separator"), None);
     }
 }

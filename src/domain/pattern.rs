@@ -88,7 +88,10 @@ pub enum PatternError {
     Empty,
     /// Longer than [`SOURCE_BYTES_MAX`].
     #[error("the pattern has {bytes} bytes; at most {SOURCE_BYTES_MAX} are accepted")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// Short to write, large once its repetitions are written out.
     #[error(
         "the pattern needs more than {COMPILED_BYTES_MAX} bytes when compiled; \
@@ -100,7 +103,10 @@ pub enum PatternError {
         "the pattern is not a regular expression: {reason}; \
          accepted is RE2 syntax, so no look-around and no back-references"
     )]
-    Syntax { reason: String },
+    Syntax {
+        /// What the parser says.
+        reason: String,
+    },
 }
 
 impl From<regex::Error> for PatternError {

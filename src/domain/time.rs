@@ -72,6 +72,16 @@ pub fn micros(span: Duration) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// What is said about a number of seconds that could not be written out again.
+const TOO_LONG: &str = "a length of time is below 2^63 seconds";
+
+impl Span {
+    /// The span, when it can be written and read again.
+    fn checked(span: Duration) -> Option<Self> {
+        jiff::SignedDuration::try_from(span).ok().map(|_| Self(span))
+    }
+}
+
 impl From<Duration> for Span {
     fn from(span: Duration) -> Self {
         Self(span)
@@ -120,7 +130,7 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                Ok(Span(Duration::from_secs(seconds)))
+                Span::checked(Duration::from_secs(seconds)).ok_or_else(|| E::custom(TOO_LONG))
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
@@ -128,9 +138,9 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-                Duration::try_from_secs_f64(seconds)
-                    .map(Span)
-                    .map_err(|_| E::custom(format!("{seconds} is not a length of time in seconds")))
+                let span = Duration::try_from_secs_f64(seconds)
+                    .map_err(|_| E::custom(format!("{seconds} is not a length of time in seconds")))?;
+                Span::checked(span).ok_or_else(|| E::custom(TOO_LONG))
             }
         }
 
@@ -151,6 +161,18 @@ mod tests {
         }
         assert!("-1s".parse::<Span>().is_err());
         assert!("soon".parse::<Span>().is_err());
+    }
+
+    #[test]
+    fn every_span_that_is_read_is_written_so_that_it_is_read_again() {
+        for json in ["0", "1", "0.1", "1.000000001", "9223372036854775807", "9e18", "\"90m\"", "\"PT2H\""] {
+            let span: Span = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            let written = serde_json::to_string(&span).unwrap();
+            assert_eq!(serde_json::from_str::<Span>(&written).unwrap(), span, "{json} as {written}");
+        }
+        for json in ["-1", "-0.5", "18446744073709551615", "9223372036854775808", "1e300", "\"\"", "\"1d\"", "\"-1s\"", "\"5\"", "null", "[]"] {
+            assert!(serde_json::from_str::<Span>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

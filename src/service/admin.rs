@@ -40,9 +40,12 @@ pub enum AdminError {
         /// As it is.
         current: String,
     },
-    /// What stands in the way.
-    #[error("{0}")]
-    Precondition(String),
+    /// The default namespace always exists.
+    #[error("the default namespace always exists")]
+    NamespaceProtected,
+    /// The policy is the default of its namespace.
+    #[error("the policy is the default of its namespace")]
+    PolicyIsDefault,
     /// The policy is not valid.
     #[error(transparent)]
     Invalid(#[from] Violations),
@@ -150,7 +153,7 @@ impl<S: Store> Service<S> {
     /// the store is away.
     pub async fn delete_namespace(&self, name: &Id, given_etag: &str) -> Result<(), AdminError> {
         if &**name == DEFAULT_NAMESPACE {
-            return Err(AdminError::Precondition(format!("namespace {DEFAULT_NAMESPACE:?} always exists")));
+            return Err(AdminError::NamespaceProtected);
         }
         for _ in 0..ROUNDS {
             let configuration = self.store.configuration(name).await?;
@@ -208,7 +211,7 @@ impl<S: Store> Service<S> {
             let mut history = configuration.policies.get(name).filter(|history| !history.deleted).cloned().ok_or_else(unknown)?;
             check_etag(given_etag, history.latest().map_or(0, |latest| latest.number))?;
             if configuration.namespace.settings.default_policy.as_ref() == Some(name) {
-                return Err(AdminError::Precondition(format!("policy {:?} is the namespace's default", &**name)));
+                return Err(AdminError::PolicyIsDefault);
             }
             history.deleted = true;
             if self.configured(namespace, &configuration, ConfigurationChange::Policy(name.clone(), history)).await? {

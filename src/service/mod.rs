@@ -69,6 +69,29 @@ pub struct PolicyInForce {
     pub revision: Arc<PolicyRevision>,
 }
 
+/// How a policy in force is named to callers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyStamp<'a> {
+    /// Its name; empty for one given inline and for the built-in one.
+    pub name: &'a str,
+    /// Its revision, from 1; 0 for one without a name.
+    pub revision: u64,
+    /// Hexadecimal digest of its content.
+    pub digest: &'a str,
+}
+
+impl PolicyInForce {
+    /// How it is named to callers.
+    #[must_use]
+    pub fn stamp(&self) -> PolicyStamp<'_> {
+        PolicyStamp {
+            name: self.name.as_deref().unwrap_or_default(),
+            revision: self.revision.number,
+            digest: &self.revision.digest_text,
+        }
+    }
+}
+
 /// A step, with everything that is shown of it.
 #[derive(Debug)]
 pub struct StepView {

@@ -69,6 +69,8 @@ pub struct PolicyRevision {
     pub number: u64,
     /// Of its content.
     pub digest: u128,
+    /// The same in hexadecimal.
+    pub digest_text: String,
     /// As it was written.
     pub spec: PolicySpec,
     /// As it holds.
@@ -133,13 +135,8 @@ impl PolicyRevision {
     /// Everything that is wrong with it.
     pub fn parse(spec: PolicySpec, number: u64, updated_at: Timestamp) -> Result<Self, Violations> {
         let policy = Policy::parse(&spec)?;
-        Ok(Self { number, digest: digest(&spec), spec, policy, updated_at })
-    }
-
-    /// The digest in hexadecimal.
-    #[must_use]
-    pub fn digest_text(&self) -> String {
-        format!("{:032x}", self.digest)
+        let digest = digest(&spec);
+        Ok(Self { number, digest, digest_text: format!("{digest:032x}"), spec, policy, updated_at })
     }
 
     /// The spec in its stored form.

@@ -1,5 +1,23 @@
-//! One test binary, so one link.
+//! The integration tests: one binary, so one link.
 
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that fails is told by its panic, helpers included"
+)]
+
+mod bench;
+mod cli_exec;
+mod history;
+mod laws;
+mod model;
+mod properties;
+mod purity;
+mod rule;
+mod scripted;
+mod seed_vectors;
 mod store_contract;
 mod store_embedded;
 mod store_record;

@@ -65,7 +65,8 @@ async fn history(seed: u64, rounds: usize, snapshots: bool) {
             }
         }
         let key = key("a", "r0", "s0");
-        let (salt, configured) = (world.subject.load(key).await.salt, configurations(&world.subject).await);
+        let (salt, configured) =
+            (world.subject.load(key).await.salt, configurations(&world.subject).await);
         world.subject = reopened(world.subject);
         assert!(world.subject.clock.now() >= world.model.last, "time went back");
         assert_eq!(world.subject.load(key).await.salt, salt);
@@ -119,7 +120,11 @@ async fn a_snapshot_while_steps_change_loses_nothing() {
                 let step = format!("{task}.{}", chance.below(300));
                 let event = match chance.below(3) {
                     0 => begin(round),
-                    _ => report(AttemptName::Request(round), round, Some(Failure::of(FailureClass::Error))),
+                    _ => report(
+                        AttemptName::Request(round),
+                        round,
+                        Some(Failure::of(FailureClass::Error)),
+                    ),
                 };
                 subject.apply(key(namespace, "r", &step), &event).await;
             }
@@ -158,7 +163,10 @@ async fn everything(subject: &Subject<Embedded>) -> Vec<String> {
                 let step = format!("{task}.{number}");
                 let key = key(namespace, "r", &step);
                 if let Some(record) = subject.record(key).await {
-                    all.push(format!("{key} {record:?} {:?}", subject.store.evidence(&key).await.unwrap()));
+                    all.push(format!(
+                        "{key} {record:?} {:?}",
+                        subject.store.evidence(&key).await.unwrap()
+                    ));
                 }
             }
         }
@@ -171,8 +179,14 @@ async fn what_a_snapshot_leaves_out_does_not_stop_the_opening() {
     let subject = subject::embedded(subject::clock());
     subject.create("n").await;
     let step = key("n", "r", "s");
-    subject.reconfigure("n", ConfigurationChange::Policy(id("p"), policy("max_retries: 1"))).await.unwrap();
-    subject.reconfigure("n", ConfigurationChange::Inline(Arc::new(revision("max_retries: 2", 0)))).await.unwrap();
+    subject
+        .reconfigure("n", ConfigurationChange::Policy(id("p"), policy("max_retries: 1")))
+        .await
+        .unwrap();
+    subject
+        .reconfigure("n", ConfigurationChange::Inline(Arc::new(revision("max_retries: 2", 0))))
+        .await
+        .unwrap();
     subject.apply(step, &failed(1, "text")).await;
     subject.apply(step, &report(AttemptName::Number(2), 0, None)).await;
     subject.pass(Duration::from_secs(61)).await;
@@ -232,7 +246,10 @@ async fn stores_say_what_they_are() {
         Embedded::open(&options, subject::clock()).unwrap().describe()
     };
     let strict = about(Fsync::Always);
-    assert_eq!((strict.store, &*strict.durability), ("embedded", "synced to disk before each answer"));
+    assert_eq!(
+        (strict.store, &*strict.durability),
+        ("embedded", "synced to disk before each answer")
+    );
     let relaxed = about(Fsync::Interval(Duration::from_millis(200)));
     assert_eq!(relaxed.durability, "survives the process; synced to disk every 200ms");
     let memory = Embedded::memory(subject::clock()).describe();
@@ -245,7 +262,10 @@ async fn memory_keeps_nothing() {
     first.create("n").await;
     let second = subject::memory(subject::clock());
     assert!(matches!(second.store.configuration("n").await, Err(StoreError::NamespaceUnknown(_))));
-    assert_ne!(first.store.load(&key("default", "r", "s")).await.unwrap().salt, second.store.load(&key("default", "r", "s")).await.unwrap().salt);
+    assert_ne!(
+        first.store.load(&key("default", "r", "s")).await.unwrap().salt,
+        second.store.load(&key("default", "r", "s")).await.unwrap().salt
+    );
     assert_eq!(first.store.sizes().disk_bytes, 0);
 }
 
@@ -286,7 +306,8 @@ async fn a_full_store_refuses_beginnings_takes_reports_and_recovers() {
         }
         for step in &steps {
             let fence = acknowledged[step].fence;
-            let report = report(AttemptName::Fence(fence), 1, Some(Failure::of(FailureClass::Error)));
+            let report =
+                report(AttemptName::Fence(fence), 1, Some(Failure::of(FailureClass::Error)));
             let applied = subject.try_apply(key("n", "r", step), &choice, &report).await.unwrap();
             acknowledged.insert(step.clone(), applied.record().clone());
         }
@@ -301,12 +322,16 @@ async fn a_full_store_refuses_beginnings_takes_reports_and_recovers() {
     'full: loop {
         for step in &steps {
             request += 1;
-            let report = report(AttemptName::Request(request), 1, Some(Failure::of(FailureClass::Error)));
+            let report =
+                report(AttemptName::Request(request), 1, Some(Failure::of(FailureClass::Error)));
             match subject.try_apply(key("n", "r", step), &choice, &report).await {
-                Ok(Applied::Wrote(settlement)) => acknowledged.insert(step.clone(), settlement.record),
+                Ok(Applied::Wrote(settlement)) => {
+                    acknowledged.insert(step.clone(), settlement.record)
+                }
                 Ok(_) => {
                     let fence = acknowledged[step].fence;
-                    let applied = subject.try_apply(key("n", "r", step), &choice, &heartbeat(fence)).await;
+                    let applied =
+                        subject.try_apply(key("n", "r", step), &choice, &heartbeat(fence)).await;
                     match applied {
                         Ok(applied) => acknowledged.insert(step.clone(), applied.record().clone()),
                         Err(StoreError::Full) => break 'full,
@@ -339,6 +364,7 @@ async fn a_full_store_refuses_beginnings_takes_reports_and_recovers() {
         }
         unreachable!()
     };
-    let granted = tokio::time::timeout(Duration::from_secs(30), granted).await.expect("room came back");
+    let granted =
+        tokio::time::timeout(Duration::from_secs(30), granted).await.expect("room came back");
     assert!(matches!(granted.record().state, State::Running { .. }));
 }

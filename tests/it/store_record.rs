@@ -11,7 +11,8 @@ use reprise::{
         id::Id,
         policy::{RuleName, spec::HoldAnswer},
         record::{
-            Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome, PolicyChoice, Record, State,
+            Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome,
+            PolicyChoice, Record, State,
         },
         time::Timestamp,
     },
@@ -20,7 +21,8 @@ use reprise::{
 
 fn instant() -> impl Strategy<Value = Timestamp> {
     let usual = 1_700_000_000_000_000..1_700_001_000_000_000u64;
-    prop_oneof![4 => usual, 1 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)].prop_map(Timestamp::from_micros)
+    prop_oneof![4 => usual, 1 => any::<u64>(), 1 => Just(0), 1 => Just(u64::MAX)]
+        .prop_map(Timestamp::from_micros)
 }
 
 fn span() -> impl Strategy<Value = Duration> {
@@ -36,8 +38,15 @@ fn rule() -> impl Strategy<Value = RuleName> {
 }
 
 fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u32; 4]>(), vec((rule(), any::<u32>()), 0..4))
-        .prop_map(|([attempts, retries, uncounted, crashes], by_rule)| Counters { attempts, retries, uncounted, crashes, by_rule })
+    (any::<[u32; 4]>(), vec((rule(), any::<u32>()), 0..4)).prop_map(
+        |([attempts, retries, uncounted, crashes], by_rule)| Counters {
+            attempts,
+            retries,
+            uncounted,
+            crashes,
+            by_rule,
+        },
+    )
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -53,12 +62,20 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 fn settled() -> impl Strategy<Value = Settled> {
     let reason = prop::sample::select(Reason::ALL.to_vec());
     (verdict(), reason, option::of(rule()), any::<u64>(), counters(), instant()).prop_map(
-        |(verdict, reason, rule, revision, counters, decided_at)| Settled { verdict, reason, rule, revision, counters, decided_at },
+        |(verdict, reason, rule, revision, counters, decided_at)| Settled {
+            verdict,
+            reason,
+            rule,
+            revision,
+            counters,
+            decided_at,
+        },
     )
 }
 
 fn identity() -> impl Strategy<Value = Identity> {
-    (prop_oneof![Just(0), any::<u64>()], any::<u64>()).prop_map(|(id, payload)| Identity { id, payload })
+    (prop_oneof![Just(0), any::<u64>()], any::<u64>())
+        .prop_map(|(id, payload)| Identity { id, payload })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -66,7 +83,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Success),
         Just(Outcome::Crash),
-        (class, option::of(any::<i32>())).prop_map(|(class, exit_code)| Outcome::Failure { class, exit_code }),
+        (class, option::of(any::<i32>()))
+            .prop_map(|(class, exit_code)| Outcome::Failure { class, exit_code }),
     ]
 }
 
@@ -80,28 +98,51 @@ fn counter() -> impl Strategy<Value = Counter> {
 }
 
 fn end() -> impl Strategy<Value = End> {
-    (instant(), outcome(), option::of(identity()), any::<bool>(), settled(), option::of(counter())).prop_map(
-        |(at, outcome, reported_by, late, settled, counted)| End { at, outcome, reported_by, late, settled, counted },
-    )
+    (instant(), outcome(), option::of(identity()), any::<bool>(), settled(), option::of(counter()))
+        .prop_map(|(at, outcome, reported_by, late, settled, counted)| End {
+            at,
+            outcome,
+            reported_by,
+            late,
+            settled,
+            counted,
+        })
 }
 
 /// An attempt without its number, which its place gives.
 fn attempt() -> impl Strategy<Value = Attempt> {
-    (any::<u64>(), instant(), option::of(identity()), option::of("[a-d]{0,2}"), option::of(end())).prop_map(
-        |(fence, began_at, begun_by, host, end)| Attempt { number: 0, fence, began_at, begun_by, host: host.map(Arc::from), end },
-    )
+    (any::<u64>(), instant(), option::of(identity()), option::of("[a-d]{0,2}"), option::of(end()))
+        .prop_map(|(fence, began_at, begun_by, host, end)| Attempt {
+            number: 0,
+            fence,
+            began_at,
+            begun_by,
+            host: host.map(Arc::from),
+            end,
+        })
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
     let answers = prop::sample::subsequence(HoldAnswer::ALL.to_vec(), 0..=4);
     let answer = prop::sample::select(HoldAnswer::ALL.to_vec());
     (instant(), option::of(instant()), answers, answer, any::<u32>()).prop_map(
-        |(since, until, allowed, default_answer, max_manual_retries)| Hold { since, until, allowed, default_answer, max_manual_retries },
+        |(since, until, allowed, default_answer, max_manual_retries)| Hold {
+            since,
+            until,
+            allowed,
+            default_answer,
+            max_manual_retries,
+        },
     )
 }
 
 fn state() -> impl Strategy<Value = State> {
-    let ending = prop::sample::select(vec![Ending::Succeeded, Ending::Failed, Ending::Skipped, Ending::Canceled]);
+    let ending = prop::sample::select(vec![
+        Ending::Succeeded,
+        Ending::Failed,
+        Ending::Skipped,
+        Ending::Canceled,
+    ]);
     prop_oneof![
         instant().prop_map(|due| State::Waiting { due }),
         (instant(), settled()).prop_map(|(at, verdict)| State::Stopping { at, verdict }),
@@ -146,7 +187,14 @@ prop_compose! {
 
 fn evidence() -> impl Strategy<Value = Evidence> {
     let text = (any::<u32>(), any::<bool>(), any::<[String; 4]>()).prop_map(
-        |(attempt, late, [message, error_type, cause, worker])| FailureText { attempt, late, message, error_type, cause, worker },
+        |(attempt, late, [message, error_type, cause, worker])| FailureText {
+            attempt,
+            late,
+            message,
+            error_type,
+            cause,
+            worker,
+        },
     );
     vec(text, 0..5).prop_map(|failures| Evidence { failures: failures.into() })
 }
@@ -201,7 +249,11 @@ proptest! {
 fn a_count_of_attempts_that_cannot_be_is_refused() {
     let mut bytes = encode(&sample(0), Timestamp::EPOCH);
     bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(decode(&bytes).unwrap().counters.attempts, u32::MAX, "a step of many attempts, none remembered");
+    assert_eq!(
+        decode(&bytes).unwrap().counters.attempts,
+        u32::MAX,
+        "a step of many attempts, none remembered"
+    );
     let mut bytes = encode(&sample(2), Timestamp::EPOCH);
     bytes[4..8].copy_from_slice(&1u32.to_le_bytes());
     assert_eq!(decode(&bytes), Err(RecordError::Malformed));
@@ -213,7 +265,10 @@ fn a_newer_format_is_refused_by_its_number() {
     bytes[0] = 2;
     assert_eq!(decode(&bytes), Err(RecordError::Format(2)));
     assert_eq!(Header::read(&bytes[..5]), Err(RecordError::Format(2)), "it may be shorter, too");
-    assert_eq!(RecordError::Format(2).to_string(), "the record has format 2, newer than this version can read (1)");
+    assert_eq!(
+        RecordError::Format(2).to_string(),
+        "the record has format 2, newer than this version can read (1)"
+    );
     assert_eq!(decode_evidence(&[9]), Err(RecordError::Format(9)));
     bytes[0] = 0;
     assert_eq!(decode(&bytes), Err(RecordError::Malformed), "no version ever wrote it");
@@ -249,7 +304,8 @@ fn sample(attempts: u32) -> Record {
             settled,
             counted: Some(Counter::Retries),
         };
-        let begun_by = Some(Identity { id: u64::MAX - u64::from(number), payload: 0xfedc_ba98_7654_3210 });
+        let begun_by =
+            Some(Identity { id: u64::MAX - u64::from(number), payload: 0xfedc_ba98_7654_3210 });
         let host = Some(if number % 2 == 0 { "node-17.eu-west" } else { "node-4.eu-west" }.into());
         Attempt { number, fence: began_at.as_micros(), began_at, begun_by, host, end: Some(end) }
     };
@@ -281,7 +337,13 @@ fn samples() -> Vec<(&'static str, Record)> {
         reason,
         rule,
         revision: 3,
-        counters: Counters { attempts: 3, retries: 1, uncounted: 1, crashes: 1, by_rule: vec![(name("own"), 2)] },
+        counters: Counters {
+            attempts: 3,
+            retries: 1,
+            uncounted: 1,
+            crashes: 1,
+            by_rule: vec![(name("own"), 2)],
+        },
         decided_at: at(110),
     };
     let mut running = sample(2);
@@ -294,7 +356,10 @@ fn samples() -> Vec<(&'static str, Record)> {
     running.resume_from = "load".into();
 
     let mut stopping = sample(3);
-    stopping.state = State::Stopping { at: at(500), verdict: settled(Verdict::Stop, Reason::RetriesSpent, Some(name("own"))) };
+    stopping.state = State::Stopping {
+        at: at(500),
+        verdict: settled(Verdict::Stop, Reason::RetriesSpent, Some(name("own"))),
+    };
     stopping.counters.by_rule = vec![(name("own"), 2), (name("free"), 1)];
 
     let mut held = sample(16);
@@ -317,7 +382,13 @@ fn samples() -> Vec<(&'static str, Record)> {
     end.outcome = Outcome::Crash;
     end.reported_by = None;
     end.counted = Some(Counter::Uncounted(name("free")));
-    vec![("waiting", sample(3)), ("running", running), ("stopping", stopping), ("held", held), ("over", over)]
+    vec![
+        ("waiting", sample(3)),
+        ("running", running),
+        ("stopping", stopping),
+        ("held", held),
+        ("over", over),
+    ]
 }
 
 fn name(rule: &str) -> RuleName {
@@ -334,7 +405,9 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn what_format_1_wrote_is_still_read() {
     let stored = include_str!("../samples/record-v1.hex");
-    let line = |(name, record): &(&str, Record)| format!("{name} {}\n", hex(&encode(record, at(1_000_000))));
+    let line = |(name, record): &(&str, Record)| {
+        format!("{name} {}\n", hex(&encode(record, at(1_000_000))))
+    };
     assert_eq!(stored, samples().iter().map(line).collect::<String>());
     for (line, (name, record)) in stored.lines().zip(samples()) {
         let bytes = bytes(line.split_once(' ').unwrap().1);

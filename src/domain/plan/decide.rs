@@ -53,7 +53,11 @@ pub(super) fn fail(
         record.last_delay = Duration::ZERO;
     }
     record_outcome(terms, &mut record, failed, now.at);
-    record.resume_from = failed.failure.action.as_str().into();
+    // A worker that vanished said nothing about where to resume: what was told
+    // before still holds.
+    if failed.outcome != Outcome::Crash {
+        record.resume_from = failed.failure.action.as_str().into();
+    }
 
     let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
     let name = rule.map(|rule| rule.name.clone());
@@ -90,7 +94,7 @@ fn conclude_ruling(
         Ruling::Stop(reason) => stop(&mut record, make(reason, now.at)),
         Ruling::Spent(reason, would_start) => spent(&mut record, &terms.policy.on_exhaustion, make(reason, would_start)),
         Ruling::StopLater(reason, at) => stop_later(&mut record, make(reason, at)),
-        Ruling::Hold(hold_terms) => hold(&mut record, &hold_terms, make(Reason::HeldByRule, now.at)),
+        Ruling::Hold(hold_terms) => hold(&mut record, &hold_terms, Reason::HeldByRule, make(Reason::Rule, now.at)),
         Ruling::Skip => end(&mut record, Ending::Skipped, Verdict::Done, make(Reason::Skipped, now.at)),
     };
     conclude(&mut record, settled.clone(), None);

@@ -9,6 +9,8 @@ mod begin;
 mod decide;
 mod heartbeat;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 pub use decide::{excluded_hosts, waits};
@@ -19,7 +21,7 @@ use super::{
     event::{Deadline, Event, StepTerms},
     id::StepKey,
     namespace::Settings,
-    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming},
+    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
     record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
     time::Timestamp,
 };
@@ -257,7 +259,11 @@ pub fn settle(draft: Draft, admission: Admission) -> Settlement {
     if let Some(retry) = retry {
         let decision = settle_retry(&mut record, retry, admission, retention);
         if let Answer::Reported(reported) = &mut answer {
-            reported.decision = decision;
+            let excluded_hosts = match decision.settled.verdict {
+                Verdict::Retry(_) => std::mem::take(&mut reported.decision.excluded_hosts),
+                _ => Vec::new(),
+            };
+            reported.decision = Decision { excluded_hosts, ..decision };
         }
     }
     record.version += 1;
@@ -361,7 +367,7 @@ fn spent(record: &mut Record, on_exhaustion: &Exhaustion, ruling: Spent) -> Sett
     match on_exhaustion {
         Exhaustion::Stop(StopTiming::AtOnce) => stop(record, ruling),
         Exhaustion::Stop(StopTiming::AfterBackoff) => stop_later(record, ruling),
-        Exhaustion::Hold(terms) => hold(record, terms, Spent { reason: Reason::Exhausted, ..ruling }),
+        Exhaustion::Hold(terms) => hold(record, terms, Reason::Exhausted, ruling),
     }
 }
 
@@ -384,17 +390,31 @@ fn stop_later(record: &mut Record, ruling: Spent) -> Settled {
     waiting
 }
 
-/// A person decides.
-fn hold(record: &mut Record, terms: &HoldTerms, ruling: Spent) -> Settled {
+/// A person decides, unless every answer that was allowed is used up: then the
+/// step is given up for the reason in `ruling`.
+fn hold(record: &mut Record, terms: &HoldTerms, reason: Reason, ruling: Spent) -> Settled {
+    let allowed = answers_left(record, terms);
+    if allowed.is_empty() {
+        return stop(record, ruling);
+    }
+    let ruling = Spent { reason, ..ruling };
     let until = terms.timeout.map(|timeout| ruling.decided_at.plus(timeout));
     record.state = State::Held(Hold {
         since: ruling.decided_at,
         until,
-        allowed: terms.allowed.clone(),
+        allowed,
         default_answer: terms.default_answer,
         max_manual_retries: terms.max_manual_retries,
     });
     ruling.settled(Verdict::Hold(until), record)
+}
+
+/// The allowed answers, without those that run the step again once its manual
+/// retries are used up.
+fn answers_left(record: &Record, terms: &HoldTerms) -> Vec<HoldAnswer> {
+    let may_retry = record.manual_retries < terms.max_manual_retries;
+    let is_left = |answer: &HoldAnswer| may_retry || !matches!(answer, HoldAnswer::Retry | HoldAnswer::ExcludeHost);
+    terms.allowed.iter().copied().filter(is_left).collect()
 }
 
 impl Spent {
@@ -425,8 +445,8 @@ fn latest_revision(record: &Record) -> u64 {
 
 /// A decision with what the record knows beside it.
 fn decision_of(settled: Settled, record: &Record) -> Decision {
-    let hold_answers = match &record.state {
-        State::Held(hold) => hold.allowed.clone(),
+    let hold_answers = match (settled.verdict, &record.state) {
+        (Verdict::Hold(_), State::Held(hold)) => hold.allowed.clone(),
         _ => Vec::new(),
     };
     Decision {

@@ -189,8 +189,15 @@ fn late(terms: &Terms<'_>, mut record: Record, report: &Report, now: Now) -> Pla
         Some(failure) => {
             let text = text_of(failure, &record, true);
             let number = record.counters.attempts;
-            let reported =
-                Reported { attempt: number, status: ReportStatus::Late, replayed: false, decision: standing(terms, &record, now) };
+            let decision = standing(terms, &record, now);
+            // The crash is confirmed: it is not replaced any more, and the same
+            // report is answered with the same decision.
+            if let Some(end) = record.attempts.back_mut().and_then(|attempt| attempt.end.as_mut()) {
+                end.reported_by = Some(Identity { id: request_id(report), payload: report.payload });
+                end.late = true;
+                end.settled = decision.settled.clone();
+            }
+            let reported = Reported { attempt: number, status: ReportStatus::Late, replayed: false, decision };
             let mut draft = Draft::new(terms, record, Answer::Reported(Box::new(reported)));
             draft.text = Some(text);
             draft.into_plan()

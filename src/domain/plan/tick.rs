@@ -1,5 +1,7 @@
 //! The step's next event has come, and no caller with it.
 
+use std::time::Duration;
+
 use super::{
     Answer, Draft, Now, Plan, Spent, Terms,
     decide::{self, Failed},
@@ -35,9 +37,19 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
 
 /// A silent worker is a failed attempt.
 fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
-    let failure = Failure::of(FailureClass::Crash);
+    let failure = Failure { duration: Some(heard_for(&record)), ..Failure::of(FailureClass::Crash) };
     let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None };
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
+}
+
+/// How long the running attempt is known to have run: until its worker was last
+/// heard, a lease before its lease ends. The silence after that, which lasts
+/// until somebody looks, is no sign of health.
+fn heard_for(record: &Record) -> Duration {
+    match (&record.state, record.latest()) {
+        (State::Running { lease_until }, Some(attempt)) => (*lease_until - attempt.began_at).saturating_sub(record.lease),
+        _ => Duration::ZERO,
+    }
 }
 
 fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) -> Plan {

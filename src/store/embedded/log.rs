@@ -5,8 +5,8 @@
 //! entries. An entry says absolutely what becomes of a key, so that replaying a
 //! snapshot and the entries after it, in order, some of them a second time,
 //! gives the state. Appending is a copy into memory under the store's own lock;
-//! one thread writes batches and syncs them ([`writer`]), another prepares room
-//! ahead ([`stocker`]).
+//! one thread writes batches and syncs them (`writer`), another prepares room
+//! ahead (`stocker`).
 //!
 //! # What is promised
 //!
@@ -33,7 +33,7 @@
 //!    failure may keep the later of them.)
 //! 2. *A sector that tore is blank.* Segments are zeros before they are written,
 //!    disks write sectors of 512 bytes whole, and whitening sees to it that no
-//!    sector's portion of a written frame is all zeros ([`frame`]). So a frame
+//!    sector's portion of a written frame is all zeros (`frame`). So a frame
 //!    with such a portion, or one that the end of the file cuts off, was torn,
 //!    and one without is complete: if its checksum fails, it was damaged after
 //!    it was written, and is not cut even at the very end.
@@ -80,8 +80,8 @@ use disk::{Disk, Lock};
 use head::{BadHead, Head};
 use recovery::Replay;
 pub use snapshot::{SnapshotError, SnapshotWriter};
-use waiters::Waiters;
 pub use waiters::Durable;
+use waiters::Waiters;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

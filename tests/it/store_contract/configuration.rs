@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use reprise::{
     domain::{
-        event::AttemptName,
-        id::Id,
-        namespace::Settings,
-        policy::spec::PolicySpec,
+        event::AttemptName, id::Id, namespace::Settings, policy::spec::PolicySpec,
         record::PolicyChoice,
     },
     store::{
@@ -99,7 +96,10 @@ pub async fn a_policy_keeps_its_latest_revisions<S: Store>(subject: Subject<S>) 
     let mut history = PolicyHistory::default();
     for number in 1..=40 {
         history.add(revision(&format!("max_retries: {number}"), number));
-        subject.reconfigure("n", ConfigurationChange::Policy(id("p"), history.clone())).await.unwrap();
+        subject
+            .reconfigure("n", ConfigurationChange::Policy(id("p"), history.clone()))
+            .await
+            .unwrap();
     }
     let configuration = subject.store.configuration("n").await.unwrap();
     assert_eq!(configuration.revision, 41);
@@ -133,7 +133,13 @@ pub async fn an_inline_policy_is_found_by_its_digest<S: Store>(subject: Subject<
     subject.create("n").await;
     subject.create("other").await;
     // Numbers that a careless reader of JSON would not give back as they were.
-    for ratio in ["0.1", "0.30000000000000004", "0.9999999999999999", "0.123456789012345678", "0.7205759403792794"] {
+    for ratio in [
+        "0.1",
+        "0.30000000000000004",
+        "0.9999999999999999",
+        "0.123456789012345678",
+        "0.7205759403792794",
+    ] {
         let yaml = format!("backoff: {{fixed: {{delay: 90s}}, jitter: {{ratio: {ratio}}}}}");
         let inline = Arc::new(revision(&yaml, 0));
         let before = subject.revision("n").await;
@@ -183,7 +189,9 @@ pub async fn policies_have_a_quota_and_unused_ones_make_room<S: Store>(subject: 
     let configuration = subject.store.configuration("n").await.unwrap();
     assert_eq!(configuration.revision, before + 1);
     assert!(configuration.policies.contains_key("p0"), "a step uses it");
-    assert!(!configuration.policies.contains_key("p1") && !configuration.policies.contains_key("p2"));
+    assert!(
+        !configuration.policies.contains_key("p1") && !configuration.policies.contains_key("p2")
+    );
     assert_eq!(configuration.policies.len(), POLICIES_MAX - 1);
 }
 
@@ -253,6 +261,7 @@ pub async fn what_happens_in_one_namespace_does_not_show_in_another<S: Store>(su
     assert_eq!(subject.revision("b").await, 1);
     assert_eq!(subject.changes("b").await.len(), 1);
     assert_eq!(subject.live_steps("b").await, 1);
-    let policies: Vec<Id> = subject.store.configuration("b").await.unwrap().policies.keys().cloned().collect();
+    let policies: Vec<Id> =
+        subject.store.configuration("b").await.unwrap().policies.keys().cloned().collect();
     assert!(policies.is_empty());
 }

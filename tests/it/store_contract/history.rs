@@ -90,7 +90,8 @@ impl<S: Store> World<S> {
     pub async fn step(&mut self) {
         match self.chance.below(20) {
             0..3 => {
-                let span = Duration::from_millis(*self.chance.one_of(&[1, 300, 2_000, 12_000, 70_000]));
+                let span =
+                    Duration::from_millis(*self.chance.one_of(&[1, 300, 2_000, 12_000, 70_000]));
                 self.subject.pass(span).await;
             }
             3..5 => self.sweep().await,
@@ -100,7 +101,8 @@ impl<S: Store> World<S> {
 
     async fn event(&mut self) {
         let namespace = (*self.chance.one_of(&NAMESPACES)).to_owned();
-        let (run, step) = (format!("r{}", self.chance.below(3)), format!("s{}", self.chance.below(3)));
+        let (run, step) =
+            (format!("r{}", self.chance.below(3)), format!("s{}", self.chance.below(3)));
         let key = StepKey { namespace: &namespace, run: &run, step: &step };
         let event = self.drawn(&key);
         self.apply(key, &event).await;
@@ -128,7 +130,8 @@ impl<S: Store> World<S> {
 
     fn failure(&mut self) -> Failure {
         let class = *self.chance.one_of(&FailureClass::ALL);
-        let error_type = (*self.chance.one_of(&["", "", "own", "free", "later", "skip", "ask"])).to_owned();
+        let error_type =
+            (*self.chance.one_of(&["", "", "own", "free", "later", "skip", "ask"])).to_owned();
         let exit_code = (self.chance.below(2) == 0).then_some(137);
         let retryable = self.chance.below(12) > 0;
         let message = "m".repeat(usize::try_from(self.chance.below(700)).unwrap());
@@ -172,8 +175,10 @@ impl<S: Store> World<S> {
         assert!(due.is_sorted_by_key(|due| due.event_at));
         let limit = usize::try_from(self.chance.below(4)).unwrap();
         assert_eq!(self.subject.due(limit).await.len(), due.len().min(limit));
-        let mut named: Vec<_> =
-            due.into_iter().map(|due| (due.event_at, due.namespace.to_string(), due.joined.to_string())).collect();
+        let mut named: Vec<_> = due
+            .into_iter()
+            .map(|due| (due.event_at, due.namespace.to_string(), due.joined.to_string()))
+            .collect();
         named.sort();
         assert_eq!(named, self.model.due(now));
     }
@@ -201,8 +206,14 @@ impl<S: Store> World<S> {
         let kept = self.subject.changes(namespace).await;
         assert_eq!(kept, all[all.len() - kept.len()..]);
         let latest = all.len() as u64;
-        assert_eq!(self.subject.store.follow(namespace, latest, 1).await.unwrap(), Changes::Follow(Vec::new()));
-        assert!(matches!(self.subject.store.follow(namespace, latest + 1, 1).await.unwrap(), Changes::Gap(_)));
+        assert_eq!(
+            self.subject.store.follow(namespace, latest, 1).await.unwrap(),
+            Changes::Follow(Vec::new())
+        );
+        assert!(matches!(
+            self.subject.store.follow(namespace, latest + 1, 1).await.unwrap(),
+            Changes::Gap(_)
+        ));
     }
 }
 
@@ -233,8 +244,9 @@ impl Model {
             _ => known.event_at <= now.at,
         };
         let due = self.steps.iter().filter(|(_, known)| is_due(known));
-        let mut due: Vec<_> =
-            due.map(|((namespace, joined), known)| (known.event_at, namespace.clone(), joined.clone())).collect();
+        let mut due: Vec<_> = due
+            .map(|((namespace, joined), known)| (known.event_at, namespace.clone(), joined.clone()))
+            .collect();
         due.sort();
         due
     }
@@ -248,6 +260,7 @@ pub async fn every_history_is_kept_as_planned<S: Store>(subject: Subject<S>) {
         }
         world.check().await;
     }
-    let expected = ["held", "late text", "over", "purged", "running", "stopping", "text", "waiting"];
+    let expected =
+        ["held", "late text", "over", "purged", "running", "stopping", "text", "waiting"];
     assert_eq!(world.model.seen.iter().copied().collect::<Vec<_>>(), expected);
 }

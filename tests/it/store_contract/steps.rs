@@ -10,7 +10,9 @@ use reprise::{
         plan::Answer,
         record::{Ending, Outcome, PolicyChoice, State},
     },
-    store::{Change, ChangeEntry, Changes, Commit, Committed, ConfigurationChange, Store, StoreError},
+    store::{
+        Change, ChangeEntry, Changes, Commit, Committed, ConfigurationChange, Store, StoreError,
+    },
 };
 
 use super::subject::*;
@@ -115,7 +117,10 @@ pub async fn live_steps_never_pass_their_quota<S: Store>(subject: Subject<S>) {
         let subject = Arc::clone(&subject);
         tasks.push(tokio::spawn(async move {
             let step = format!("s{number}");
-            subject.try_apply(key("n", "r", &step), &PolicyChoice::Default, &begin(number)).await.map(|_| step)
+            subject
+                .try_apply(key("n", "r", &step), &PolicyChoice::Default, &begin(number))
+                .await
+                .map(|_| step)
         }));
     }
     let mut begun = Vec::new();
@@ -137,7 +142,8 @@ pub async fn live_steps_never_pass_their_quota<S: Store>(subject: Subject<S>) {
     // One that ends makes room for one, although it is still remembered.
     subject.apply(key("n", "r", &begun[0]), &report(AttemptName::Fence(fence), 0, None)).await;
     subject.apply(key("n", "r", "new"), &begin(1)).await;
-    let refused = subject.try_apply(key("n", "r", "newer"), &PolicyChoice::Default, &begin(2)).await;
+    let refused =
+        subject.try_apply(key("n", "r", "newer"), &PolicyChoice::Default, &begin(2)).await;
     assert!(matches!(refused, Err(StoreError::QuotaReached { .. })));
 }
 
@@ -147,9 +153,9 @@ pub async fn one_of_many_that_commit_at_once_wins<S: Store>(subject: Subject<S>)
     let mut tasks = Vec::new();
     for number in 0..16u64 {
         let subject = Arc::clone(&subject);
-        tasks.push(tokio::spawn(async move {
-            subject.apply(key("n", "r", "s"), &begin(number)).await
-        }));
+        tasks.push(tokio::spawn(
+            async move { subject.apply(key("n", "r", "s"), &begin(number)).await },
+        ));
     }
     let mut granted = 0;
     for task in tasks {
@@ -197,7 +203,9 @@ pub async fn due_steps_of_all_namespaces_come_in_one_order<S: Store>(subject: Su
     for namespace in ["a", "b", "c"] {
         subject.create(namespace).await;
     }
-    for (namespace, step) in [("b", "1"), ("c", "2"), ("a", "3"), ("b", "4"), ("a", "5"), ("c", "6")] {
+    for (namespace, step) in
+        [("b", "1"), ("c", "2"), ("a", "3"), ("b", "4"), ("a", "5"), ("c", "6")]
+    {
         subject.apply(key(namespace, "r", step), &begin(1)).await;
         subject.pass(SECOND).await;
     }
@@ -266,10 +274,16 @@ pub async fn changes_are_dense_and_older_ones_are_a_gap<S: Store>(subject: Subje
     }
     let oldest = changes[0].number - 1;
     assert_eq!(subject.store.follow("n", oldest - 1, 10).await.unwrap(), Changes::Gap(oldest));
-    assert_eq!(subject.store.follow("n", oldest, 10).await.unwrap(), Changes::Follow(changes[..10].to_vec()));
+    assert_eq!(
+        subject.store.follow("n", oldest, 10).await.unwrap(),
+        Changes::Follow(changes[..10].to_vec())
+    );
     assert_eq!(subject.store.follow("n", 5001, 10).await.unwrap(), Changes::Follow(Vec::new()));
     assert_eq!(subject.store.follow("n", 5002, 10).await.unwrap(), Changes::Gap(oldest));
-    assert!(matches!(subject.store.follow("none", 0, 1).await, Err(StoreError::NamespaceUnknown(_))));
+    assert!(matches!(
+        subject.store.follow("none", 0, 1).await,
+        Err(StoreError::NamespaceUnknown(_))
+    ));
 }
 
 pub async fn a_policy_given_inline_must_be_remembered<S: Store>(subject: Subject<S>) {
@@ -293,7 +307,8 @@ pub async fn a_policy_given_inline_must_be_remembered<S: Store>(subject: Subject
 
 pub async fn time_does_not_go_back_in_the_change_log<S: Store>(subject: Subject<S>) {
     subject.create("n").await;
-    let early = subject.planned(key("n", "r", "a"), &PolicyChoice::Default, &begin(1)).await.unwrap();
+    let early =
+        subject.planned(key("n", "r", "a"), &PolicyChoice::Default, &begin(1)).await.unwrap();
     subject.pass(SECOND).await;
     subject.apply(key("n", "r", "b"), &begin(2)).await;
     subject.store.commit(&key("n", "r", "a"), early).await.unwrap();
@@ -325,7 +340,10 @@ pub async fn a_pause_expires_no_lease<S: Store>(subject: Subject<S>) {
     let due = subject.due(10).await;
     assert_eq!(due.iter().map(|due| &*due.joined).collect::<Vec<_>>(), ["r silent", "r heard"]);
     let crashed = subject.apply(silent, &Event::Tick).await;
-    assert_eq!(crashed.record().latest().unwrap().end.as_ref().unwrap().outcome.class(), Some(FailureClass::Crash));
+    assert_eq!(
+        crashed.record().latest().unwrap().end.as_ref().unwrap().outcome.class(),
+        Some(FailureClass::Crash)
+    );
 }
 
 pub async fn a_second_pause_in_the_grace_expires_none_either<S: Store>(subject: Subject<S>) {

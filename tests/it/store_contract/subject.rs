@@ -92,7 +92,12 @@ impl<S: Store> Subject<S> {
     }
 
     /// Plans an event on what is stored; None when nothing is to be written.
-    pub async fn planned(&self, key: StepKey<'_>, choice: &PolicyChoice, event: &Event) -> Result<Commit, Applied> {
+    pub async fn planned(
+        &self,
+        key: StepKey<'_>,
+        choice: &PolicyChoice,
+        event: &Event,
+    ) -> Result<Commit, Applied> {
         let loaded = self.load(key).await;
         let revision = match choice {
             PolicyChoice::Inline(digest) => {
@@ -114,7 +119,12 @@ impl<S: Store> Subject<S> {
             Ok(Plan::Purge) => Change::Purge,
             Err(refusal) => return Err(Applied::Refused(refusal)),
         };
-        Ok(Commit { configuration: loaded.configuration.revision, version, at: loaded.now.at, change })
+        Ok(Commit {
+            configuration: loaded.configuration.revision,
+            version,
+            at: loaded.now.at,
+            change,
+        })
     }
 
     pub async fn try_apply(
@@ -176,12 +186,21 @@ impl<S: Store> Subject<S> {
         self.configure(name, 0, ConfigurationChange::Namespace(entry)).await.unwrap();
     }
 
-    pub async fn configure(&self, name: &str, revision: u64, change: ConfigurationChange) -> Result<(), StoreError> {
+    pub async fn configure(
+        &self,
+        name: &str,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
         self.store.configure(&id(name), revision, change).await
     }
 
     /// Configures whatever the revision.
-    pub async fn reconfigure(&self, name: &str, change: ConfigurationChange) -> Result<(), StoreError> {
+    pub async fn reconfigure(
+        &self,
+        name: &str,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
         let revision = self.revision(name).await;
         self.configure(name, revision, change).await
     }

@@ -150,7 +150,9 @@ impl Disk {
 
     #[cfg(test)]
     fn probe(&self, step: Step<'_>) -> io::Result<()> {
-        self.probe.as_ref().map_or(Ok(()), |probe| probe.before(step))
+        self.probe
+            .as_ref()
+            .map_or(Ok(()), |probe| probe.before(step))
     }
 }
 

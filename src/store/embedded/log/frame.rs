@@ -141,7 +141,11 @@ pub(super) fn find(file: &[u8], offset: usize, salt: u64, sequence: u64) -> Foun
         return Found::Torn;
     }
     let Some(header) = Header::read(head, salt) else {
-        return tear_or(head, offset, "the frame's header does not match its checksum");
+        return tear_or(
+            head,
+            offset,
+            "the frame's header does not match its checksum",
+        );
     };
     if header.sequence != sequence {
         return Found::Corrupt("a frame is out of sequence");
@@ -172,11 +176,7 @@ pub(super) fn is_blank(bytes: &[u8]) -> bool {
 }
 
 /// Headers of this log in `file` from `offset` on, whole frames or not.
-pub(super) fn headers(
-    file: &[u8],
-    offset: usize,
-    salt: u64,
-) -> impl Iterator<Item = Header> {
+pub(super) fn headers(file: &[u8], offset: usize, salt: u64) -> impl Iterator<Item = Header> {
     (offset.next_multiple_of(ALIGN)..file.len())
         .step_by(ALIGN)
         .filter(|&place| file[place..].starts_with(&MAGIC))

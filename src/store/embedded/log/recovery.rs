@@ -290,7 +290,11 @@ impl<'a> Tail<'a> {
             replay.payload(self.disk, &file, self.offset as u64, &self.payload)?;
             replay.saw(header.at_us);
             self.unproven.push_back((header.sequence, self.offset));
-            while self.unproven.front().is_some_and(|first| first.0 <= header.synced) {
+            while self
+                .unproven
+                .front()
+                .is_some_and(|first| first.0 <= header.synced)
+            {
                 self.unproven.pop_front();
             }
             self.sequence += 1;
@@ -319,8 +323,13 @@ impl<'a> Tail<'a> {
         for &segment in segments.iter().filter(|&&segment| segment >= end) {
             self.load(segment)?;
             let ours = segment == end;
-            let from = if ours { self.offset + frame::ALIGN } else { FIRST_FRAME as usize };
-            if frame::headers(&self.bytes, from, self.salt).any(|header| self.contradicts(&header)) {
+            let from = if ours {
+                self.offset + frame::ALIGN
+            } else {
+                FIRST_FRAME as usize
+            };
+            if frame::headers(&self.bytes, from, self.salt).any(|header| self.contradicts(&header))
+            {
                 return Err(self.corrupt("a frame is lost that was written before later ones"));
             }
             let usable = self.bytes.len() as u64 == options.segment_bytes
@@ -352,8 +361,7 @@ impl<'a> Tail<'a> {
         segment.file.read_into(&mut bytes).map_err(failed)?;
         let torn = self.torn(&bytes);
         if torn.is_some() {
-            segment::zero(&segment.file, self.offset as u64, bytes.len() as u64)
-                .map_err(failed)?;
+            segment::zero(&segment.file, self.offset as u64, bytes.len() as u64).map_err(failed)?;
         }
         // From the last on, so that a crash leaves no gap.
         for &number in rest.spoilt.iter().rev() {

@@ -8,8 +8,8 @@
 
 use std::io;
 
-use super::disk::{DataFile, Disk, TMP};
 use super::OpenError;
+use super::disk::{DataFile, Disk, TMP};
 use super::frame::SECTOR;
 use super::head::{Head, Kind, Next};
 
@@ -60,13 +60,7 @@ impl Segment {
     }
 }
 
-fn prepare(
-    disk: &Disk,
-    name: &str,
-    salt: u64,
-    number: u64,
-    capacity: u64,
-) -> io::Result<DataFile> {
+fn prepare(disk: &Disk, name: &str, salt: u64, number: u64, capacity: u64) -> io::Result<DataFile> {
     let head = Head {
         kind: Kind::Segment,
         salt,

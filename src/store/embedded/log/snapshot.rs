@@ -210,7 +210,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn open(disk: &'a Disk, number: u64) -> Result<Self, OpenError> {
         let name = name(number);
-        let file = File::open(disk.path(&name)).map_err(|error| OpenError::io(disk, &name, error))?;
+        let file =
+            File::open(disk.path(&name)).map_err(|error| OpenError::io(disk, &name, error))?;
         Ok(Self {
             disk,
             name,

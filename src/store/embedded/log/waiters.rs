@@ -51,7 +51,12 @@ impl Waiters {
             let reached = (sequence + 1).saturating_sub(waiting.first) as usize;
             let settled = reached.min(waiting.groups.len());
             waiting.first = sequence + 1;
-            waiting.groups.drain(..settled).flatten().flatten().collect()
+            waiting
+                .groups
+                .drain(..settled)
+                .flatten()
+                .flatten()
+                .collect()
         });
         if let Some(herald) = herald {
             herald.wake();
@@ -62,8 +67,7 @@ impl Waiters {
     pub(super) fn poison(&self, poisoned: Poisoned) {
         // The first reason stays: what follows follows from it.
         let _ = self.poisoned.set(poisoned);
-        let herald =
-            self.settle(|waiting| waiting.groups.drain(..).flatten().flatten().collect());
+        let herald = self.settle(|waiting| waiting.groups.drain(..).flatten().flatten().collect());
         if let Some(herald) = herald {
             herald.wake();
         }

@@ -16,10 +16,11 @@ use super::{Fsync, Shared, frame};
 /// the disk fails.
 pub(super) fn run(shared: Arc<Shared>) {
     let _guard = PoisonOnPanic(&shared);
+    let synced = shared.desk().synced();
     let mut writer = Writer {
         shared: &shared,
-        written: shared.desk().synced(),
-        synced: shared.desk().synced(),
+        written: synced,
+        synced,
         dirty: None,
         buffer: Vec::new(),
     };

@@ -4,8 +4,8 @@ use super::*;
 use crate::store::embedded::log::frame::SECTOR;
 
 /// Lengths of entries, one batch each: small ones, some over several sectors,
-/// and enough to reach a second segment.
-const LENGTHS: [usize; 9] = [5, 0, 700, 1, 1200, 33, 1300, 64, 1100];
+/// and enough to reach a third segment.
+const LENGTHS: [usize; 11] = [5, 0, 700, 1, 1200, 33, 1300, 64, 1100, 1500, 700];
 
 /// A frame of the log: its file, and its bytes there.
 struct Place {
@@ -75,6 +75,12 @@ impl Sample {
         recover(dir)
     }
 
+    /// Every byte of a file with frames; of a blank one, some.
+    fn positions(&self, file: &str) -> impl Iterator<Item = usize> + use<> {
+        let used = self.places.iter().any(|place| place.file == file);
+        (0..4096).step_by(if used { 1 } else { 61 })
+    }
+
     /// Whether any frame has this byte.
     fn holds(&self, file: &str, at: usize) -> bool {
         let mut places = self.places.iter();
@@ -96,21 +102,21 @@ fn a_file_cut_off_anywhere_keeps_every_whole_frame_or_is_refused() {
     let sample = Sample::new();
     let dir = temp_dir();
     for file in sample.image.keys() {
-        for length in 0..4096 {
+        for length in sample.positions(file) {
             let found = sample.after(dir.path(), file, |bytes| bytes.truncate(length));
-            let whole = sample
-                .places
-                .iter()
-                .take_while(|place| place.file < *file || place.file == *file && place.to <= length)
-                .count();
-            let follows = sample.places[whole..].iter().any(|place| place.file > *file);
+            let cut = |place: &Place| place.file == *file && place.to > length;
+            let whole = sample.places.iter().take_while(|place| !cut(place)).count();
+            let goes_on = sample.places[whole..].iter().any(|place| !cut(place));
             match found {
                 Ok(entries) => {
-                    assert_eq!(entries, sample.entries[..whole], "{file} cut at {length}");
-                    assert!(!follows || whole == sample.places.len());
+                    assert!(entries == sample.entries[..whole], "{file} cut at {length}");
+                    assert!(!goes_on, "{file} cut at {length} unnoticed");
                 }
                 Err(OpenError::Corrupt { .. }) => {
-                    assert!(length < 512 || follows, "{file} cut at {length} was refused");
+                    assert!(
+                        length < 512 || goes_on,
+                        "{file} cut at {length} was refused"
+                    );
                 }
                 Err(error) => panic!("{file} cut at {length}: {error}"),
             }
@@ -132,13 +138,17 @@ fn flip_each_byte(mask: impl Fn(usize) -> u8) {
     let sample = Sample::new();
     let dir = temp_dir();
     for file in sample.image.keys() {
-        for at in 0..4096 {
+        for at in sample.positions(file) {
             match sample.after(dir.path(), file, |bytes| bytes[at] ^= mask(at)) {
                 Ok(entries) => {
-                    assert_eq!(entries, sample.entries, "{file} flipped at {at}");
+                    assert!(entries == sample.entries, "{file} flipped at {at}");
                     assert!(!sample.holds(file, at), "{file} flipped at {at} unnoticed");
                 }
-                Err(OpenError::Corrupt { file: named, offset, .. }) => {
+                Err(OpenError::Corrupt {
+                    file: named,
+                    offset,
+                    ..
+                }) => {
                     assert!(named.ends_with(file), "{file} flipped at {at}: {named:?}");
                     assert!(offset as usize <= at, "{file} flipped at {at}: {offset}");
                 }
@@ -164,7 +174,7 @@ fn a_last_frame_without_some_of_its_sectors_is_cut() {
     let sample = Sample::new();
     let dir = temp_dir();
     let portions = portions(sample.last());
-    assert_eq!(portions.len(), 3);
+    assert!(portions.len() > 1);
     for missing in 1..1 << portions.len() {
         let found = sample.after(dir.path(), &sample.last().file, |bytes| {
             for (i, &(from, to)) in portions.iter().enumerate() {
@@ -174,7 +184,7 @@ fn a_last_frame_without_some_of_its_sectors_is_cut() {
             }
         });
         let (_, kept) = sample.entries.split_last().unwrap();
-        assert_eq!(found.unwrap(), kept, "missing {missing:b}");
+        assert!(found.unwrap() == kept, "missing {missing:b}");
     }
 }
 
@@ -203,7 +213,10 @@ fn a_missing_or_foreign_file_is_refused() {
         let mut image = sample.image.clone();
         image.remove(&segment::name(number));
         restore(dir.path(), &image);
-        assert!(matches!(recover(dir.path()), Err(OpenError::Missing { .. })));
+        assert!(matches!(
+            recover(dir.path()),
+            Err(OpenError::Missing { .. })
+        ));
     }
     let foreign = Sample::new().image.remove(&segment::name(2)).unwrap();
     let found = sample.after(dir.path(), &segment::name(2), |bytes| *bytes = foreign);
@@ -256,7 +269,8 @@ fn batches_between_two_syncs_may_tear_in_any_order() {
 #[tokio::test]
 async fn a_log_goes_on_after_a_tear_and_finds_no_remains() {
     let (mut image, places, _) = unsynced(&[0, 0, 0, 0]);
-    image.get_mut(&places[1].file).unwrap()[places[1].from..][..8].fill(0);
+    let (from, to) = portions(&places[1])[0];
+    image.get_mut(&places[1].file).unwrap()[from..to].fill(0);
     let dir = temp_dir();
     restore(dir.path(), &image);
 
@@ -264,7 +278,7 @@ async fn a_log_goes_on_after_a_tear_and_finds_no_remains() {
     assert_eq!(entries, [[1; 600]]);
     let torn = recovered.torn.unwrap();
     assert_eq!(torn.offset as usize, places[1].from);
-    assert_eq!(torn.bytes as usize, places[3].to - places[1].from);
+    assert_eq!(torn.offset + torn.bytes, places[3].to as u64);
     put(&log, b"next").await;
     drop(log);
 

@@ -61,7 +61,10 @@ fn a_second_opener_is_refused_and_told_by_whom() {
     };
     let told = error.to_string();
     assert!(told.contains(&dir.path().display().to_string()), "{told}");
-    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
+    assert!(
+        told.contains(&format!("process {}", std::process::id())),
+        "{told}"
+    );
     drop(log);
     open(dir.path()).unwrap();
 }
@@ -93,7 +96,11 @@ fn another_process_is_refused_and_its_end_frees_the_log() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line.contains("held")));
+    assert!(
+        lines
+            .map_while(Result::ok)
+            .any(|line| line.contains("held"))
+    );
 
     match open(dir.path()) {
         Err(OpenError::Locked { pid, .. }) => assert_eq!(pid, Some(holder.id())),
@@ -105,33 +112,37 @@ fn another_process_is_refused_and_its_end_frees_the_log() {
 }
 
 #[tokio::test]
-async fn many_callers_share_syncs_and_all_are_woken() {
+async fn callers_that_come_during_a_sync_share_the_next() {
     static SYNCS: AtomicU64 = AtomicU64::new(0);
     let dir = temp_dir();
-    let count = probe(|step| {
-        SYNCS.fetch_add(matches!(step, Step::Sync(_)).into(), Ordering::Relaxed);
+    let (all_appended, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let first = segment::name(1);
+    let watch = probe(move |step| {
+        if matches!(step, Step::Sync(name) if name == first) {
+            SYNCS.fetch_add(1, Ordering::SeqCst);
+            // Fails at once from the second sync on: the sender is gone.
+            let _ = wait.lock().unwrap().recv();
+        }
         Ok(())
     });
     let options = LogOptions {
         segment_bytes: 1 << 20,
-        reserve_bytes: 0,
         ..options()
     };
-    let (log, ..) = open_with(dir.path(), options, count).unwrap();
+    let (log, ..) = open_with(dir.path(), options, watch).unwrap();
     let log = Arc::new(log);
     let mut callers = JoinSet::new();
     for caller in 0..256_u32 {
-        let log = Arc::clone(&log);
-        callers.spawn(async move {
-            for _ in 0..8 {
-                put(&log, &caller.to_le_bytes()).await;
-            }
-        });
+        let position = append(&log, Growth::Settling, &[&caller.to_le_bytes()]).await;
+        let durable = log.durable(position.unwrap());
+        callers.spawn(durable);
     }
-    callers.join_all().await;
-    assert!(SYNCS.load(Ordering::Relaxed) < 256 * 8 / 4);
+    drop(all_appended);
+    assert!(callers.join_all().await.iter().all(Result::is_ok));
+    assert!(SYNCS.load(Ordering::SeqCst) <= 2);
     drop(log);
-    assert_eq!(open(dir.path()).unwrap().2.len(), 256 * 8);
+    assert_eq!(open(dir.path()).unwrap().2.len(), 256);
 }
 
 #[tokio::test]
@@ -224,7 +235,11 @@ async fn a_failed_sync_stops_the_log_for_good() {
     let refused = append(&log, Growth::Settling, &[b"later"]).await;
     assert!(matches!(refused, Err(AppendError::Poisoned(_))));
     assert!(log.room(Growth::Granting).await.is_err());
-    assert!(log.snapshot_begin().and_then(SnapshotWriter::finish).is_err());
+    assert!(
+        log.snapshot_begin()
+            .and_then(SnapshotWriter::finish)
+            .is_err()
+    );
     assert!(log.close().is_err());
     assert_eq!(TRIES.load(Ordering::SeqCst), 1);
 

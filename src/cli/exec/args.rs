@@ -1,0 +1,313 @@
+//! What `exec` is told on its command line, and the requests that follow from it.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::{
+    failure::{ClassOf, Classes, Place},
+    service::Patience,
+    supervise::Bounds,
+};
+use crate::{
+    cli::{Global, connect::Address, error::CliError, id, policy_flags::PolicyFlags, text},
+    proto::{
+        BeginAttemptRequest, Failure, HeartbeatRequest, Policy, PolicyReference,
+        ReportAttemptRequest, Success, begin_attempt_request, report_attempt_request,
+    },
+};
+
+/// How long `--once` waits for its slot when it is not told.
+const ONCE_MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// How long the service is tried for when we are not to wait for it.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  reprise exec --step sync -- ./sync.sh
+  reprise exec --step load --max-retries 5 --delay 2s --timeout 10m -- make load
+  reprise exec --once --run \"$WORKFLOW_UID\" --step train -- python train.py
+
+The command finds REPRISE_NAMESPACE, REPRISE_RUN, REPRISE_STEP, REPRISE_ATTEMPT,
+REPRISE_FENCE, REPRISE_RESUME_FROM, REPRISE_TIME_LEFT (seconds) and REPRISE_ADDR
+in its environment. What exec itself has to say goes to stderr.
+
+Ends with the last command's exit code (128 + n when signal n ended it); 78 when
+the step had stopped before, 75 when its wait is longer than --max-wait, 69 when
+no service answers and --offline says not to wait. With --once: 0 succeeded,
+75 retry later, 78 stop.";
+
+/// Run a command as a step, and again for as long as the service says so.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct ExecArgs {
+    /// Name of the step within the run
+    #[arg(long, value_name = "STEP")]
+    step: String,
+    /// The run that the step belongs to [default: a fresh one]
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// One attempt only: ends with 0, 75 (retry later) or 78 (stop)
+    #[arg(long, requires = "run")]
+    once: bool,
+    /// Longest wait for an attempt that is not yet due; 75 when it is longer
+    /// [default: 1h with --once, else no limit]
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
+    max_wait: Option<Duration>,
+    /// A policy of the namespace
+    #[arg(long, value_name = "NAME", conflicts_with = "PolicyFlags")]
+    policy: Option<String>,
+    /// When the step must have ended
+    #[arg(long, value_name = "INSTANT", value_parser = text::parse_instant)]
+    deadline: Option<Timestamp>,
+    /// The same, counted from now
+    #[arg(
+        long,
+        value_name = "SPAN",
+        conflicts_with = "deadline",
+        value_parser = text::parse_positive_duration
+    )]
+    time_left: Option<Duration>,
+    /// Kind of the step, such as send-email
+    #[arg(long, value_name = "KIND", default_value = "", hide_default_value = true)]
+    kind: String,
+    /// A target that the step calls or needs (repeatable)
+    #[arg(long = "target", value_name = "TARGET")]
+    targets: Vec<String>,
+    /// How long the attempt is taken for alive without a word from us
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_positive_duration)]
+    lease: Option<Duration>,
+    /// How long one attempt may run: then TERM, and KILL after --kill-after
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_positive_duration)]
+    timeout: Option<Duration>,
+    /// Time between TERM and KILL
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = text::parse_duration)]
+    kill_after: Duration,
+    /// What an exit code means, such as 75=TRANSIENT (repeatable)
+    #[arg(long = "class-of", value_name = "CODE=CLASS")]
+    class_of: Vec<ClassOf>,
+    /// What happens to the command when its lease is lost
+    #[arg(long, value_enum, default_value_t, value_name = "ACTION")]
+    on_lost: OnLost,
+    /// What happens while no service answers
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    offline: Offline,
+    /// How long to wait for a service that does not answer [default: no limit]
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
+    offline_timeout: Option<Duration>,
+    /// Leave stderr to the command: reports then carry no message
+    #[arg(long)]
+    no_capture: bool,
+    /// Tell nothing on stderr but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+    #[command(flatten)]
+    inline: PolicyFlags,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// What happens to a command whose lease is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum OnLost {
+    /// It runs on, with a warning: a late success may still count.
+    #[default]
+    Continue,
+    /// It is ended: another attempt may be running.
+    Kill,
+}
+
+/// What happens while no service answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Offline {
+    /// Keep trying; what the command has done is not lost.
+    #[default]
+    Wait,
+    /// Decide here, by the inline policy or the built-in one.
+    Local,
+    /// End with 69.
+    Fail,
+}
+
+/// A step to be run, with everything that was said about it.
+#[derive(Debug)]
+pub struct Job {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its run.
+    pub run: String,
+    /// Its name.
+    pub step: String,
+    /// Where the service is.
+    pub address: Address,
+    /// The command line, not empty.
+    pub command: Vec<OsString>,
+    /// Whether to leave after one attempt.
+    pub once: bool,
+    /// Longest wait for an attempt that is not due. `None` has no limit.
+    pub max_wait: Option<Duration>,
+    /// What the command may take.
+    pub bounds: Bounds,
+    /// Whether the end of stderr is kept.
+    pub keep_stderr: bool,
+    /// What exit codes mean.
+    pub classes: Classes,
+    /// What happens while no service answers.
+    pub offline: Offline,
+    /// The flags that the inline policy was read from.
+    pub inline_flags: PolicyFlags,
+    /// The inline policy. `None` when a named one or the step's own applies.
+    pub inline: Option<Policy>,
+    policy_name: Option<String>,
+    offline_timeout: Option<Duration>,
+    deadline: Option<Timestamp>,
+    time_left: Option<Duration>,
+    kind: String,
+    targets: Vec<String>,
+    lease: Option<Duration>,
+}
+
+impl Job {
+    /// Takes the command line at its word.
+    pub fn new(global: &Global, args: ExecArgs) -> Result<Self, CliError> {
+        let run = match args.run {
+            Some(run) => run,
+            None => id::run_id()?,
+        };
+        Ok(Self {
+            namespace: global.namespace.clone(),
+            run,
+            step: args.step,
+            address: global.address(),
+            command: args.command,
+            once: args.once,
+            max_wait: args.max_wait.or(args.once.then_some(ONCE_MAX_WAIT)),
+            bounds: Bounds {
+                timeout: args.timeout,
+                kill_after: args.kill_after,
+                end_when_lost: args.on_lost == OnLost::Kill,
+            },
+            keep_stderr: !args.no_capture,
+            classes: Classes::new(&args.class_of),
+            offline: args.offline,
+            inline: args.inline.policy()?,
+            inline_flags: args.inline,
+            policy_name: args.policy,
+            offline_timeout: args.offline_timeout,
+            deadline: args.deadline,
+            time_left: args.time_left,
+            kind: args.kind,
+            targets: args.targets,
+            lease: args.lease,
+        })
+    }
+
+    /// The step's full name.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}/{}", self.namespace, self.run, self.step)
+    }
+
+    /// How long to try for while nobody answers.
+    pub fn patience(&self) -> Patience {
+        match (self.offline, self.offline_timeout) {
+            (_, Some(limit)) => Patience::For(limit),
+            (Offline::Wait, None) => Patience::Endless,
+            (Offline::Local | Offline::Fail, None) => Patience::For(SHORT_PATIENCE),
+        }
+    }
+
+    /// Asks for the next attempt. `first` says that nothing was answered yet:
+    /// time left counts from the start of `exec`, so it is said only once.
+    pub fn begin(&self, request_id: [u8; 16], place: &Place, first: bool) -> BeginAttemptRequest {
+        BeginAttemptRequest {
+            namespace: self.namespace.clone(),
+            run: self.run.clone(),
+            step: self.step.clone(),
+            request_id: request_id.to_vec().into(),
+            lease: self.lease.map(text::to_proto_duration),
+            host: place.host.clone(),
+            worker: place.worker.clone(),
+            kind: self.kind.clone(),
+            targets: self.targets.clone(),
+            deadline: self.deadline.map(text::to_proto_timestamp),
+            time_left: self.time_left.filter(|_| first).map(text::to_proto_duration),
+            policy: self.policy(),
+            ..BeginAttemptRequest::default()
+        }
+    }
+
+    fn policy(&self) -> Option<begin_attempt_request::Policy> {
+        use begin_attempt_request::Policy::{InlinePolicy, PolicyName};
+        let inline = self.inline.clone().map(InlinePolicy);
+        inline.or_else(|| self.policy_name.clone().map(PolicyName))
+    }
+
+    /// Extends the lease of an attempt.
+    pub fn heartbeat(&self, fence: u64) -> HeartbeatRequest {
+        HeartbeatRequest {
+            namespace: self.namespace.clone(),
+            run: self.run.clone(),
+            step: self.step.clone(),
+            fence,
+            lease: None,
+        }
+    }
+
+    /// Reports an attempt that was granted, or one that never was: then with
+    /// all that a begin would have said.
+    pub fn report(&self, identity: Identity, failure: Option<Failure>) -> ReportAttemptRequest {
+        use report_attempt_request::{Outcome, Policy};
+        let request = ReportAttemptRequest {
+            namespace: self.namespace.clone(),
+            run: self.run.clone(),
+            step: self.step.clone(),
+            outcome: Some(failure.map_or(Outcome::Success(Success {}), Outcome::Failure)),
+            ..ReportAttemptRequest::default()
+        };
+        match identity {
+            Identity::Fence(fence) => ReportAttemptRequest { fence, ..request },
+            Identity::NeverBegun(id) => ReportAttemptRequest {
+                request_id: id.to_vec().into(),
+                policy: self.policy().map(|policy| match policy {
+                    begin_attempt_request::Policy::PolicyName(name) => Policy::PolicyName(name),
+                    begin_attempt_request::Policy::InlinePolicy(it) => Policy::InlinePolicy(it),
+                }),
+                kind: self.kind.clone(),
+                targets: self.targets.clone(),
+                deadline: self.deadline.map(text::to_proto_timestamp),
+                ..request
+            },
+        }
+    }
+
+    /// A policy's name and revision, as a person is told.
+    pub fn policy_in_words(&self, reference: Option<&PolicyReference>) -> String {
+        match reference {
+            Some(named) if !named.name.is_empty() => format!("{} r{}", named.name, named.revision),
+            _ if self.inline.is_some() => "inline".to_owned(),
+            _ => "built-in".to_owned(),
+        }
+    }
+}
+
+/// What tells an attempt apart from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The fence that it was granted with.
+    Fence(u64),
+    /// It was begun without the service; its report carries this.
+    NeverBegun([u8; 16]),
+}
+
+impl Identity {
+    /// The fence; zero, which no attempt has, when it was never granted.
+    pub fn fence(self) -> u64 {
+        match self {
+            Self::Fence(fence) => fence,
+            Self::NeverBegun(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! `reprise exec`: runs a command as a step, and again for as long as the
+//! service says so.
+
+mod args;
+mod child;
+mod failure;
+mod messages;
+mod service;
+mod signals;
+mod supervise;
+mod tail;
+mod tell;
+
+use std::{process::ExitCode, time::Duration};
+
+use rustix::process::Signal;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tonic::Code;
+
+pub use args::ExecArgs;
+
+use self::{
+    args::{Identity, Job},
+    child::Running,
+    failure::Place,
+    messages::Teller,
+    service::{NoAnswer, Patience, Service, full_jitter},
+    signals::{Signals, cancels},
+    supervise::{Ended, supervise},
+};
+use super::{Global, error::CliError, exit::Exit, id, text};
+use crate::proto::{
+    Decision, Grant, PolicyReference, ReportAttemptResponse, Verdict,
+    begin_attempt_response::Answer,
+};
+
+/// How long a report is tried for after somebody asked us to end.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two questions when an answer names no instant, jitter to be added.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Shortest wait after a WAIT, so that no answer makes us ask in a tight loop.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+
+/// Runs the step to its end, or as far as `--once` goes.
+pub async fn run(global: &Global, args: ExecArgs) -> Result<ExitCode, CliError> {
+    let teller = Teller::new(global.output, args.quiet);
+    let exec = Exec {
+        service: Service::at(global.address(), global.call_timeout, teller.clone()),
+        job: Job::new(global, args)?,
+        teller,
+        signals: Signals::listen().map_err(|e| {
+            CliError::new(Exit::Failed, format!("could not listen to signals: {e}"))
+        })?,
+        place: Place::here(),
+        answered: false,
+        last_code: None,
+        waiting_since: None,
+        told_reason: None,
+    };
+    exec.run().await
+}
+
+struct Exec {
+    job: Job,
+    service: Service,
+    teller: Teller,
+    signals: Signals,
+    place: Place,
+    /// Whether the service has answered a begin.
+    answered: bool,
+    /// Exit code of the latest command. `None` before the first one ended.
+    last_code: Option<u8>,
+    /// Since when an attempt has been refused. `None` while none is.
+    waiting_since: Option<Instant>,
+    /// Why we wait, as last told; a person need not read it at every question.
+    told_reason: Option<i32>,
+}
+
+/// The right to run an attempt.
+struct Attempt {
+    number: u32,
+    identity: Identity,
+    /// How often its lease is to be extended. `None` when it has no lease.
+    heartbeat_every: Option<Duration>,
+    /// The action to resume from; empty means from the start.
+    resume_from: String,
+    /// How long until the step ends whatever happens. `None` when unbounded.
+    time_left: Option<Duration>,
+    policy: Option<PolicyReference>,
+}
+
+enum Begun {
+    Granted(Attempt),
+    Refused(Decision),
+}
+
+/// What follows an answer.
+enum Next {
+    /// Ask for the next attempt after this long.
+    After(Duration),
+    /// It is over; the code to end with.
+    End(u8),
+}
+
+/// Why we leave before the step's end.
+enum Leave {
+    /// Something is wrong.
+    Error(CliError),
+    /// Somebody asked us to end.
+    Told(Signal),
+}
+
+impl From<CliError> for Leave {
+    fn from(error: CliError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Signal> for Leave {
+    fn from(signal: Signal) -> Self {
+        Self::Told(signal)
+    }
+}
+
+impl Exec {
+    async fn run(mut self) -> Result<ExitCode, CliError> {
+        match self.to_the_end().await {
+            Ok(code) => Ok(code.into()),
+            Err(Leave::Error(error)) => Err(error),
+            Err(Leave::Told(signal)) => {
+                self.tell_leaving(signal);
+                Ok(code_of(signal).into())
+            }
+        }
+    }
+
+    /// The whole story: ask, run, report, wait, and ask again.
+    async fn to_the_end(&mut self) -> Result<u8, Leave> {
+        loop {
+            let next = match self.begin().await? {
+                Begun::Granted(attempt) => self.attempt(&attempt).await?,
+                Begun::Refused(decision) => self.follow(&decision),
+            };
+            match next {
+                Next::End(code) => return Ok(code),
+                Next::After(pause) => self.signals.unless_ended(sleep(pause)).await?,
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<Begun, Leave> {
+        let request = self.job.begin(id::request_id()?, &self.place, !self.answered);
+        let asked = self.service.begin(request, self.job.patience());
+        let response = self.signals.unless_ended(asked).await?.map_err(|no| {
+            no.into_error(&format!("begin {}", self.job.full_name()), &self.job.address)
+        })?;
+        self.answered = true;
+        Ok(match response.answer {
+            Some(Answer::Grant(grant)) => Begun::Granted(Attempt::granted(grant)),
+            Some(Answer::Refusal(decision)) => Begun::Refused(decision),
+            // Said in a word that we do not know yet: ask again.
+            None => Begun::Refused(Decision::default()),
+        })
+    }
+
+    async fn attempt(&mut self, attempt: &Attempt) -> Result<Next, Leave> {
+        (self.waiting_since, self.told_reason) = (None, None);
+        self.tell_start(attempt);
+        let ended = self.run_command(attempt).await;
+        self.last_code = Some(ended.exit_code());
+        self.tell_end(attempt, &ended);
+        let decision = self.report(attempt, &ended).await?;
+        if ended.succeeded() {
+            return Ok(Next::End(Exit::Ok.code()));
+        }
+        let next = decision.map(|decision| self.follow(&decision));
+        Ok(Next::End(match (next, ended.told) {
+            (_, Some(signal)) if cancels(signal) => code_of(signal),
+            (Some(Next::End(code)), _) => code,
+            (_, _) if self.job.once => Exit::RetryLater.code(),
+            (_, Some(signal)) => {
+                self.tell_leaving(signal);
+                ended.exit_code()
+            }
+            (Some(again), None) => return Ok(again),
+            (None, None) => ended.exit_code(),
+        }))
+    }
+
+    /// Runs the command under its lease.
+    async fn run_command(&mut self, attempt: &Attempt) -> Ended {
+        let environment = self.environment(attempt);
+        let running = match Running::start(&self.job.command, environment, self.job.keep_stderr) {
+            Ok(running) => running,
+            Err(end) => return Ended::not_started(end),
+        };
+        let (sender, mut news) = mpsc::channel(1);
+        let _lease = attempt
+            .lease()
+            .map(|(fence, every)| self.service.keep(self.job.heartbeat(fence), every, sender));
+        supervise(running, &self.job.bounds, &mut self.signals, &mut news, &self.teller).await
+    }
+
+    fn environment(&self, attempt: &Attempt) -> Vec<(&'static str, String)> {
+        let mut environment = vec![
+            ("REPRISE_ADDR", self.job.address.to_string()),
+            ("REPRISE_NAMESPACE", self.job.namespace.clone()),
+            ("REPRISE_RUN", self.job.run.clone()),
+            ("REPRISE_STEP", self.job.step.clone()),
+            ("REPRISE_ATTEMPT", attempt.number.to_string()),
+            ("REPRISE_FENCE", attempt.identity.fence().to_string()),
+            ("REPRISE_RESUME_FROM", attempt.resume_from.clone()),
+        ];
+        // Whole seconds, since a shell counts in them.
+        let left = attempt.time_left.map(|left| ("REPRISE_TIME_LEFT", left.as_secs().to_string()));
+        environment.extend(left);
+        environment
+    }
+
+    /// Tells the service how the attempt ended. `None` when it could not be
+    /// told and that changes nothing: the command has done its work, or
+    /// somebody asked us to end.
+    async fn report(
+        &mut self,
+        attempt: &Attempt,
+        ended: &Ended,
+    ) -> Result<Option<Decision>, Leave> {
+        let no_answer = match self.insist_on_report(attempt.identity, ended).await {
+            Ok(response) => {
+                self.tell_how_taken(attempt, response.status());
+                return Ok(Some(response.decision.unwrap_or_default()));
+            }
+            Err(no_answer) => no_answer,
+        };
+        self.tell_unreported(attempt, &no_answer);
+        if ended.succeeded() || ended.told.is_some() {
+            return Ok(None);
+        }
+        Err(match no_answer {
+            Unreported::Told(signal) => Leave::Told(signal),
+            Unreported::NoAnswer(no_answer) => {
+                let name = self.job.full_name();
+                let doing = format!("report attempt {} of {name}", attempt.number);
+                no_answer.into_error(&doing, &self.job.address).into()
+            }
+        })
+    }
+
+    /// A service that has lost the attempt, as one that keeps nothing does
+    /// when it restarts, is told of it as of one that was never begun.
+    async fn insist_on_report(
+        &mut self,
+        identity: Identity,
+        ended: &Ended,
+    ) -> Result<ReportAttemptResponse, Unreported> {
+        let answer = self.send_report(identity, ended).await;
+        match (answer, identity, id::request_id()) {
+            (Err(lost), Identity::Fence(_), Ok(id)) if lost.is_not_found() => {
+                self.send_report(Identity::NeverBegun(id), ended).await
+            }
+            (answer, ..) => answer,
+        }
+    }
+
+    async fn send_report(
+        &mut self,
+        identity: Identity,
+        ended: &Ended,
+    ) -> Result<ReportAttemptResponse, Unreported> {
+        let patience = match ended.told {
+            Some(_) => Patience::For(LAST_PATIENCE),
+            None => self.job.patience(),
+        };
+        let failure = (!ended.succeeded()).then(|| self.job.classes.failure(ended));
+        let request = self.job.report(identity, failure);
+        let answer = self.signals.unless_ended(self.service.report(request, patience)).await;
+        answer.map_err(Unreported::Told)?.map_err(Unreported::NoAnswer)
+    }
+
+    /// Does what a decision says.
+    fn follow(&mut self, decision: &Decision) -> Next {
+        self.tell_decision(decision);
+        match decision.verdict() {
+            Verdict::Done => Next::End(Exit::Ok.code()),
+            Verdict::Stop if self.job.once => Next::End(Exit::Stop.code()),
+            Verdict::Stop => Next::End(self.last_code.unwrap_or(Exit::Stop.code())),
+            // Nobody says how long a person takes.
+            Verdict::Hold if self.job.once => Next::End(Exit::RetryLater.code()),
+            Verdict::Hold => Next::After(ASK_AGAIN + full_jitter(ASK_AGAIN)),
+            Verdict::Retry => self.wait(delay_of(decision).unwrap_or_default()),
+            Verdict::Wait | Verdict::Unspecified => {
+                let delay = delay_of(decision);
+                let delay = delay.unwrap_or_else(|| ASK_AGAIN + full_jitter(ASK_AGAIN));
+                self.wait(delay.max(WAIT_MIN))
+            }
+        }
+    }
+
+    /// Waits, unless all the waiting for this attempt would take too long.
+    fn wait(&mut self, pause: Duration) -> Next {
+        let waited = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
+        match self.job.max_wait {
+            Some(longest) if waited + pause > longest => {
+                self.tell_later(pause);
+                Next::End(Exit::RetryLater.code())
+            }
+            _ => Next::After(pause),
+        }
+    }
+}
+
+impl Attempt {
+    fn granted(grant: Grant) -> Self {
+        let instant = |at: Option<prost_types::Timestamp>| at.and_then(text::from_proto_timestamp);
+        let ends_by = instant(grant.ends_by).zip(instant(grant.began_at));
+        let time_left = ends_by.map(|(end, now)| Duration::try_from(end - now).unwrap_or_default());
+        Self {
+            number: grant.attempt,
+            identity: Identity::Fence(grant.fence),
+            heartbeat_every: grant.heartbeat_every.map(text::from_proto_duration),
+            resume_from: grant.resume_from,
+            time_left,
+            policy: grant.policy,
+        }
+    }
+
+    /// Its fence and how often its lease is to be extended.
+    fn lease(&self) -> Option<(u64, Duration)> {
+        let every = self.heartbeat_every.filter(|every| !every.is_zero())?;
+        Some((self.identity.fence(), every))
+    }
+}
+
+/// Why a report has no answer.
+enum Unreported {
+    /// The service gave none, or refused.
+    NoAnswer(NoAnswer),
+    /// Somebody asked us to end while we tried.
+    Told(Signal),
+}
+
+impl Unreported {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::NoAnswer(NoAnswer::Refused(s)) if s.code() == Code::NotFound)
+    }
+}
+
+/// How long an answer says to wait. `None` when it does not say.
+fn delay_of(decision: &Decision) -> Option<Duration> {
+    decision.delay.map(text::from_proto_duration)
+}
+
+/// What a shell says of a process that a signal ended.
+fn code_of(signal: Signal) -> u8 {
+    u8::try_from(128 + signal.as_raw()).unwrap_or(1)
+}

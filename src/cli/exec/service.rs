@@ -1,0 +1,272 @@
+//! The service as `exec` needs it: asked until it answers, or until patience
+//! ends. What a command has done is worth more than one lost call.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Code, Status, transport::Channel};
+
+use super::messages::{Event, Teller};
+use crate::{
+    cli::{
+        call,
+        connect::Address,
+        error::{CliError, asked_delay, headline, may_pass},
+    },
+    proto::{
+        BeginAttemptRequest, BeginAttemptResponse, HeartbeatRequest, HeartbeatResponse, LeaseState,
+        ReportAttemptRequest, ReportAttemptResponse, retry_service_client::RetryServiceClient,
+    },
+};
+
+/// Between two tries of a call: drawn from zero to this, doubled each time.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often a person is told that the service still does not answer.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest time between two tries of a heartbeat.
+const BEAT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// Nobody answered for as long as we were patient.
+    Away {
+        /// What stood in the way at the last try.
+        cause: String,
+    },
+    /// The service answered that it will not.
+    Refused(Status),
+}
+
+impl NoAnswer {
+    /// As an error of `exec`; `doing` completes "could not …".
+    pub fn into_error(self, doing: &str, address: &Address) -> CliError {
+        match self {
+            Self::Refused(status) => CliError::of_call(doing, &status),
+            Self::Away { cause } => CliError::new(
+                crate::cli::exit::Exit::NoService,
+                format!("could not {doing}: no service at {address}: {cause}"),
+            )
+            .next("`reprise doctor` looks for the reason; --offline wait or local goes on without"),
+        }
+    }
+}
+
+/// How long a call is repeated while nobody answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// Until somebody does.
+    Endless,
+    /// For this long.
+    For(Duration),
+}
+
+/// A service at an address.
+#[derive(Clone)]
+pub struct Service {
+    client: RetryServiceClient<Channel>,
+    address: Address,
+    call_timeout: Duration,
+    teller: Teller,
+}
+
+impl Service {
+    /// Connects with the first call.
+    pub fn at(address: Address, call_timeout: Duration, teller: Teller) -> Self {
+        let client = RetryServiceClient::new(address.channel(call_timeout));
+        Self { client, address, call_timeout, teller }
+    }
+
+    /// Asks for the right to run the next attempt.
+    pub async fn begin(
+        &self,
+        request: BeginAttemptRequest,
+        patience: Patience,
+    ) -> Result<BeginAttemptResponse, NoAnswer> {
+        self.insist(patience, async |mut client, within| {
+            let request = call::request(request.clone(), within);
+            Ok(client.begin_attempt(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Tells how an attempt ended.
+    pub async fn report(
+        &self,
+        request: ReportAttemptRequest,
+        patience: Patience,
+    ) -> Result<ReportAttemptResponse, NoAnswer> {
+        self.insist(patience, async |mut client, within| {
+            let request = call::request(request.clone(), within);
+            Ok(client.report_attempt(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Keeps a lease until the handle is dropped, and tells what becomes of it.
+    pub fn keep(
+        &self,
+        request: HeartbeatRequest,
+        every: Duration,
+        news: mpsc::Sender<News>,
+    ) -> AbortOnDropHandle<()> {
+        let heart = Heart { service: self.clone(), request, every, news };
+        AbortOnDropHandle::new(tokio::spawn(heart.beat()))
+    }
+
+    /// Repeats a call that carries its own identity until it is answered.
+    async fn insist<T>(
+        &self,
+        patience: Patience,
+        call: impl AsyncFn(RetryServiceClient<Channel>, Duration) -> Result<T, Status>,
+    ) -> Result<T, NoAnswer> {
+        let mut outage: Option<Outage> = None;
+        loop {
+            let status = match self.once(&call).await {
+                Ok(answer) => {
+                    outage.inspect(|outage| outage.over(&self.teller));
+                    return Ok(answer);
+                }
+                Err(status) => status,
+            };
+            if !may_pass(&status) {
+                return Err(NoAnswer::Refused(status));
+            }
+            let outage = outage.get_or_insert_with(Outage::begin);
+            let pause = outage.next_pause(&status);
+            if let Patience::For(limit) = patience
+                && outage.since.elapsed() + pause > limit
+            {
+                return Err(NoAnswer::Away { cause: headline(&status) });
+            }
+            outage.tell(&self.teller, &self.address, &status);
+            sleep(pause).await;
+        }
+    }
+
+    async fn once<T>(
+        &self,
+        call: &impl AsyncFn(RetryServiceClient<Channel>, Duration) -> Result<T, Status>,
+    ) -> Result<T, Status> {
+        let within = self.call_timeout;
+        call::in_time(Instant::now() + within, call(self.client.clone(), within)).await
+    }
+}
+
+/// A time in which nobody answered.
+struct Outage {
+    since: Instant,
+    told_at: Option<Instant>,
+    window: Duration,
+}
+
+impl Outage {
+    fn begin() -> Self {
+        Self { since: Instant::now(), told_at: None, window: RETRY_MIN }
+    }
+
+    /// Full jitter: clients that lost the service together come back apart.
+    fn next_pause(&mut self, status: &Status) -> Duration {
+        let window = self.window;
+        self.window = (window * 2).min(RETRY_MAX);
+        asked_delay(status).unwrap_or_default() + full_jitter(window)
+    }
+
+    /// Once, and then rarely.
+    fn tell(&mut self, teller: &Teller, address: &Address, status: &Status) {
+        let now = Instant::now();
+        if self.told_at.is_some_and(|told| now - told < REMIND_EVERY) {
+            return;
+        }
+        self.told_at = Some(now);
+        teller.tell(&Event::ServiceAway {
+            address: address.to_string(),
+            cause: headline(status),
+            seconds: (now - self.since).as_secs_f64(),
+        });
+    }
+
+    fn over(&self, teller: &Teller) {
+        if self.told_at.is_some() {
+            teller.tell(&Event::ServiceBack { seconds: self.since.elapsed().as_secs_f64() });
+        }
+    }
+}
+
+/// Uniform in [0, window]; all of it where the system has no random numbers.
+pub fn full_jitter(window: Duration) -> Duration {
+    let share = getrandom::u32().map_or(1.0, |draw| f64::from(draw) / f64::from(u32::MAX));
+    window.mul_f64(share)
+}
+
+/// What becomes of a lease.
+#[derive(Debug)]
+pub enum News {
+    /// Another attempt may run; heartbeats have ended.
+    LeaseLost {
+        /// Why the service does not know the lease. `None` when it is just lost.
+        cause: Option<String>,
+    },
+    /// The step was cancelled.
+    CancelRequested,
+}
+
+struct Heart {
+    service: Service,
+    request: HeartbeatRequest,
+    every: Duration,
+    news: mpsc::Sender<News>,
+}
+
+impl Heart {
+    async fn beat(self) {
+        let mut pause = self.every;
+        loop {
+            sleep(pause).await;
+            pause = match self.once().await {
+                Ok(response) if response.state() == LeaseState::Held => {
+                    self.pass_cancel(&response).await;
+                    self.every
+                }
+                Ok(_) => return self.tell(News::LeaseLost { cause: None }).await,
+                Err(status) if gone(&status) => {
+                    let cause = Some(headline(&status));
+                    return self.tell(News::LeaseLost { cause }).await;
+                }
+                Err(_) => full_jitter(self.every.min(BEAT_AGAIN)),
+            };
+        }
+    }
+
+    /// One try, which may not use up the time of the next.
+    async fn once(&self) -> Result<HeartbeatResponse, Status> {
+        let within = self.service.call_timeout.min(self.every);
+        let mut client = self.service.client.clone();
+        let request = call::request(self.request.clone(), within);
+        let answer = call::in_time(Instant::now() + within, client.heartbeat(request)).await?;
+        Ok(answer.into_inner())
+    }
+
+    async fn pass_cancel(&self, response: &HeartbeatResponse) {
+        if response.cancel_requested {
+            self.tell(News::CancelRequested).await;
+        }
+    }
+
+    /// Whoever no longer listens has seen the command's end.
+    async fn tell(&self, news: News) {
+        let _ = self.news.send(news).await;
+    }
+}
+
+/// Whether the service answered that there is no such lease to keep.
+fn gone(status: &Status) -> bool {
+    matches!(status.code(), Code::NotFound | Code::FailedPrecondition) && !may_pass(status)
+}

@@ -1,0 +1,108 @@
+//! The command line: one file per subcommand. It knows the service by its
+//! contract only, and the rule only where no service is asked.
+
+mod bench;
+mod call;
+mod connect;
+mod error;
+mod exec;
+mod exit;
+mod id;
+mod output;
+mod policy_flags;
+mod serve;
+mod text;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+use connect::Address;
+use error::CliError;
+use output::Format;
+
+/// May this step be tried again, and when? One answer for every process.
+#[derive(Debug, Parser)]
+#[command(name = "reprise", version, after_help = exit::HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Clone, Debug, clap::Args)]
+struct Global {
+    /// Where the service listens: unix:/path, http://host:port or host:port
+    /// [default: $XDG_RUNTIME_DIR/reprise.sock or /run/reprise/reprise.sock if
+    /// it exists, else http://127.0.0.1:7070]
+    #[arg(long, global = true, env = "REPRISE_ADDR", hide_env_values = true, value_name = "ADDR")]
+    addr: Option<Address>,
+    /// The namespace
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "REPRISE_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    namespace: String,
+    /// How data is written
+    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Format,
+    /// How long one call may take
+    #[arg(
+        long,
+        global = true,
+        env = "REPRISE_CALL_TIMEOUT",
+        hide_env_values = true,
+        default_value = "5s",
+        value_parser = text::parse_positive_duration,
+        value_name = "SPAN"
+    )]
+    call_timeout: Duration,
+}
+
+impl Global {
+    /// The address that was given, or the one that fits here.
+    fn address(&self) -> Address {
+        self.addr.clone().unwrap_or_else(Address::default_here)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command as a step, and again for as long as the service says so
+    Exec(Box<exec::ExecArgs>),
+    /// Start the service
+    Serve(Box<serve::ServeArgs>),
+    /// Measure the service against a bare gRPC echo
+    Bench(Box<bench::Args>),
+}
+
+/// Parses the command line, does what it says and turns the result into an
+/// exit code.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let done = match command {
+        Command::Exec(args) => asking(exec::run(&global, *args)),
+        Command::Serve(args) => serve::run(*args),
+        Command::Bench(args) => bench::run(*args, global.output),
+    };
+    done.unwrap_or_else(|error| {
+        output::error(&error);
+        error.exit.into()
+    })
+}
+
+/// Runs a subcommand that asks the service.
+fn asking(command: impl Future<Output = Result<ExitCode, CliError>>) -> Result<ExitCode, CliError> {
+    let runtime = connect::runtime()?;
+    let done = runtime.block_on(command);
+    // A thread may still pass a command's stderr on; nothing waits for it.
+    runtime.shutdown_background();
+    done
+}

@@ -1,0 +1,307 @@
+//! What the service shows, as `--output json` writes it: stable snake_case
+//! names, spans in seconds, instants as RFC 3339, absent things as null.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::text;
+use crate::proto;
+
+/// An instant of the contract. One that no calendar knows is absent.
+pub fn instant(at: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    at.and_then(text::from_proto_timestamp)
+}
+
+/// A span of the contract in seconds.
+pub fn seconds(span: Option<prost_types::Duration>) -> Option<f64> {
+    span.map(|span| text::from_proto_duration(span).as_secs_f64())
+}
+
+/// Text that says nothing when it is empty.
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A step.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Step {
+    pub namespace: String,
+    pub run: String,
+    pub step: String,
+    pub state: &'static str,
+    pub counters: Counters,
+    pub policy: Option<Policy>,
+    pub next_event_at: Option<Timestamp>,
+    pub first_began_at: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
+    pub ends_by: Option<Timestamp>,
+    pub kind: Option<String>,
+    pub targets: Vec<String>,
+    pub queue: Option<String>,
+    pub fence: u64,
+    pub resume_from: Option<String>,
+    pub decision: Option<Decision>,
+    pub attempts: Vec<Attempt>,
+    pub read_at: Option<Timestamp>,
+    pub purge_at: Option<Timestamp>,
+}
+
+impl From<proto::Step> for Step {
+    fn from(step: proto::Step) -> Self {
+        Self {
+            state: text::short_name(step.state().as_str_name(), "STEP_STATE_"),
+            namespace: step.namespace,
+            run: step.run,
+            step: step.step,
+            counters: step.counters.unwrap_or_default().into(),
+            policy: step.policy.map(Into::into),
+            next_event_at: instant(step.next_event_at),
+            first_began_at: instant(step.first_began_at),
+            deadline: instant(step.deadline),
+            ends_by: instant(step.ends_by),
+            kind: said(step.kind),
+            targets: step.targets,
+            queue: said(step.queue),
+            fence: step.fence,
+            resume_from: said(step.resume_from),
+            decision: step.decision.map(Into::into),
+            attempts: step.attempts.into_iter().map(Into::into).collect(),
+            read_at: instant(step.read_at),
+            purge_at: instant(step.purge_at),
+        }
+    }
+}
+
+/// One try of a step.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Attempt {
+    pub number: u32,
+    pub began_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// How long it ran; null while it runs.
+    pub seconds: Option<f64>,
+    pub outcome: Option<&'static str>,
+    pub class: Option<&'static str>,
+    pub exit_code: Option<i32>,
+    pub host: Option<String>,
+    pub worker: Option<String>,
+    pub error_type: Option<String>,
+    pub message: Option<String>,
+    pub cause: Option<String>,
+    pub late_message: Option<String>,
+    pub decision: Option<Decision>,
+}
+
+impl From<proto::Attempt> for Attempt {
+    fn from(attempt: proto::Attempt) -> Self {
+        let (began_at, ended_at) = (instant(attempt.began_at), instant(attempt.ended_at));
+        let ran = began_at.zip(ended_at).map(|(began, ended)| ended.duration_since(began));
+        Self {
+            number: attempt.number,
+            began_at,
+            ended_at,
+            seconds: ran.map(|ran| ran.as_secs_f64()),
+            outcome: known(text::short_name(attempt.outcome().as_str_name(), "OUTCOME_")),
+            class: known(text::short_name(attempt.class().as_str_name(), "FAILURE_CLASS_")),
+            exit_code: attempt.exit_code,
+            host: said(attempt.host),
+            worker: said(attempt.worker),
+            error_type: said(attempt.error_type),
+            message: said(attempt.message),
+            cause: said(attempt.cause),
+            late_message: said(attempt.late_message),
+            decision: attempt.decision.map(Into::into),
+        }
+    }
+}
+
+fn known(name: &'static str) -> Option<&'static str> {
+    Some(name).filter(|name| *name != "UNSPECIFIED")
+}
+
+/// A decision.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Decision {
+    pub verdict: &'static str,
+    pub reason: &'static str,
+    pub explanation: String,
+    pub not_before: Option<Timestamp>,
+    pub delay_seconds: Option<f64>,
+    pub decided_at: Option<Timestamp>,
+    pub rule: Option<String>,
+    pub policy: Option<Policy>,
+    pub counters: Counters,
+    pub constraints: Vec<Constraint>,
+    pub excluded_hosts: Vec<ExcludedHost>,
+    pub resume_from: Option<String>,
+    pub ends_by: Option<Timestamp>,
+    pub hold_answers: Vec<&'static str>,
+    pub held_until: Option<Timestamp>,
+}
+
+impl From<proto::Decision> for Decision {
+    fn from(decision: proto::Decision) -> Self {
+        let answer =
+            |answer: proto::HoldAnswer| text::short_name(answer.as_str_name(), "HOLD_ANSWER_");
+        Self {
+            verdict: text::short_name(decision.verdict().as_str_name(), "VERDICT_"),
+            reason: text::short_name(decision.reason().as_str_name(), "REASON_"),
+            hold_answers: decision.hold_answers().map(answer).collect(),
+            explanation: decision.explanation,
+            not_before: instant(decision.not_before),
+            delay_seconds: seconds(decision.delay),
+            decided_at: instant(decision.decided_at),
+            rule: said(decision.rule),
+            policy: decision.policy.map(Into::into),
+            counters: decision.counters.unwrap_or_default().into(),
+            constraints: decision.constraints.into_iter().map(Into::into).collect(),
+            excluded_hosts: decision.excluded_hosts.into_iter().map(Into::into).collect(),
+            resume_from: said(decision.resume_from),
+            ends_by: instant(decision.ends_by),
+            held_until: instant(decision.held_until),
+        }
+    }
+}
+
+/// Which policy was applied.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Policy {
+    pub name: Option<String>,
+    pub revision: u64,
+    pub digest: String,
+}
+
+impl From<proto::PolicyReference> for Policy {
+    fn from(policy: proto::PolicyReference) -> Self {
+        Self { name: said(policy.name), revision: policy.revision, digest: policy.digest }
+    }
+}
+
+impl Policy {
+    /// As a person reads it, such as `nightly r3`.
+    pub fn in_words(&self) -> String {
+        match (&self.name, self.revision) {
+            (Some(name), 0) => name.clone(),
+            (Some(name), revision) => format!("{name} r{revision}"),
+            (None, _) => "inline".to_owned(),
+        }
+    }
+}
+
+/// What has been counted.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Counters {
+    pub attempts: u32,
+    pub retries: u32,
+    pub retries_by_rule: BTreeMap<String, u32>,
+    pub uncounted: u32,
+    pub crashes: u32,
+}
+
+impl From<proto::Counters> for Counters {
+    fn from(counters: proto::Counters) -> Self {
+        Self {
+            attempts: counters.attempts,
+            retries: counters.retries,
+            retries_by_rule: counters.retries_by_rule.into_iter().collect(),
+            uncounted: counters.uncounted,
+            crashes: counters.crashes,
+        }
+    }
+}
+
+/// What bounded an instant.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Constraint {
+    pub kind: &'static str,
+    pub key: Option<String>,
+    pub earliest: Option<Timestamp>,
+    pub firm: bool,
+    pub binding: bool,
+}
+
+impl From<proto::Constraint> for Constraint {
+    fn from(constraint: proto::Constraint) -> Self {
+        Self {
+            kind: text::short_name(constraint.kind().as_str_name(), "CONSTRAINT_KIND_"),
+            key: said(constraint.key),
+            earliest: instant(constraint.earliest),
+            firm: constraint.firm,
+            binding: constraint.binding,
+        }
+    }
+}
+
+/// A host to stay away from.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct ExcludedHost {
+    pub host: String,
+    pub hard: bool,
+}
+
+impl From<proto::ExcludedHost> for ExcludedHost {
+    fn from(excluded: proto::ExcludedHost) -> Self {
+        Self { host: excluded.host, hard: excluded.hard }
+    }
+}
+
+/// A namespace.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Namespace {
+    pub name: String,
+    pub settings: Settings,
+    pub live_steps: u64,
+    pub create_time: Option<Timestamp>,
+    pub update_time: Option<Timestamp>,
+    pub etag: String,
+}
+
+impl From<proto::Namespace> for Namespace {
+    fn from(namespace: proto::Namespace) -> Self {
+        Self {
+            name: namespace.name,
+            settings: namespace.settings.unwrap_or_default().into(),
+            live_steps: namespace.live_steps,
+            create_time: instant(namespace.create_time),
+            update_time: instant(namespace.update_time),
+            etag: namespace.etag,
+        }
+    }
+}
+
+/// A namespace's settings; null is the service's default.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct Settings {
+    pub default_policy: Option<String>,
+    pub lease_seconds: Option<f64>,
+    pub max_retries_ceiling: Option<u32>,
+    pub max_elapsed_ceiling_seconds: Option<f64>,
+    pub retention_seconds: Option<f64>,
+    pub abandon_after_seconds: Option<f64>,
+    pub max_live_steps: Option<u64>,
+}
+
+impl From<proto::NamespaceSettings> for Settings {
+    fn from(settings: proto::NamespaceSettings) -> Self {
+        Self {
+            default_policy: said(settings.default_policy),
+            lease_seconds: seconds(settings.lease),
+            max_retries_ceiling: settings.max_retries_ceiling,
+            max_elapsed_ceiling_seconds: seconds(settings.max_elapsed_ceiling),
+            retention_seconds: seconds(settings.retention),
+            abandon_after_seconds: seconds(settings.abandon_after),
+            max_live_steps: settings.max_live_steps,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Between the contract and the domain.
+//!
+//! A request is checked once, here, into values whose existence is the proof;
+//! behind this line nobody checks again. Requests are consumed, so that their
+//! texts are moved and not copied. Everything wrong with a request is told at
+//! once. In reading order:
+
+pub mod check;
+pub mod request;
+pub mod policy;
+pub mod admin;
+pub mod answer;
+#[cfg(test)]
+mod tests;
+
+pub use check::Invalid;

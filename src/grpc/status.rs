@@ -1,0 +1,556 @@
+//! The only table from errors to gRPC codes.
+//!
+//! Refusals are answers and not here. Each error carries exactly one
+//! `ErrorInfo` with a [`ErrorReason`] that programs may rely on, what else helps
+//! a caller to go on, and a message for people that names the next step.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use super::convert::Invalid;
+use crate::{
+    domain::{
+        id::StepKey,
+        plan::Refusal,
+        policy::Violation,
+    },
+    service::{AdminError, ServiceError},
+    store::StoreError,
+};
+
+/// Who speaks, in every `ErrorInfo`.
+pub const DOMAIN: &str = "reprise.v1";
+
+/// Bytes at most of what one violation says. The status travels in HTTP/2
+/// trailers, of which some clients accept no more than 8 KiB, in base64.
+const DESCRIPTION_MAX: usize = 320;
+
+/// Why a call could not be carried out. Programs may rely on the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorReason {
+    /// The request is wrong; `BadRequest` says where.
+    InvalidArgument,
+    /// A `request_id`, fence or attempt number was used before with another
+    /// content.
+    IdentityReused,
+    /// There is no such step, or it was forgotten.
+    StepNotFound,
+    /// Attempt numbers are dense and this one is not the next; `next` is.
+    AttemptGap,
+    /// There is no such namespace.
+    NamespaceNotFound,
+    /// There is no such policy.
+    PolicyNotFound,
+    /// There is a namespace of this name.
+    NamespaceExists,
+    /// There is a policy of this name.
+    PolicyExists,
+    /// It was changed since the etag was read.
+    EtagMismatch,
+    /// The namespace has steps.
+    NamespaceNotEmpty,
+    /// The namespace always exists.
+    NamespaceProtected,
+    /// The namespace's bound on steps that are not over is reached.
+    LiveStepsQuota,
+    /// A bound on what the namespace may hold is reached.
+    NamespaceQuota,
+    /// The policy is the default of its namespace.
+    PolicyIsDefault,
+    /// There is no room left to keep anything new.
+    StoreFull,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// More calls than can be served.
+    Overloaded,
+    /// The server is about to stop.
+    ShuttingDown,
+    /// A fault of the server.
+    Internal,
+}
+
+impl ErrorReason {
+    /// Every reason.
+    pub const ALL: [Self; 19] = [
+        Self::InvalidArgument,
+        Self::IdentityReused,
+        Self::StepNotFound,
+        Self::AttemptGap,
+        Self::NamespaceNotFound,
+        Self::PolicyNotFound,
+        Self::NamespaceExists,
+        Self::PolicyExists,
+        Self::EtagMismatch,
+        Self::NamespaceNotEmpty,
+        Self::NamespaceProtected,
+        Self::LiveStepsQuota,
+        Self::NamespaceQuota,
+        Self::PolicyIsDefault,
+        Self::StoreFull,
+        Self::StoreUnavailable,
+        Self::Overloaded,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    /// The name in `ErrorInfo.reason`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::IdentityReused => "IDENTITY_REUSED",
+            Self::StepNotFound => "STEP_NOT_FOUND",
+            Self::AttemptGap => "ATTEMPT_GAP",
+            Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
+            Self::PolicyNotFound => "POLICY_NOT_FOUND",
+            Self::NamespaceExists => "NAMESPACE_EXISTS",
+            Self::PolicyExists => "POLICY_EXISTS",
+            Self::EtagMismatch => "ETAG_MISMATCH",
+            Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
+            Self::NamespaceProtected => "NAMESPACE_PROTECTED",
+            Self::LiveStepsQuota => "LIVE_STEPS_QUOTA",
+            Self::NamespaceQuota => "NAMESPACE_QUOTA",
+            Self::PolicyIsDefault => "POLICY_IS_DEFAULT",
+            Self::StoreFull => "STORE_FULL",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::Overloaded => "OVERLOADED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The code that goes with it.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::InvalidArgument => Code::InvalidArgument,
+            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => Code::AlreadyExists,
+            Self::StepNotFound | Self::NamespaceNotFound | Self::PolicyNotFound => Code::NotFound,
+            Self::AttemptGap | Self::NamespaceNotEmpty | Self::NamespaceProtected | Self::PolicyIsDefault => Code::FailedPrecondition,
+            Self::EtagMismatch => Code::Aborted,
+            Self::LiveStepsQuota | Self::NamespaceQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
+            Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::Internal => Code::Internal,
+        }
+    }
+}
+
+/// An error on its way to the caller.
+struct Told {
+    reason: ErrorReason,
+    details: ErrorDetails,
+}
+
+impl Told {
+    fn new<const N: usize>(reason: ErrorReason, metadata: [(&str, &str); N]) -> Self {
+        let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        Self { reason, details: ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata) }
+    }
+
+    fn about(mut self, resource_type: &str, name: &str) -> Self {
+        self.details.set_resource_info(resource_type, name, "", "");
+        self
+    }
+
+    fn unmet(mut self, subject: &str, description: &str) -> Self {
+        self.details.add_precondition_failure_violation(self.reason.name(), subject, description);
+        self
+    }
+
+    fn exceeding(mut self, subject: &str, description: &str) -> Self {
+        self.details.add_quota_failure_violation(subject, description);
+        self
+    }
+
+    fn retry_after(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self
+    }
+
+    fn saying(self, message: impl Into<String>) -> Status {
+        Status::with_error_details(self.reason.code(), message, self.details)
+    }
+}
+
+impl From<Invalid> for Status {
+    fn from(invalid: Invalid) -> Self {
+        let first = invalid.violations().first().map_or("", |violation| violation.field.as_str());
+        let mut told = Told::new(ErrorReason::InvalidArgument, [("field", first)]);
+        let violations: Vec<FieldViolation> = invalid.violations().iter().map(field_violation).collect();
+        told.details.set_bad_request(violations);
+        told.saying(shortened(invalid.to_string(), 2 * DESCRIPTION_MAX))
+    }
+}
+
+fn field_violation(violation: &Violation) -> FieldViolation {
+    let separator = if violation.value.is_empty() { "" } else { ": " };
+    let value = shortened(violation.value.clone(), DESCRIPTION_MAX / 2);
+    let description = format!("{value}{separator}{}", violation.problem);
+    FieldViolation::new(violation.field.as_str(), shortened(description, DESCRIPTION_MAX))
+}
+
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let cut = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
+/// An event that could not be carried out.
+#[must_use]
+pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
+    let name = step.to_string();
+    let StepKey { namespace, run, step } = step;
+    let named = [("namespace", namespace), ("run", run), ("step", step)];
+    match refusal {
+        Refusal::IdentityReused => Told::new(ErrorReason::IdentityReused, named).saying(format!(
+            "step {name}: this request_id, fence or attempt was used before with another content; \
+             repeat a call unchanged, or give a new call an identity of its own"
+        )),
+        Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named).about("reprise.v1.Step", &name).saying(format!(
+            "there is no step {name}, or it was over and has been forgotten; \
+             check namespace, run and step, or begin it with BeginAttempt"
+        )),
+        Refusal::AttemptGap { next } => {
+            let next = next.to_string();
+            let [namespace, run, step] = named;
+            Told::new(ErrorReason::AttemptGap, [namespace, run, step, ("next", &next)])
+                .unmet(&name, &format!("the next attempt is number {next}"))
+                .saying(format!(
+                    "step {name}: attempt numbers are dense and the next is {next}; \
+                     report that one, or leave the number out and give a request_id"
+                ))
+        }
+    }
+}
+
+/// There is no such namespace.
+#[must_use]
+pub fn namespace_not_found(namespace: &str) -> Status {
+    Told::new(ErrorReason::NamespaceNotFound, [("namespace", namespace)])
+        .about("reprise.v1.Namespace", namespace)
+        .saying(format!("there is no namespace {namespace:?}; create it with CreateNamespace, or leave it empty for \"default\""))
+}
+
+/// There is no such policy, or not in this revision.
+#[must_use]
+pub fn policy_not_found(namespace: &str, policy: &str) -> Status {
+    Told::new(ErrorReason::PolicyNotFound, [("namespace", namespace), ("policy", policy)])
+        .about("reprise.v1.Policy", &format!("{namespace} {policy}"))
+        .saying(format!(
+            "there is no policy {policy:?} in namespace {namespace:?}, or not in this revision; \
+             create it with CreatePolicy, or list what there is with ListPolicies"
+        ))
+}
+
+/// There is a namespace of this name.
+#[must_use]
+pub fn namespace_exists(namespace: &str) -> Status {
+    Told::new(ErrorReason::NamespaceExists, [("namespace", namespace)])
+        .about("reprise.v1.Namespace", namespace)
+        .saying(format!("there is a namespace {namespace:?}; change it with UpdateNamespace"))
+}
+
+/// There is a policy of this name.
+#[must_use]
+pub fn policy_exists(namespace: &str, policy: &str) -> Status {
+    Told::new(ErrorReason::PolicyExists, [("namespace", namespace), ("policy", policy)])
+        .about("reprise.v1.Policy", &format!("{namespace} {policy}"))
+        .saying(format!("there is a policy {policy:?} in namespace {namespace:?}; replace it with UpdatePolicy"))
+}
+
+/// Namespace or policy `name` was changed since the caller read its etag.
+#[must_use]
+pub fn etag_mismatch(name: &str, current: &str) -> Status {
+    Told::new(ErrorReason::EtagMismatch, [("resource", name), ("etag", current)])
+        .saying(format!("{name:?} was changed meanwhile; read it again, and repeat the change with its new etag"))
+}
+
+/// A namespace that still has steps cannot be deleted.
+#[must_use]
+pub fn namespace_not_empty(namespace: &str, live_steps: u64) -> Status {
+    let description = format!("it has {live_steps} steps that are not over");
+    Told::new(ErrorReason::NamespaceNotEmpty, [("namespace", namespace), ("live_steps", &live_steps.to_string())])
+        .unmet(namespace, &description)
+        .saying(format!("namespace {namespace:?} cannot be deleted: {description} or not yet forgotten; wait until they are"))
+}
+
+/// The namespace that always exists cannot be deleted.
+#[must_use]
+pub fn namespace_protected(namespace: &str) -> Status {
+    Told::new(ErrorReason::NamespaceProtected, [("namespace", namespace)])
+        .unmet(namespace, "it always exists")
+        .saying(format!("namespace {namespace:?} cannot be deleted: it always exists; its settings can be changed with UpdateNamespace"))
+}
+
+/// The namespace's bound on steps that are not over is reached.
+#[must_use]
+pub fn live_steps_quota(namespace: &str, max_live_steps: u64, retry_after: Duration) -> Status {
+    let bound = max_live_steps.to_string();
+    let description = format!("at most {bound} steps that are not over");
+    Told::new(ErrorReason::LiveStepsQuota, [("namespace", namespace), ("max_live_steps", &bound)])
+        .exceeding(namespace, &description)
+        .retry_after(retry_after)
+        .saying(format!(
+            "namespace {namespace:?} has {description}, and no room for another; \
+             let some end, or raise max_live_steps with UpdateNamespace"
+        ))
+}
+
+/// There is no room left to keep anything new. What is kept stays, and what
+/// ends an attempt is still taken.
+#[must_use]
+pub fn store_full(retry_after: Option<Duration>) -> Status {
+    let told = Told::new(ErrorReason::StoreFull, []).exceeding("store", "no room for new attempts");
+    let told = match retry_after {
+        Some(delay) => told.retry_after(delay),
+        None => told,
+    };
+    told.saying("the store is full: no new attempts are granted, reports are still taken; give it room, or lower the retention")
+}
+
+/// The store does not answer. Whether the call was carried out is unknown;
+/// repeating it is safe under the same identity.
+#[must_use]
+pub fn store_unavailable(retry_after: Duration) -> Status {
+    Told::new(ErrorReason::StoreUnavailable, [])
+        .retry_after(retry_after)
+        .saying("the store does not answer; repeat the call unchanged, which is safe under the same identity")
+}
+
+/// More calls than can be served; this one was not looked at.
+#[must_use]
+pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
+    Told::new(ErrorReason::Overloaded, [("subject", subject)])
+        .exceeding(subject, "more calls than can be served")
+        .retry_after(retry_after)
+        .saying("more calls than can be served; nothing was done, repeat the call later")
+}
+
+/// The server is about to stop; this call was not looked at.
+#[must_use]
+pub fn shutting_down(retry_after: Duration) -> Status {
+    Told::new(ErrorReason::ShuttingDown, [])
+        .retry_after(retry_after)
+        .saying("the server is about to stop; nothing was done, repeat the call at another instance")
+}
+
+/// A fault of the server. The cause belongs into the log, once; the caller is
+/// told no more than that it is ours.
+#[must_use]
+pub fn internal() -> Status {
+    Told::new(ErrorReason::Internal, []).saying("a fault of the server; its log says more")
+}
+
+/// The status as one item of a batch carries it.
+#[must_use]
+pub fn to_item(status: &Status) -> tonic_types::Status {
+    let rich = tonic_types::Status::decode(status.details()).unwrap_or_default();
+    tonic_types::Status { code: status.code().into(), message: status.message().to_owned(), details: rich.details }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const STEP: StepKey<'_> = StepKey { namespace: "n", run: "r", step: "s" };
+    const SOON: Duration = Duration::from_millis(500);
+
+    fn every_status() -> Vec<(ErrorReason, Status)> {
+        vec![
+            (ErrorReason::InvalidArgument, Invalid::of("run", "\"a b\"", "accepted: an id").into()),
+            (ErrorReason::IdentityReused, refusal(&Refusal::IdentityReused, STEP)),
+            (ErrorReason::StepNotFound, refusal(&Refusal::UnknownStep, STEP)),
+            (ErrorReason::AttemptGap, refusal(&Refusal::AttemptGap { next: 4 }, STEP)),
+            (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
+            (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
+            (ErrorReason::NamespaceExists, namespace_exists("n")),
+            (ErrorReason::PolicyExists, policy_exists("n", "p")),
+            (ErrorReason::EtagMismatch, etag_mismatch("n", "7")),
+            (ErrorReason::NamespaceNotEmpty, namespace_not_empty("n", 3)),
+            (ErrorReason::NamespaceProtected, namespace_protected("default")),
+            (ErrorReason::LiveStepsQuota, live_steps_quota("n", 100, SOON)),
+            (ErrorReason::StoreFull, store_full(Some(SOON))),
+            (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
+            (ErrorReason::Overloaded, overloaded("server", SOON)),
+            (ErrorReason::ShuttingDown, shutting_down(SOON)),
+            (ErrorReason::Internal, internal()),
+        ]
+    }
+
+    #[test]
+    fn every_error_says_who_and_why_once() {
+        let statuses = every_status();
+        let reasons: HashSet<ErrorReason> = statuses.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons.len(), ErrorReason::ALL.len());
+        for (reason, status) in statuses {
+            assert_eq!(status.code(), reason.code());
+            let infos: Vec<_> = status.get_error_details_vec().into_iter().filter_map(|detail| match detail {
+                tonic_types::ErrorDetail::ErrorInfo(info) => Some(info),
+                _ => None,
+            }).collect();
+            let [info] = infos.as_slice() else { panic!("{reason:?}: {infos:?}") };
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.name(), DOMAIN));
+            assert!(reason.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for (reason, status) in every_status() {
+            let waits = matches!(reason.code(), Code::Unavailable | Code::ResourceExhausted);
+            let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, waits.then_some(SOON), "{reason:?}");
+        }
+        assert!(store_full(None).get_error_details().retry_info().is_none());
+    }
+
+    #[test]
+    fn details_fit_the_code() {
+        for (reason, status) in every_status() {
+            let details = status.get_error_details();
+            assert_eq!(details.bad_request().is_some(), reason.code() == Code::InvalidArgument, "{reason:?}");
+            assert_eq!(details.precondition_failure().is_some(), reason.code() == Code::FailedPrecondition, "{reason:?}");
+            assert_eq!(details.quota_failure().is_some(), reason.code() == Code::ResourceExhausted, "{reason:?}");
+            assert!(details.resource_info().is_some() || reason.code() != Code::NotFound, "{reason:?}");
+        }
+        let gap = refusal(&Refusal::AttemptGap { next: 4 }, STEP).get_error_details();
+        assert_eq!(gap.error_info().unwrap().metadata["next"], "4");
+    }
+
+    #[test]
+    fn a_status_fits_into_trailers_however_much_is_wrong() {
+        let long = "ä".repeat(5000);
+        let violation = || Violation { field: "a.rather[17].deep.path".into(), value: super::super::convert::check::shown(&long), problem: long.clone() };
+        let violations = crate::domain::policy::Violations(std::iter::repeat_with(violation).take(500).collect());
+        let status = Status::from(Invalid::of_policy(violations, "inline_policy"));
+        // In base64 the details, percent-encoded the message.
+        let bytes = status.details().len() * 4 / 3 + status.message().len() * 3;
+        assert!(bytes < 8 * 1024, "{bytes}");
+    }
+
+    #[test]
+    fn an_item_of_a_batch_carries_the_same() {
+        for (_, status) in every_status() {
+            let item = to_item(&status);
+            assert_eq!((item.code, item.message.as_str()), (i32::from(status.code()), status.message()));
+            assert!(!item.details.is_empty());
+        }
+        assert_eq!(to_item(&Status::not_found("x")).code, 5);
+    }
+}
+
+/// How long to wait before the store is asked again, at the least.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// The same when room has to be made first.
+const ROOM_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why an event was not carried out. `inline` is the field of a policy that
+/// came with the call.
+#[must_use]
+pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status {
+    match error {
+        ServiceError::Refused(refused) => refusal(refused, *key),
+        ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
+        ServiceError::PolicyInvalid(violations) => Invalid::of_policy(violations.clone(), inline).into(),
+        ServiceError::Store(error) => store(error),
+        ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
+    }
+}
+
+/// Why an order of an operator was not carried out.
+#[must_use]
+pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
+    match error {
+        AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
+        AdminError::Exists(_) => policy_exists(namespace, policy),
+        AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
+        AdminError::EtagMismatch { current, .. } if policy.is_empty() => etag_mismatch(namespace, current),
+        AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
+        AdminError::NamespaceProtected => namespace_protected(namespace),
+        AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
+        AdminError::Invalid(violations) => Invalid::of_policy(violations.clone(), "policy.policy").into(),
+        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => namespace_not_empty(namespace, *steps),
+        AdminError::Store(error) => store(error),
+    }
+}
+
+/// Why the store did not do what it was asked. What nobody but its operator can
+/// mend is logged here, once.
+#[must_use]
+pub fn store(error: &StoreError) -> Status {
+    match error {
+        StoreError::NamespaceUnknown(namespace) => namespace_not_found(namespace),
+        StoreError::NamespaceNotEmpty { steps } => namespace_not_empty("", *steps),
+        StoreError::QuotaReached { what: "live steps", max } => live_steps_quota("", *max, spread(ROOM_PAUSE)),
+        StoreError::QuotaReached { what, max } => quota_reached(what, *max),
+        StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
+        StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),
+        StoreError::Unavailable(_) => store_unavailable(spread(STORE_PAUSE)),
+        StoreError::Unreadable { .. } | StoreError::Configuration(_) => {
+            tracing::error!(error = error as &dyn std::error::Error, "stored data cannot be read");
+            internal()
+        }
+    }
+}
+
+/// Between once and twice the pause, so that callers do not return together.
+fn spread(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + crate::chance::unit())
+}
+
+/// A bound on what a namespace may hold is reached.
+#[must_use]
+pub fn quota_reached(what: &str, max: u64) -> Status {
+    let bound = max.to_string();
+    let description = format!("at most {bound} {what}");
+    Told::new(ErrorReason::NamespaceQuota, [("what", what), ("max", &bound)])
+        .exceeding(what, &description)
+        .saying(format!("the namespace has {description}, and no room for another; delete some that no step uses"))
+}
+
+/// The default policy of a namespace cannot be deleted.
+#[must_use]
+pub fn policy_is_default(namespace: &str, policy: &str) -> Status {
+    Told::new(ErrorReason::PolicyIsDefault, [("namespace", namespace), ("policy", policy)])
+        .unmet(policy, "it is the namespace's default")
+        .saying(format!("policy {policy:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
+}
+
+/// The answer was of another kind than the call.
+#[must_use]
+pub fn mismatched() -> Status {
+    tracing::error!("an answer was of another kind than the call");
+    internal()
+}
+
+/// Name of a gRPC code, as metrics have it.
+#[must_use]
+pub const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,254 @@
+//! Puts the parts together, starts them and stops them.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tower::Layer as _;
+
+use crate::{
+    chance,
+    clock::Clock,
+    config::settings::{Settings, StoreSettings},
+    domain::time::Timestamp,
+    grpc::{
+        admin::{About, Admin},
+        admission::{Admission, AdmissionLayer, AdmissionStats, Refusal, class_of},
+        listener::{Address, BindError, Drained, Listener, ListenerSettings},
+        retry::Retry,
+        routes::Routes,
+    },
+    http::{Endpoint, Shown},
+    service::{Service, sweep_until},
+    store::{
+        Store as _,
+        embedded::{Embedded, EmbeddedError, EmbeddedOptions},
+    },
+    telemetry::{AdmissionState, Telemetry},
+};
+
+/// Services whose health is told.
+const HEALTH_NAMES: [&str; 3] = ["", "reprise.v1.RetryService", "reprise.v1.AdminService"];
+/// How long work whose callers have left is waited for at the end.
+const EMPTYING: Duration = Duration::from_secs(5);
+
+/// A server that is ready to serve.
+pub struct Server {
+    store: Embedded,
+    service: Arc<Service<Embedded>>,
+    listener: Listener,
+    endpoint: Option<Endpoint>,
+    admission: Admission,
+    about: Arc<About>,
+    clock: Clock,
+    reflection: bool,
+    policy_file: Option<PathBuf>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The service.
+    pub service: Vec<Address>,
+    /// Metrics and probes.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Why a server did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store did not open.
+    #[error(transparent)]
+    Store(#[from] EmbeddedError),
+    /// An address could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The metrics address could not be bound.
+    #[error("{address} could not be bound for metrics: {source}; choose another with [metrics] listen, or \"\" for none")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is nowhere to listen.
+    #[error("no address to listen on; set [server] listen, or [server] socket")]
+    NoAddress,
+    /// The contract cannot be read.
+    #[error("the compiled contract cannot be served for reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The store stopped for good.
+    #[error("the store stopped: {0}; what was acknowledged is safe, start again once the disk is well")]
+    StoreStopped(String),
+}
+
+impl Server {
+    /// Opens the store and binds the addresses. Must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// See [`ServerError`]. Nothing is left behind.
+    pub async fn start(settings: &Settings) -> Result<Self, ServerError> {
+        let clock = Clock::system(Timestamp::EPOCH);
+        let store = open_store(&settings.store, clock.clone())?;
+        let admission = Admission::new(settings.admission.clone(), chance::unit);
+        let telemetry = Arc::new(Telemetry::new());
+        let service = Arc::new(Service::new(store.clone(), Arc::clone(&telemetry), clock.clone()));
+        if settings.listen.is_empty() {
+            return Err(ServerError::NoAddress);
+        }
+        let listener = Listener::bind(&settings.listen, listener_settings(settings), chance::unit)?;
+        let endpoint = match settings.metrics {
+            None => None,
+            Some(address) => {
+                Some(Endpoint::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?)
+            }
+        };
+        let about = Arc::new(About {
+            started_at: store.now().at,
+            policy_file: settings.policy_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+            policy_file_error: ArcSwap::default(),
+        });
+        let policy_file = settings.policy_file.clone();
+        Ok(Self { store, service, listener, endpoint, admission, about, clock, reflection: settings.reflection, policy_file })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let metrics = self.endpoint.as_ref().and_then(|endpoint| endpoint.address().ok());
+        Addresses { service: self.listener.addresses(), metrics }
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains: health says
+    /// NOT_SERVING, no connection is accepted, calls in flight are finished
+    /// within the drain deadline, and everything accepted is durable.
+    ///
+    /// # Errors
+    /// The store stopped by itself.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
+        let Self { store, service, listener, endpoint, admission, about, clock, reflection, policy_file } = self;
+        let health = HealthReporter::new();
+        let health_service = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+        set_health(&health, ServingStatus::Serving).await;
+        let ready = Arc::new(AtomicBool::new(true));
+
+        let retry = Retry::new(Arc::clone(&service), clock);
+        let admin = Admin::new(Arc::clone(&service), Arc::clone(&about));
+        let routes = Routes::new(retry, admin, health_service, reflection)?;
+        let served = AdmissionLayer::new(admission.clone(), class_of).layer(routes);
+
+        let ended = CancellationToken::new();
+        let background = Background { service: &service, store: &store, admission: &admission, about: &about, ended: &ended };
+        background.start(endpoint, policy_file, &ready);
+
+        let stop = shutdown.child_token();
+        let leaving = async {
+            shutdown.cancelled().await;
+            ready.store(false, Ordering::Relaxed);
+            set_health(&health, ServingStatus::NotServing).await;
+            stop.cancel();
+        };
+        let serving = listener.serve(served, stop.clone());
+        let outcome = tokio::select! {
+            reason = store.failed() => Err(ServerError::StoreStopped(reason)),
+            (drained, ()) = async { tokio::join!(serving, leaving) } => Ok(drained),
+        };
+        // Callers may have left; what was let in is finished all the same.
+        let _ = tokio::time::timeout(EMPTYING, admission.emptied()).await;
+        ended.cancel();
+        outcome
+    }
+}
+
+/// What runs beside the calls.
+struct Background<'a> {
+    service: &'a Arc<Service<Embedded>>,
+    store: &'a Embedded,
+    admission: &'a Admission,
+    about: &'a Arc<About>,
+    ended: &'a CancellationToken,
+}
+
+impl Background<'_> {
+    fn start(&self, endpoint: Option<Endpoint>, policy_file: Option<PathBuf>, ready: &Arc<AtomicBool>) {
+        tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
+        if let Some(endpoint) = endpoint {
+            let shown = Shown { metrics: self.metrics(), ready: Arc::clone(ready) };
+            let ended = self.ended.clone();
+            tokio::spawn(async move {
+                if let Err(error) = endpoint.serve(shown, ended).await {
+                    tracing::error!(%error, "metrics and probes are no longer served");
+                }
+            });
+        }
+    }
+
+    fn metrics(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let (service, store, admission) = (Arc::clone(self.service), self.store.clone(), self.admission.clone());
+        Arc::new(move || {
+            let telemetry = service.telemetry();
+            let sizes = store.sizes();
+            telemetry.steps.set(sizes.steps);
+            telemetry.live_steps.set(sizes.live_steps);
+            telemetry.store_bytes.set(sizes.disk_bytes);
+            telemetry.admission.show(&admission_state(admission.stats()));
+            telemetry.text()
+        })
+    }
+}
+
+fn open_store(settings: &StoreSettings, clock: Clock) -> Result<Embedded, ServerError> {
+    match settings {
+        StoreSettings::Memory => Ok(Embedded::memory(clock)),
+        StoreSettings::Embedded { dir, fsync, size_max } => {
+            let options = EmbeddedOptions { dir: dir.clone(), fsync: *fsync, size_max: *size_max };
+            Ok(Embedded::open(&options, clock)?)
+        }
+    }
+}
+
+fn listener_settings(settings: &Settings) -> ListenerSettings {
+    ListenerSettings {
+        connections_max: settings.connections_max,
+        drain_deadline: settings.drain,
+        socket_mode: settings.socket_mode,
+        insecure: settings.insecure,
+        ..ListenerSettings::default()
+    }
+}
+
+fn admission_state(stats: &AdmissionStats) -> AdmissionState {
+    let refused = [
+        ("queue_full", Refusal::QueueFull),
+        ("waited_too_long", Refusal::WaitedTooLong),
+        ("deadline_too_short", Refusal::DeadlineTooShort),
+        ("request_too_late", Refusal::RequestTooLate),
+    ];
+    let level = |level: &AtomicUsize| level.load(Ordering::Relaxed) as u64;
+    AdmissionState {
+        refused: refused.map(|(name, refusal)| (name, stats.refused(refusal).load(Ordering::Relaxed))),
+        in_flight: level(&stats.in_flight),
+        queued: level(&stats.queued),
+        limit: level(&stats.limit),
+    }
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
