@@ -144,11 +144,9 @@ fn failed(fence: u64) -> Event {
 
 /// Bytes of memory that the process holds.
 fn resident() -> u64 {
-    let sizes = fs::read_to_string("/proc/self/statm").expect("this is Linux");
-    let pages: u64 = sizes
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse().ok())
-        .expect("the second number is the resident size");
-    pages * rustix::param::page_size() as u64
+    let status = fs::read_to_string("/proc/self/status").expect("this is Linux");
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much");
+    let kibibytes = line.trim_end_matches("kB").trim().parse::<u64>().expect("a number of KiB");
+    kibibytes * 1024
 }
