@@ -48,7 +48,13 @@ struct Step {
 
 impl Step {
     fn plan(&self, record: Option<Record>, event: &Event, at: Timestamp) -> Settlement {
-        let terms = Terms { policy: &self.policy, revision: 7, choice: &PolicyChoice::Default, settings: &self.settings, salt: Salt([9; 16]) };
+        let terms = Terms {
+            policy: &self.policy,
+            revision: 7,
+            choice: &PolicyChoice::Default,
+            settings: &self.settings,
+            salt: Salt([9; 16]),
+        };
         match plan::plan(&terms, &KEY, record, event, Now::at(at)).expect("carried out") {
             Plan::Write(draft) => {
                 let admission = draft.admission();
@@ -71,7 +77,8 @@ impl Step {
                 step: StepTerms::default(),
             };
             let running = self.plan(record, &Event::Begin(begin), at).record;
-            let (failed, until) = (report(running.fence, attempt), at.plus(Duration::from_secs(20)));
+            let (failed, until) =
+                (report(running.fence, attempt), at.plus(Duration::from_secs(20)));
             if attempt == attempts {
                 return (running, failed, until);
             }
@@ -89,20 +96,32 @@ fn report(fence: u64, payload: u64) -> Event {
         message: "connection to warehouse-db.internal:5432 reset by peer after 30012 ms".to_owned(),
         ..Failure::of(FailureClass::Transient)
     };
-    Event::Report(Report { attempt: AttemptName::Fence(fence), payload, failure: Some(failure), step: StepTerms::default() })
+    Event::Report(Report {
+        attempt: AttemptName::Fence(fence),
+        payload,
+        failure: Some(failure),
+        step: StepTerms::default(),
+    })
 }
 
 fn failures(c: &mut Criterion) {
     let mut group = c.benchmark_group("rule/failure");
     for (name, more) in [
         ("plain", ""),
-        ("condition", r#", condition: 'failure.duration_s < 60.0 && count("TRANSIENT") < 5 && step.retries < 9'"#),
+        (
+            "condition",
+            r#", condition: 'failure.duration_s < 60.0 && count("TRANSIENT") < 5 && step.retries < 9'"#,
+        ),
         ("pattern", ", message_pattern: '(?i)reset by peer|broken pipe'"),
     ] {
         let step = Step { policy: policy(more), settings: Settings::default() };
         let (record, event, at) = step.running(4);
         group.bench_function(name, |b| {
-            b.iter_batched(|| record.clone(), |record| step.plan(Some(record), black_box(&event), at), BatchSize::SmallInput);
+            b.iter_batched(
+                || record.clone(),
+                |record| step.plan(Some(record), black_box(&event), at),
+                BatchSize::SmallInput,
+            );
         });
     }
     let step = Step { policy: policy(""), settings: Settings::default() };

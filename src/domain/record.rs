@@ -249,7 +249,13 @@ impl Record {
     /// The standing decision.
     #[must_use]
     pub fn decision(&self) -> Option<&Settled> {
-        self.standing.as_ref().or_else(|| self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|end| &end.settled))
+        self.standing.as_ref().or_else(|| {
+            self.attempts
+                .iter()
+                .rev()
+                .find_map(|attempt| attempt.end.as_ref())
+                .map(|end| &end.settled)
+        })
     }
 
     /// Begins the next attempt: numbers it, fences it, forgets the oldest one.
@@ -257,7 +263,13 @@ impl Record {
     /// The fence is above every earlier one of the step even when its record
     /// was purged or lost meanwhile, since it is at least the time in
     /// microseconds.
-    pub fn begin(&mut self, began_at: Timestamp, begun_by: Option<Identity>, host: Option<Arc<str>>, at: Timestamp) -> u32 {
+    pub fn begin(
+        &mut self,
+        began_at: Timestamp,
+        begun_by: Option<Identity>,
+        host: Option<Arc<str>>,
+        at: Timestamp,
+    ) -> u32 {
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         self.fence = self.fence.saturating_add(1).max(at.as_micros());
         self.first_began_at.get_or_insert(began_at);
@@ -266,7 +278,14 @@ impl Record {
             self.attempts.pop_front();
         }
         let number = self.counters.attempts;
-        self.attempts.push_back(Attempt { number, fence: self.fence, began_at, begun_by, host, end: None });
+        self.attempts.push_back(Attempt {
+            number,
+            fence: self.fence,
+            began_at,
+            begun_by,
+            host,
+            end: None,
+        });
         number
     }
 }
@@ -363,15 +382,27 @@ mod tests {
 
     #[test]
     fn evidence_keeps_the_latest_failures_once_each() {
-        let text = |attempt, late, message: &str| FailureText { attempt, late, message: message.to_owned(), ..FailureText::default() };
+        let text = |attempt, late, message: &str| FailureText {
+            attempt,
+            late,
+            message: message.to_owned(),
+            ..FailureText::default()
+        };
         let mut evidence = Evidence::default();
         for attempt in 1..=6 {
             evidence.add(text(attempt, false, "first"));
         }
         evidence.add(text(6, true, "late"));
         evidence.add(text(6, false, "again"));
-        let kept: Vec<_> = evidence.failures.iter().map(|text| (text.attempt, text.late, text.message.as_str())).collect();
-        assert_eq!(kept, [(4, false, "first"), (5, false, "first"), (6, true, "late"), (6, false, "again")]);
+        let kept: Vec<_> = evidence
+            .failures
+            .iter()
+            .map(|text| (text.attempt, text.late, text.message.as_str()))
+            .collect();
+        assert_eq!(
+            kept,
+            [(4, false, "first"), (5, false, "first"), (6, true, "late"), (6, false, "again")]
+        );
     }
 
     proptest! {

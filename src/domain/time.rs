@@ -53,7 +53,9 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = i64::try_from(self.0).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        let instant = i64::try_from(self.0)
+            .ok()
+            .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
         match instant {
             Some(instant) => write!(f, "{instant:.3}"),
             None => f.write_str("never"),
@@ -93,9 +95,13 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ACCEPTED: &str = "a length of time such as 500ms, 30s, 1m30s, 2h or PT1M30S";
-        let signed: jiff::SignedDuration =
-            text.trim().parse().map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
-        Duration::try_from(signed).map(Self).map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
+        let signed: jiff::SignedDuration = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
+        Duration::try_from(signed)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
     }
 }
 
@@ -134,12 +140,15 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
-                u64::try_from(seconds).map_err(|_| E::custom("a length of time is not negative")).and_then(|s| self.visit_u64(s))
+                u64::try_from(seconds)
+                    .map_err(|_| E::custom("a length of time is not negative"))
+                    .and_then(|s| self.visit_u64(s))
             }
 
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-                let span = Duration::try_from_secs_f64(seconds)
-                    .map_err(|_| E::custom(format!("{seconds} is not a length of time in seconds")))?;
+                let span = Duration::try_from_secs_f64(seconds).map_err(|_| {
+                    E::custom(format!("{seconds} is not a length of time in seconds"))
+                })?;
                 Span::checked(span).ok_or_else(|| E::custom(TOO_LONG))
             }
         }
@@ -154,7 +163,14 @@ mod tests {
 
     #[test]
     fn spans_read_what_people_write_and_write_what_they_read() {
-        for (text, millis) in [("500ms", 500), ("1m30s", 90_000), ("PT1M30S", 90_000), ("2h", 7_200_000), ("0s", 0), ("1.5s", 1_500)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("PT1M30S", 90_000),
+            ("2h", 7_200_000),
+            ("0s", 0),
+            ("1.5s", 1_500),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{text}");
@@ -165,12 +181,31 @@ mod tests {
 
     #[test]
     fn every_span_that_is_read_is_written_so_that_it_is_read_again() {
-        for json in ["0", "1", "0.1", "1.000000001", "9223372036854775807", "9e18", "\"90m\"", "\"PT2H\""] {
-            let span: Span = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+        for json in
+            ["0", "1", "0.1", "1.000000001", "9223372036854775807", "9e18", "\"90m\"", "\"PT2H\""]
+        {
+            let span: Span =
+                serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
             let written = serde_json::to_string(&span).unwrap();
-            assert_eq!(serde_json::from_str::<Span>(&written).unwrap(), span, "{json} as {written}");
+            assert_eq!(
+                serde_json::from_str::<Span>(&written).unwrap(),
+                span,
+                "{json} as {written}"
+            );
         }
-        for json in ["-1", "-0.5", "18446744073709551615", "9223372036854775808", "1e300", "\"\"", "\"1d\"", "\"-1s\"", "\"5\"", "null", "[]"] {
+        for json in [
+            "-1",
+            "-0.5",
+            "18446744073709551615",
+            "9223372036854775808",
+            "1e300",
+            "\"\"",
+            "\"1d\"",
+            "\"-1s\"",
+            "\"5\"",
+            "null",
+            "[]",
+        ] {
             assert!(serde_json::from_str::<Span>(json).is_err(), "{json}");
         }
     }

@@ -16,7 +16,8 @@ pub fn check(history: &[(Op, Observed)]) -> Result<(), String> {
     let mut steps: BTreeMap<u8, Life> = BTreeMap::new();
     for (index, (op, observed)) in history.iter().enumerate() {
         let life = steps.entry(op.step).or_default();
-        life.sees(op, observed).map_err(|law| format!("call {index}, {op:?} -> {observed:?}: {law}"))?;
+        life.sees(op, observed)
+            .map_err(|law| format!("call {index}, {op:?} -> {observed:?}: {law}"))?;
     }
     Ok(())
 }
@@ -45,20 +46,25 @@ impl Life {
     fn sees(&mut self, op: &Op, observed: &Observed) -> Result<(), String> {
         match observed {
             Observed::Granted(grant) => self.granted(op, grant),
-            Observed::Reported { attempt, status, replayed, decision } => self.reported(op, *attempt, *status, *replayed, decision),
+            Observed::Reported { attempt, status, replayed, decision } => {
+                self.reported(op, *attempt, *status, *replayed, decision)
+            }
             Observed::Refused(decision) => {
                 sound(decision, op.at)?;
                 self.follows(decision);
                 Ok(())
             }
-            Observed::Held { lease_until } => law(*lease_until > op.at, "a lease that is held ends later"),
+            Observed::Held { lease_until } => {
+                law(*lease_until > op.at, "a lease that is held ends later")
+            }
             Observed::Forgotten => {
                 *self = Self { fence: self.fence, ..Self::default() };
                 Ok(())
             }
-            Observed::Failed(Problem::AttemptGap(next)) => {
-                law(*next as usize == self.attempts.len() + 1, "attempt numbers are dense, and the next one is told")
-            }
+            Observed::Failed(Problem::AttemptGap(next)) => law(
+                *next as usize == self.attempts.len() + 1,
+                "attempt numbers are dense, and the next one is told",
+            ),
             Observed::Lost | Observed::Ticked | Observed::Failed(_) => Ok(()),
         }
     }
@@ -68,12 +74,18 @@ impl Life {
         if grant.replayed {
             let attempt = self.attempt(grant.attempt)?;
             let first = attempt.grant.as_ref().ok_or("a replayed grant was granted before")?;
-            return law((first.fence, first.began_at) == (grant.fence, grant.began_at), "a replay is equal");
+            return law(
+                (first.fence, first.began_at) == (grant.fence, grant.began_at),
+                "a replay is equal",
+            );
         }
         law(!self.is_over, "nothing is granted after a terminal state")?;
         law(grant.attempt as usize == self.attempts.len() + 1, "attempt numbers are dense")?;
         law(grant.fence > self.fence, "fences only grow")?;
-        law(grant.began_at == op.at && grant.lease_until > op.at, "a lease begins now and ends later")?;
+        law(
+            grant.began_at == op.at && grant.lease_until > op.at,
+            "a lease begins now and ends later",
+        )?;
         law(op.at >= self.due, "nothing is granted before it is due")?;
         law(grant.ends_by.is_none_or(|bound| op.at <= bound), "nothing is granted past a bound")?;
         self.fence = grant.fence;
@@ -81,10 +93,23 @@ impl Life {
         Ok(())
     }
 
-    fn reported(&mut self, op: &Op, number: u32, status: Status, replayed: bool, decision: &Seen) -> Result<(), String> {
-        let Call::Report { name, failure } = &op.call else { return Err("only a report is answered as one".to_owned()) };
+    fn reported(
+        &mut self,
+        op: &Op,
+        number: u32,
+        status: Status,
+        replayed: bool,
+        decision: &Seen,
+    ) -> Result<(), String> {
+        let Call::Report { name, failure } = &op.call else {
+            return Err("only a report is answered as one".to_owned());
+        };
         if replayed {
-            let (before, seen) = self.attempt(number)?.outcome.as_ref().ok_or("a replayed report was recorded before")?;
+            let (before, seen) = self
+                .attempt(number)?
+                .outcome
+                .as_ref()
+                .ok_or("a replayed report was recorded before")?;
             return law(*before == status && equal(seen, decision), "a replay is equal");
         }
         sound(decision, op.at)?;
@@ -96,11 +121,17 @@ impl Life {
                     law(!self.is_over, "nothing is begun after a terminal state")?;
                     self.attempts.push(Attempt::default());
                 }
-                law(number as usize == self.attempts.len(), "attempt numbers are dense, and the latest one is recorded")?;
+                law(
+                    number as usize == self.attempts.len(),
+                    "attempt numbers are dense, and the latest one is recorded",
+                )?;
                 law(self.attempt(number)?.outcome.is_none(), "an attempt has one outcome")?;
             }
             Status::Late => {
-                law(number as usize == self.attempts.len(), "a late report is about the latest attempt")?;
+                law(
+                    number as usize == self.attempts.len(),
+                    "a late report is about the latest attempt",
+                )?;
                 law(self.attempt(number)?.outcome.is_none(), "a crash is replaced once at most")?;
             }
         }
@@ -133,21 +164,44 @@ impl Life {
 /// What every decision keeps, by itself.
 fn sound(decision: &Seen, at: u64) -> Result<(), String> {
     law(decision.decided_at <= at, "nothing is decided later than now")?;
-    law(decision.verdict != "RETRY" || decision.at >= Some(decision.decided_at), "a retry has an instant, and not one in the past")?;
-    law(!matches!(decision.verdict, "STOP" | "DONE") || decision.at.is_none(), "an ending has no instant")?;
-    law((decision.verdict == "HOLD") != decision.hold_answers.is_empty(), "a hold, and nothing else, can be answered")?;
+    law(
+        decision.verdict != "RETRY" || decision.at >= Some(decision.decided_at),
+        "a retry has an instant, and not one in the past",
+    )?;
+    law(
+        !matches!(decision.verdict, "STOP" | "DONE") || decision.at.is_none(),
+        "an ending has no instant",
+    )?;
+    law(
+        (decision.verdict == "HOLD") != decision.hold_answers.is_empty(),
+        "a hold, and nothing else, can be answered",
+    )?;
     let fits = match decision.verdict {
-        "WAIT" => matches!(&*decision.reason, "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST"),
+        "WAIT" => {
+            matches!(&*decision.reason, "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST")
+        }
         "DONE" => matches!(&*decision.reason, "SUCCEEDED" | "SKIPPED"),
         "HOLD" => matches!(&*decision.reason, "EXHAUSTED" | "HELD_BY_RULE"),
-        _ => !matches!(&*decision.reason, "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST" | "SUCCEEDED" | "SKIPPED"),
+        _ => !matches!(
+            &*decision.reason,
+            "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST" | "SUCCEEDED" | "SKIPPED"
+        ),
     };
     law(fits, "a reason fits its verdict")
 }
 
 /// Equal in what a replay has to be equal in.
 fn equal(one: &Seen, other: &Seen) -> bool {
-    let told = |seen: &Seen| (seen.verdict, seen.at, seen.reason.clone(), seen.rule.clone(), seen.counters.clone(), seen.decided_at);
+    let told = |seen: &Seen| {
+        (
+            seen.verdict,
+            seen.at,
+            seen.reason.clone(),
+            seen.rule.clone(),
+            seen.counters.clone(),
+            seen.decided_at,
+        )
+    };
     told(one) == told(other)
 }
 
@@ -161,18 +215,41 @@ mod tests {
 
     fn begin(at: u64, attempt: u32, fence: u64, replayed: bool) -> (Op, Observed) {
         let call = Call::Begin { request: 1, said: Begin::default() };
-        let granted = Granted { attempt, fence, began_at: at, lease_until: at + 30, replayed, excluded_hosts: Vec::new(), ends_by: None };
+        let granted = Granted {
+            attempt,
+            fence,
+            began_at: at,
+            lease_until: at + 30,
+            replayed,
+            excluded_hosts: Vec::new(),
+            ends_by: None,
+        };
         (Op { at, step: 0, call }, Observed::Granted(granted))
     }
 
-    fn report(at: u64, attempt: u32, fence: u64, status: Status, replayed: bool, decision: Seen) -> (Op, Observed) {
+    fn report(
+        at: u64,
+        attempt: u32,
+        fence: u64,
+        status: Status,
+        replayed: bool,
+        decision: Seen,
+    ) -> (Op, Observed) {
         let call = Call::Report { name: Name::Fence(fence), failure: Some(Failed::of("FAILURE")) };
         (Op { at, step: 0, call }, Observed::Reported { attempt, status, replayed, decision })
     }
 
     fn decision(verdict: &'static str, at: Option<u64>, reason: &str, attempts: u32) -> Seen {
         let counters = Counts { attempts, ..Counts::default() };
-        Seen { verdict, at, reason: reason.to_owned(), rule: String::new(), counters, decided_at: 0, hold_answers: Vec::new() }
+        Seen {
+            verdict,
+            at,
+            reason: reason.to_owned(),
+            rule: String::new(),
+            counters,
+            decided_at: 0,
+            hold_answers: Vec::new(),
+        }
     }
 
     fn retry(due: u64, attempts: u32) -> Seen {
@@ -188,14 +265,61 @@ mod tests {
             ("dense", vec![begin(0, 2, 5, false)]),
             ("fences only grow", vec![begin(0, 1, 5, false), begin(40, 2, 5, false)]),
             ("a replay is equal", vec![begin(0, 1, 5, false), begin(0, 1, 6, true)]),
-            ("after a terminal state", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, stop()), begin(2, 2, 6, false)]),
-            ("before it is due", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, retry(9, 1)), begin(8, 2, 6, false)]),
-            ("one outcome", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, retry(9, 1)), report(2, 1, 5, Recorded, false, retry(9, 1))]),
-            ("replaced once", vec![begin(0, 1, 5, false), report(1, 1, 5, Late, false, retry(9, 1)), report(2, 1, 5, Late, false, retry(9, 1))]),
-            ("a replay is equal", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, retry(9, 1)), report(2, 1, 5, Recorded, true, retry(10, 1))]),
-            ("a fence names", vec![begin(0, 1, 5, false), report(1, 1, 4, Recorded, false, retry(9, 1))]),
-            ("attempts are counted", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, retry(9, 2))]),
-            ("fits its verdict", vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, decision("STOP", None, "NOT_DUE", 1))]),
+            (
+                "after a terminal state",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Recorded, false, stop()),
+                    begin(2, 2, 6, false),
+                ],
+            ),
+            (
+                "before it is due",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Recorded, false, retry(9, 1)),
+                    begin(8, 2, 6, false),
+                ],
+            ),
+            (
+                "one outcome",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Recorded, false, retry(9, 1)),
+                    report(2, 1, 5, Recorded, false, retry(9, 1)),
+                ],
+            ),
+            (
+                "replaced once",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Late, false, retry(9, 1)),
+                    report(2, 1, 5, Late, false, retry(9, 1)),
+                ],
+            ),
+            (
+                "a replay is equal",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Recorded, false, retry(9, 1)),
+                    report(2, 1, 5, Recorded, true, retry(10, 1)),
+                ],
+            ),
+            (
+                "a fence names",
+                vec![begin(0, 1, 5, false), report(1, 1, 4, Recorded, false, retry(9, 1))],
+            ),
+            (
+                "attempts are counted",
+                vec![begin(0, 1, 5, false), report(1, 1, 5, Recorded, false, retry(9, 2))],
+            ),
+            (
+                "fits its verdict",
+                vec![
+                    begin(0, 1, 5, false),
+                    report(1, 1, 5, Recorded, false, decision("STOP", None, "NOT_DUE", 1)),
+                ],
+            ),
         ] {
             let (_, lawful) = history.split_last().unwrap();
             assert_eq!(check(lawful), Ok(()), "{expected}");

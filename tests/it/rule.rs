@@ -15,11 +15,15 @@ use reprise::domain::{
     time::Timestamp,
 };
 
-use crate::history::{Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status, Subject, View};
+use crate::history::{
+    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status,
+    Subject, View,
+};
 
 /// The policy of a YAML text.
 pub fn policy(yaml: &str) -> Policy {
-    let spec: PolicySpec = serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+    let spec: PolicySpec =
+        serde_saphyr::from_str(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
     Policy::parse(&spec).unwrap_or_else(|violations| panic!("{yaml}: {violations}"))
 }
 
@@ -41,11 +45,21 @@ impl Rule {
     fn happens(&mut self, step: u8, event: &Event, at: u64) -> Result<Option<Answer>, Refusal> {
         let name = format!("step-{step}");
         let key = StepKey { namespace: "default", run: "run", step: &name };
-        let terms = Terms { policy: &self.policy, revision: 3, choice: &PolicyChoice::Default, settings: &self.settings, salt: self.salt };
+        let terms = Terms {
+            policy: &self.policy,
+            revision: 3,
+            choice: &PolicyChoice::Default,
+            settings: &self.settings,
+            salt: self.salt,
+        };
         let now = Now::at(Timestamp::from_micros(at));
         let known = self.steps.get(&step);
         let planned = plan::plan(&terms, &key, known.cloned(), event, now);
-        assert_eq!(planned, plan::plan(&terms, &key, known.cloned(), event, now), "a plan depends on its arguments alone");
+        assert_eq!(
+            planned,
+            plan::plan(&terms, &key, known.cloned(), event, now),
+            "a plan depends on its arguments alone"
+        );
         match planned? {
             Plan::Stands(answer) => Ok(Some(answer)),
             Plan::Purge => {
@@ -66,7 +80,9 @@ impl Rule {
 impl Subject for Rule {
     fn apply(&mut self, op: &Op) -> Observed {
         let now = Now::at(Timestamp::from_micros(op.at));
-        while op.call != Call::Tick && self.steps.get(&op.step).is_some_and(|record| plan::is_overdue(record, now)) {
+        while op.call != Call::Tick
+            && self.steps.get(&op.step).is_some_and(|record| plan::is_overdue(record, now))
+        {
             self.happens(op.step, &Event::Tick, op.at).expect("a tick is never refused");
         }
         match self.happens(op.step, &event(&op.call), op.at) {
@@ -86,9 +102,10 @@ impl Subject for Rule {
 fn event(call: &Call) -> Event {
     match call {
         Call::Begin { request, said } => Event::Begin(begin(*request, said)),
-        Call::Heartbeat { fence, lease } => {
-            Event::Heartbeat(event::Heartbeat { fence: *fence, lease: lease.map(Duration::from_micros) })
-        }
+        Call::Heartbeat { fence, lease } => Event::Heartbeat(event::Heartbeat {
+            fence: *fence,
+            lease: lease.map(Duration::from_micros),
+        }),
         Call::Report { name, failure } => Event::Report(event::Report {
             attempt: match *name {
                 Name::Fence(fence) => AttemptName::Fence(fence),
@@ -128,7 +145,10 @@ fn failure_of(failed: &Failed) -> Failure {
             Pushback::After(span) => failure::Pushback::After(Duration::from_micros(span)),
             Pushback::Never => failure::Pushback::Never,
         }),
-        wish: wishes.then(|| Wish { max_retries: failed.wish_retries, delay: failed.wish_delay.map(Duration::from_micros) }),
+        wish: wishes.then(|| Wish {
+            max_retries: failed.wish_retries,
+            delay: failed.wish_delay.map(Duration::from_micros),
+        }),
         retryable: failed.retryable,
         action: failed.action.clone(),
         ..Failure::of(FailureClass::from_name(failed.class).expect("a class"))
@@ -143,7 +163,11 @@ fn observed(answer: Answer) -> Observed {
             began_at: grant.began_at.as_micros(),
             lease_until: grant.lease_until.as_micros(),
             replayed: grant.replayed,
-            excluded_hosts: grant.excluded_hosts.iter().map(|excluded| (excluded.host.clone(), excluded.hard)).collect(),
+            excluded_hosts: grant
+                .excluded_hosts
+                .iter()
+                .map(|excluded| (excluded.host.clone(), excluded.hard))
+                .collect(),
             ends_by: grant.ends_by.map(Timestamp::as_micros),
         }),
         Answer::Refused(decision) => Observed::Refused(words::decision(&decision)),
@@ -187,9 +211,17 @@ fn view(record: &Record) -> View {
         attempts: record
             .attempts
             .iter()
-            .map(|attempt| (attempt.number, attempt.end.as_ref().map_or("", |end| ended(end.outcome)).to_owned()))
+            .map(|attempt| {
+                (
+                    attempt.number,
+                    attempt.end.as_ref().map_or("", |end| ended(end.outcome)).to_owned(),
+                )
+            })
             .collect(),
-        decision: record.decision().filter(|_| !running).map(|settled| words::settled(settled, &[])),
+        decision: record
+            .decision()
+            .filter(|_| !running)
+            .map(|settled| words::settled(settled, &[])),
         resume_from: record.resume_from.to_string(),
     }
 }
@@ -238,7 +270,11 @@ pub mod words {
             retries: counters.retries,
             uncounted: counters.uncounted,
             crashes: counters.crashes,
-            by_rule: counters.by_rule.iter().map(|(rule, count)| (rule.as_str().to_owned(), *count)).collect(),
+            by_rule: counters
+                .by_rule
+                .iter()
+                .map(|(rule, count)| (rule.as_str().to_owned(), *count))
+                .collect(),
         }
     }
 

@@ -109,21 +109,43 @@ enum DelayExpected {
 #[test]
 fn the_rule_decides_as_the_four_systems_do() {
     let vectors: Vectors = serde_saphyr::from_str(VECTORS).expect("the vectors are readable");
-    let mut ids: Vec<&str> = vectors.cases.iter().map(|case| &*case.id).chain(vectors.excused.iter().map(|excused| &*excused.id)).collect();
+    let mut ids: Vec<&str> = vectors
+        .cases
+        .iter()
+        .map(|case| &*case.id)
+        .chain(vectors.excused.iter().map(|excused| &*excused.id))
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), CASES, "every case is either run or excused");
     assert_eq!(vectors.cases.len() + vectors.excused.len(), CASES, "and not both");
     assert!(vectors.cases.len() >= RUN_MIN, "only {} cases are run", vectors.cases.len());
-    assert!(vectors.excused.iter().all(|excused| !excused.reason.is_empty() && !excused.source.is_empty()));
+    assert!(
+        vectors
+            .excused
+            .iter()
+            .all(|excused| !excused.reason.is_empty() && !excused.source.is_empty())
+    );
 
-    let wrong: Vec<String> =
-        vectors.cases.iter().filter_map(|case| case.run().err().map(|error| format!("{} ({}): {error}", case.id, case.source))).collect();
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), vectors.cases.len(), wrong.join("\n"));
+    let wrong: Vec<String> = vectors
+        .cases
+        .iter()
+        .filter_map(|case| {
+            case.run().err().map(|error| format!("{} ({}): {error}", case.id, case.source))
+        })
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        vectors.cases.len(),
+        wrong.join("\n")
+    );
 }
 
 fn parsed(policy: &serde_json::Value) -> Result<Policy, String> {
-    let spec: PolicySpec = serde_json::from_value(policy.clone()).map_err(|error| error.to_string())?;
+    let spec: PolicySpec =
+        serde_json::from_value(policy.clone()).map_err(|error| error.to_string())?;
     Policy::parse(&spec).map_err(|violations| violations.to_string())
 }
 
@@ -147,7 +169,10 @@ impl Case {
             }
             number = last;
             let decision = step.fail(number, failed)?;
-            failed.expect.check(&mut step, &decision, instant(failed.at_s)).map_err(|error| format!("attempt {number}: {error}"))?;
+            failed
+                .expect
+                .check(&mut step, &decision, instant(failed.at_s))
+                .map_err(|error| format!("attempt {number}: {error}"))?;
         }
         Ok(())
     }
@@ -169,7 +194,10 @@ impl Step<'_> {
             message: failed.message.clone(),
             retryable: failed.retryable,
             action: failed.action.clone(),
-            wish: failed.wish.as_ref().map(|wish| Wish { max_retries: Some(wish.max_retries), delay: Some(seconds(wish.delay_s)) }),
+            wish: failed.wish.as_ref().map(|wish| Wish {
+                max_retries: Some(wish.max_retries),
+                delay: Some(seconds(wish.delay_s)),
+            }),
             // Attempt 1 began when the case did; the others when they like.
             duration: (number == 1).then(|| seconds(failed.at_s)),
             ..Failure::of(failed.class)
@@ -179,7 +207,12 @@ impl Step<'_> {
             deadline: self.deadline_s.map(|s| Deadline::At(instant(s))),
             ..StepTerms::default()
         };
-        let event = Event::Report(Report { attempt: AttemptName::Number(number), payload: u64::from(number), failure: Some(failure), step });
+        let event = Event::Report(Report {
+            attempt: AttemptName::Number(number),
+            payload: u64::from(number),
+            failure: Some(failure),
+            step,
+        });
         match self.happens(&event, instant(failed.at_s))? {
             Answer::Reported(reported) => Ok(reported.decision),
             other => Err(format!("answered {other:?}")),
@@ -188,9 +221,17 @@ impl Step<'_> {
 
     fn happens(&mut self, event: &Event, at: Timestamp) -> Result<Answer, String> {
         let settings = Settings { max_elapsed_ceiling: Duration::MAX, ..Settings::default() };
-        let terms = Terms { policy: self.policy, revision: 1, choice: &PolicyChoice::Default, settings: &settings, salt: Salt(*b"the four systems") };
+        let terms = Terms {
+            policy: self.policy,
+            revision: 1,
+            choice: &PolicyChoice::Default,
+            settings: &settings,
+            salt: Salt(*b"the four systems"),
+        };
         let key = StepKey { namespace: "default", run: "run", step: "step" };
-        match plan::plan(&terms, &key, self.record.clone(), event, Now::at(at)).map_err(|refusal| refusal.to_string())? {
+        match plan::plan(&terms, &key, self.record.clone(), event, Now::at(at))
+            .map_err(|refusal| refusal.to_string())?
+        {
             Plan::Write(draft) => {
                 let admission = draft.admission();
                 let settlement = plan::settle(*draft, admission);
@@ -210,7 +251,12 @@ impl Expected {
             let until = at.plus(seconds(after_s));
             same("verdict until then", settled.verdict, Verdict::Wait(Some(until)))?;
             step.happens(&Event::Tick, until)?;
-            settled = step.record.as_ref().and_then(|record| record.decision()).cloned().ok_or("no decision is left")?;
+            settled = step
+                .record
+                .as_ref()
+                .and_then(|record| record.decision())
+                .cloned()
+                .ok_or("no decision is left")?;
         }
         let (verdict, instant) = words::verdict(settled.verdict);
         same("verdict", verdict, &self.verdict)?;
@@ -245,11 +291,18 @@ impl DelayExpected {
             Self::Between(least, most) => (least, most),
         };
         let within = micros(seconds(least))..=micros(seconds(most));
-        within.contains(&delay_us).then_some(()).ok_or_else(|| format!("waits {delay_us} us, not within {within:?}"))
+        within
+            .contains(&delay_us)
+            .then_some(())
+            .ok_or_else(|| format!("waits {delay_us} us, not within {within:?}"))
     }
 }
 
-fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(what: &str, is: T, expected: U) -> Result<(), String> {
+fn same<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(
+    what: &str,
+    is: T,
+    expected: U,
+) -> Result<(), String> {
     if is == expected { Ok(()) } else { Err(format!("{what} is {is:?}, expected {expected:?}")) }
 }
 

@@ -29,8 +29,8 @@ use std::{
     time::Duration,
 };
 
-use super::{error::CliError, exit::Exit, output::Format};
 use self::{client::Address, echo::Replies, load::Arrivals};
+use super::{error::CliError, exit::Exit, output::Format};
 
 /// Measure the service against a bare gRPC echo.
 ///
@@ -157,7 +157,9 @@ pub enum BenchError {
 /// When a server does not start or answer, when calls fail, and when a target is
 /// missed that was to be checked.
 pub fn run(args: Args, format: Format) -> Result<ExitCode, CliError> {
-    measured(args, format).map(|()| Exit::Ok.into()).map_err(|error| CliError::new(Exit::Failed, error.to_string()))
+    measured(args, format)
+        .map(|()| Exit::Ok.into())
+        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))
 }
 
 fn measured(args: Args, output: Format) -> Result<(), BenchError> {

@@ -53,7 +53,9 @@ fn command(program: Program, address: &Address, dir: &Path) -> io::Result<Comman
     let mut command = Command::new(std::env::current_exe()?);
     match program {
         Program::Echo => command.args(["bench", "echo-server"]),
-        Program::Reprise(Store::Memory) => command.args(["serve", "--metrics", "none", "--store", "memory"]),
+        Program::Reprise(Store::Memory) => {
+            command.args(["serve", "--metrics", "none", "--store", "memory"])
+        }
         Program::Reprise(Store::Durable) => durable(&mut command, dir, "always"),
         Program::Reprise(Store::Relaxed) => durable(&mut command, dir, "interval"),
     };

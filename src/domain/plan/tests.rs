@@ -26,7 +26,13 @@ impl Story {
     }
 
     fn happens(&mut self, event: &Event, now: Now) -> Result<Answer, Refusal> {
-        let terms = Terms { policy: &self.policy, revision: 1, choice: &PolicyChoice::Default, settings: &self.settings, salt: Salt([0; 16]) };
+        let terms = Terms {
+            policy: &self.policy,
+            revision: 1,
+            choice: &PolicyChoice::Default,
+            settings: &self.settings,
+            salt: Salt([0; 16]),
+        };
         let key = StepKey { namespace: "default", run: "run", step: "step" };
         match plan(&terms, &key, self.record.clone(), event, now)? {
             Plan::Stands(answer) => Ok(answer),
@@ -49,7 +55,13 @@ impl Story {
 
     fn begin(&mut self, second: u64) -> Answer {
         let identity = Identity { id: second + 1, payload: 0 };
-        let begin = Begin { identity, lease: None, host: Some("a".into()), worker: String::new(), step: StepTerms::default() };
+        let begin = Begin {
+            identity,
+            lease: None,
+            host: Some("a".into()),
+            worker: String::new(),
+            step: StepTerms::default(),
+        };
         self.happens(&Event::Begin(begin), Now::at(at(second))).unwrap()
     }
 
@@ -60,7 +72,13 @@ impl Story {
         }
     }
 
-    fn report(&mut self, attempt: AttemptName, payload: u64, failure: Option<Failure>, second: u64) -> Result<Reported, Refusal> {
+    fn report(
+        &mut self,
+        attempt: AttemptName,
+        payload: u64,
+        failure: Option<Failure>,
+        second: u64,
+    ) -> Result<Reported, Refusal> {
         let report = Report { attempt, payload, failure, step: StepTerms::default() };
         match self.happens(&Event::Report(report), Now::at(at(second)))? {
             Answer::Reported(reported) => Ok(*reported),
@@ -71,7 +89,9 @@ impl Story {
     /// The next attempt fails, begun by its report.
     fn fails(&mut self, second: u64) -> Decision {
         let number = self.record.as_ref().map_or(0, |record| record.counters.attempts) + 1;
-        self.report(AttemptName::Number(number), u64::from(number), Some(failure()), second).unwrap().decision
+        self.report(AttemptName::Number(number), u64::from(number), Some(failure()), second)
+            .unwrap()
+            .decision
     }
 
     fn record(&self) -> &Record {
@@ -92,18 +112,31 @@ fn a_retry_names_the_hosts_to_stay_away_from() {
     let mut step = Story::under("{max_retries: 2, host_anti_affinity: {mode: hard}}");
     let fence = step.granted(0).fence;
     let decision = step.report(AttemptName::Fence(fence), 1, Some(failure()), 1).unwrap().decision;
-    assert_eq!(decision.excluded_hosts, [crate::domain::decision::ExcludedHost { host: "a".to_owned(), hard: true }]);
+    assert_eq!(
+        decision.excluded_hosts,
+        [crate::domain::decision::ExcludedHost { host: "a".to_owned(), hard: true }]
+    );
 }
 
 #[test]
 fn a_crash_keeps_the_action_to_resume_from() {
     let mut step = Story::under("{}");
-    step.report(AttemptName::Number(1), 1, Some(Failure { action: "load".to_owned(), ..failure() }), 0).unwrap();
+    step.report(
+        AttemptName::Number(1),
+        1,
+        Some(Failure { action: "load".to_owned(), ..failure() }),
+        0,
+    )
+    .unwrap();
     step.granted(1);
     step.tick(31);
     assert_eq!(&*step.record().resume_from, "load");
     step.fails(32);
-    assert_eq!(&*step.record().resume_from, "", "a failure says where to resume, or that it starts over");
+    assert_eq!(
+        &*step.record().resume_from,
+        "",
+        "a failure says where to resume, or that it starts over"
+    );
 }
 
 #[test]
@@ -124,7 +157,8 @@ fn a_crash_after_a_healthy_run_starts_the_counters_again() {
     step.tick(30);
     let fence = step.granted(30).fence;
     for second in [50, 70, 90] {
-        step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(second))).unwrap();
+        step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(second)))
+            .unwrap();
     }
     step.tick(9000);
     assert_eq!(step.record().counters.crashes, 1);
@@ -143,9 +177,14 @@ fn a_hold_offers_retries_only_while_there_are_any() {
 
 #[test]
 fn a_hold_that_nobody_could_answer_is_a_stop() {
-    let mut step = Story::under("{max_retries: 0, on_exhaustion: {hold: {allowed: [RETRY], max_manual_retries: 0}}}");
+    let mut step = Story::under(
+        "{max_retries: 0, on_exhaustion: {hold: {allowed: [RETRY], max_manual_retries: 0}}}",
+    );
     let decision = step.fails(0);
-    assert_eq!((decision.settled.verdict, decision.settled.reason), (Verdict::Stop, Reason::RetriesSpent));
+    assert_eq!(
+        (decision.settled.verdict, decision.settled.reason),
+        (Verdict::Stop, Reason::RetriesSpent)
+    );
 }
 
 #[test]
@@ -160,7 +199,11 @@ fn a_late_failure_is_answered_equally_when_it_is_repeated() {
     assert_eq!((again.status, again.replayed), (ReportStatus::Late, true));
     assert_eq!(again.decision.settled, first.decision.settled);
     assert_eq!(step.record().version, version, "a replay writes nothing");
-    assert_eq!(step.report(fence, 2, None, 36), Err(Refusal::IdentityReused), "it failed, as it said itself");
+    assert_eq!(
+        step.report(fence, 2, None, 36),
+        Err(Refusal::IdentityReused),
+        "it failed, as it said itself"
+    );
 }
 
 #[test]

@@ -150,7 +150,8 @@ impl<'a> Entry<'a> {
         Ok(match input.number()? {
             0 => Self::Salt(input.rest()),
             1 => {
-                let (namespace, revision, changes) = (input.text()?, input.number()?, input.number()?);
+                let (namespace, revision, changes) =
+                    (input.text()?, input.number()?, input.number()?);
                 Self::Namespace { namespace, revision, changes, value: input.rest() }
             }
             2 => Self::NamespaceGone { namespace: input.text()? },
@@ -160,15 +161,24 @@ impl<'a> Entry<'a> {
             }
             4 => {
                 let namespace = input.text()?;
-                let digest = u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
+                let digest =
+                    u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
                 Self::Inline { namespace, digest, value: input.rest() }
             }
             5 => {
-                let step =
-                    StepChange { namespace: input.text()?, joined: input.text()?, number: input.number()?, at_us: input.number()? };
+                let step = StepChange {
+                    namespace: input.text()?,
+                    joined: input.text()?,
+                    number: input.number()?,
+                    at_us: input.number()?,
+                };
                 Self::Step { step, value: input.rest() }
             }
-            6 => Self::Evidence { namespace: input.text()?, joined: input.text()?, value: input.rest() },
+            6 => Self::Evidence {
+                namespace: input.text()?,
+                joined: input.text()?,
+                value: input.rest(),
+            },
             7 => Self::Outage { before_us: input.number()?, until_us: input.number()? },
             _ => return Err(Malformed),
         })

@@ -30,7 +30,8 @@ use self::{
     state::{ApplyError, Namespace, State},
 };
 use super::{
-    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded, NamespaceView, Store, StoreError,
+    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded,
+    NamespaceView, Store, StoreError,
     configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
     record::{self, Header, RecordError},
 };
@@ -158,7 +159,11 @@ impl Embedded {
     /// wrote it, or when the disk refuses.
     pub fn open(options: &EmbeddedOptions, clock: Clock) -> Result<Self, EmbeddedError> {
         let mut state = State::default();
-        let log_options = LogOptions { fsync: options.fsync, size_max: options.size_max, ..LogOptions::default() };
+        let log_options = LogOptions {
+            fsync: options.fsync,
+            size_max: options.size_max,
+            ..LogOptions::default()
+        };
         let (log, recovered) = Log::open(&options.dir, log_options, |entry| state.apply(entry))?;
         if let Some(namespace) = state.orphans.pop_first() {
             return Err(EmbeddedError::Orphans { dir: options.dir.clone(), namespace });
@@ -177,7 +182,14 @@ impl Embedded {
         Ok(Self::new(state, salt, clock, Some(log), options.fsync, grace))
     }
 
-    fn new(state: State, salt: Salt, clock: Clock, log: Option<Log>, fsync: Fsync, grace: Grace) -> Self {
+    fn new(
+        state: State,
+        salt: Salt,
+        clock: Clock,
+        log: Option<Log>,
+        fsync: Fsync,
+        grace: Grace,
+    ) -> Self {
         Self(Arc::new(Inner {
             clock,
             salt,
@@ -250,7 +262,9 @@ fn write_beginnings(state: &mut State, log: &Log, at: Timestamp) -> Result<(), E
     let salt = chance::bytes::<16>();
     let namespace = default_namespace(at);
     let entries = [joined(&Entry::Salt(&salt)), joined(&namespace.entry())];
-    log.append(at.as_micros(), Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))?;
+    log.append(at.as_micros(), Growth::Granting, |out| {
+        entries.iter().for_each(|entry| out.push(&[entry]))
+    })?;
     for entry in &entries {
         state.apply(entry).expect("the entry was just written");
     }
@@ -278,10 +292,17 @@ impl Inner {
     }
 
     /// Settles, appends and applies a change of a step, in one hold of the lock.
-    fn commit(&self, key: &StepKey<'_>, pending: &mut Pending) -> Result<Appended<Committed>, StoreError> {
+    fn commit(
+        &self,
+        key: &StepKey<'_>,
+        pending: &mut Pending,
+    ) -> Result<Appended<Committed>, StoreError> {
         let mut held = self.held();
         let Held { state, latest, .. } = &mut *held;
-        let namespace = state.namespaces.get_mut(key.namespace).ok_or_else(|| namespace_unknown(key.namespace))?;
+        let namespace = state
+            .namespaces
+            .get_mut(key.namespace)
+            .ok_or_else(|| namespace_unknown(key.namespace))?;
         let found = namespace.steps.find(key).map(|(number, _)| number);
         if !pending.is_current(key, namespace, found)? {
             return Ok(Appended::Done(Committed::Conflict, None));
@@ -294,7 +315,9 @@ impl Inner {
             return Ok(Appended::Done(Committed::Conflict, None));
         }
         let noted = namespace.changes.next(pending.at);
-        let Room::Taken(position) = self.append(pending.growth, |out| written.push(out, key, noted))? else {
+        let Room::Taken(position) =
+            self.append(pending.growth, |out| written.push(out, key, noted))?
+        else {
             pending.written = Some(written);
             return Ok(Appended::NoRoomYet);
         };
@@ -304,7 +327,12 @@ impl Inner {
     }
 
     /// Appends and applies a change of configuration, in one hold of the lock.
-    fn configure(&self, name: &Id, revision: u64, change: &ConfigurationChange) -> Result<Appended<()>, StoreError> {
+    fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: &ConfigurationChange,
+    ) -> Result<Appended<()>, StoreError> {
         let mut held = self.held();
         let current = held.state.namespaces.get(name);
         if current.map_or(0, |namespace| namespace.configuration.revision) != revision {
@@ -314,7 +342,9 @@ impl Inner {
         if entries.is_empty() {
             return Ok(Appended::Done((), None));
         }
-        let Room::Taken(position) = self.append(Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))? else {
+        let Room::Taken(position) = self
+            .append(Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))?
+        else {
             return Ok(Appended::NoRoomYet);
         };
         held.latest = position.or(held.latest);
@@ -324,7 +354,11 @@ impl Inner {
         Ok(Appended::Done((), position))
     }
 
-    fn append(&self, growth: Growth, write: impl FnOnce(&mut Entries<'_>)) -> Result<Room, StoreError> {
+    fn append(
+        &self,
+        growth: Growth,
+        write: impl FnOnce(&mut Entries<'_>),
+    ) -> Result<Room, StoreError> {
         let Some(log) = &self.log else { return Ok(Room::Taken(None)) };
         match log.append(self.clock.now().as_micros(), growth, write) {
             Ok(position) => {
@@ -340,10 +374,16 @@ impl Inner {
 
     /// The answer once it is durable; None when room was waited for, and it is
     /// to be tried again on what the state is then.
-    async fn acknowledged<T>(&self, appended: Appended<T>, growth: Growth) -> Result<Option<T>, StoreError> {
+    async fn acknowledged<T>(
+        &self,
+        appended: Appended<T>,
+        growth: Growth,
+    ) -> Result<Option<T>, StoreError> {
         match (appended, &self.log) {
             (Appended::Done(answer, Some(position)), Some(log)) => {
-                log.durable(position).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                log.durable(position)
+                    .await
+                    .map_err(|error| StoreError::Unavailable(error.to_string()))?;
                 Ok(Some(answer))
             }
             (Appended::Done(answer, _), _) => Ok(Some(answer)),
@@ -374,8 +414,13 @@ impl Inner {
         let grace = held.grace;
         let (mut due, mut is_partial) = (Vec::new(), false);
         for (name, namespace) in &mut held.state.namespaces {
-            let (found, more) = namespace.steps.due(now, limit, |header| grace.event_at(header, now));
-            due.extend(found.into_iter().map(|(event_at, joined)| Due { namespace: name.clone(), joined, event_at }));
+            let (found, more) =
+                namespace.steps.due(now, limit, |header| grace.event_at(header, now));
+            due.extend(found.into_iter().map(|(event_at, joined)| Due {
+                namespace: name.clone(),
+                joined,
+                event_at,
+            }));
             is_partial |= more;
         }
         due.sort_by_key(|step| step.event_at);
@@ -423,7 +468,12 @@ impl Store for Embedded {
             None => None,
         };
         let now = held.grace.now(self.0.clock.now());
-        Ok(Loaded { record, configuration: Arc::clone(&namespace.configuration), salt: self.0.salt, now })
+        Ok(Loaded {
+            record,
+            configuration: Arc::clone(&namespace.configuration),
+            salt: self.0.salt,
+            now,
+        })
     }
 
     async fn commit(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
@@ -439,7 +489,10 @@ impl Store for Embedded {
     async fn confirm(&self) -> Result<(), StoreError> {
         let latest = self.0.held().latest;
         match (&self.0.log, latest) {
-            (Some(log), Some(latest)) => log.durable(latest).await.map_err(|error| StoreError::Unavailable(error.to_string())),
+            (Some(log), Some(latest)) => log
+                .durable(latest)
+                .await
+                .map_err(|error| StoreError::Unavailable(error.to_string())),
             _ => Ok(()),
         }
     }
@@ -447,8 +500,12 @@ impl Store for Embedded {
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
         let held = self.0.held();
         let namespace = namespace(&held.state, key.namespace)?;
-        let stored = namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
-        stored.map_or_else(|| Ok(Evidence::default()), |bytes| record::decode_evidence(bytes).map_err(unreadable(key)))
+        let stored =
+            namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
+        stored.map_or_else(
+            || Ok(Evidence::default()),
+            |bytes| record::decode_evidence(bytes).map_err(unreadable(key)),
+        )
     }
 
     async fn peek_due(&self, limit: usize) -> Result<Vec<Due>, StoreError> {
@@ -473,14 +530,26 @@ impl Store for Embedded {
         Ok(Arc::clone(&namespace(&held.state, name)?.configuration))
     }
 
-    async fn inline_policy(&self, name: &str, digest: u128) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
+    async fn inline_policy(
+        &self,
+        name: &str,
+        digest: u128,
+    ) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
         let held = self.0.held();
         Ok(namespace(&held.state, name)?.inline.get(&digest).cloned())
     }
 
-    async fn namespaces(&self, after: &str, limit: usize) -> Result<Vec<NamespaceView>, StoreError> {
+    async fn namespaces(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NamespaceView>, StoreError> {
         let held = self.0.held();
-        let views = held.state.namespaces.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).take(limit);
+        let views = held
+            .state
+            .namespaces
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
+            .take(limit);
         Ok(views
             .map(|(name, namespace)| NamespaceView {
                 name: name.clone(),
@@ -495,7 +564,12 @@ impl Store for Embedded {
         Ok(namespace(&held.state, name)?.steps.live())
     }
 
-    async fn configure(&self, name: &Id, revision: u64, change: ConfigurationChange) -> Result<(), StoreError> {
+    async fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
         loop {
             let appended = self.0.configure(name, revision, &change)?;
             if let Some(()) = self.0.acknowledged(appended, Growth::Granting).await? {
@@ -510,11 +584,17 @@ impl Store for Embedded {
 
     fn describe(&self) -> Description {
         let Some(_) = &self.0.log else {
-            return Description { store: "memory", durability: "nothing outlives the process".to_owned() };
+            return Description {
+                store: "memory",
+                durability: "nothing outlives the process".to_owned(),
+            };
         };
         let durability = match self.0.fsync {
             Fsync::Always => "synced to disk before each answer".to_owned(),
-            Fsync::Interval(span) => format!("survives the process; synced to disk every {}", crate::domain::time::Span(span)),
+            Fsync::Interval(span) => format!(
+                "survives the process; synced to disk every {}",
+                crate::domain::time::Span(span)
+            ),
         };
         Description { store: "embedded", durability }
     }
@@ -545,7 +625,12 @@ impl Pending {
     }
 
     /// Whether step and configuration are still what the change was planned on.
-    fn is_current(&self, key: &StepKey<'_>, namespace: &Namespace, found: Option<u32>) -> Result<bool, StoreError> {
+    fn is_current(
+        &self,
+        key: &StepKey<'_>,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<bool, StoreError> {
         let version = match found.and_then(|number| namespace.steps.slot(number)) {
             Some(slot) => Header::read(&slot.value).map_err(unreadable(key))?.version,
             None => 0,
@@ -554,7 +639,12 @@ impl Pending {
     }
 
     /// The change, settled: a store without limits admits the earliest instant.
-    fn settled(&mut self, key: &StepKey<'_>, namespace: &Namespace, found: Option<u32>) -> Result<Written, StoreError> {
+    fn settled(
+        &mut self,
+        key: &StepKey<'_>,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<Written, StoreError> {
         let max = namespace.configuration.namespace.settings.max_live_steps;
         if self.begins && namespace.steps.live() >= max {
             return Err(StoreError::QuotaReached { what: "live steps", max });
@@ -563,7 +653,8 @@ impl Pending {
             (Some(written), _) => Ok(written),
             (None, Some(Change::Write(draft))) => {
                 let admission = draft.admission();
-                Written::of(plan::settle(*draft, admission), namespace, found).map_err(unreadable(key))
+                Written::of(plan::settle(*draft, admission), namespace, found)
+                    .map_err(unreadable(key))
             }
             (None, Some(Change::Purge) | None) => Ok(Written::FORGOTTEN),
         }
@@ -582,15 +673,21 @@ struct Written {
 }
 
 impl Written {
-    const FORGOTTEN: Self = Self { value: None, evidence: None, inline: None, answer: Answer::Ticked };
+    const FORGOTTEN: Self =
+        Self { value: None, evidence: None, inline: None, answer: Answer::Ticked };
 
-    fn of(settlement: Settlement, namespace: &Namespace, found: Option<u32>) -> Result<Self, RecordError> {
+    fn of(
+        settlement: Settlement,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<Self, RecordError> {
         let Settlement { record, event_at, answer, text } = settlement;
         let evidence = match text {
             None => None,
             Some(text) => {
                 let stored = found.and_then(|number| namespace.steps.evidence(number));
-                let mut evidence = stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence)?;
+                let mut evidence =
+                    stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence)?;
                 evidence.add(text);
                 Some(record::encode_evidence(&evidence).into())
             }
@@ -606,7 +703,8 @@ impl Written {
     fn push(&self, out: &mut Entries<'_>, key: &StepKey<'_>, (number, at): (u64, Timestamp)) {
         let joined = key.joined();
         let value = self.value.as_deref().unwrap_or_default();
-        let step = StepChange { namespace: key.namespace, joined: &joined, number, at_us: at.as_micros() };
+        let step =
+            StepChange { namespace: key.namespace, joined: &joined, number, at_us: at.as_micros() };
         push(out, &Entry::Step { step, value });
         if let Some(value) = &self.evidence {
             push(out, &Entry::Evidence { namespace: key.namespace, joined: &joined, value });
@@ -640,14 +738,23 @@ fn push(out: &mut Entries<'_>, entry: &Entry<'_>) {
 }
 
 /// The entries of a change of configuration, within the namespace's bounds.
-fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &ConfigurationChange) -> Result<Vec<Vec<u8>>, StoreError> {
+fn configuration_entries(
+    name: &Id,
+    current: Option<&Namespace>,
+    change: &ConfigurationChange,
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let unknown = || namespace_unknown(name);
     let revision = current.map_or(0, |namespace| namespace.configuration.revision) + 1;
     let mut entries = Vec::new();
     match change {
         ConfigurationChange::Namespace(entry) => {
             let changes = current.map_or(0, |namespace| namespace.changes.latest());
-            entries.push(joined(&Entry::Namespace { namespace: name, revision, changes, value: &entry.to_bytes()? }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                revision,
+                changes,
+                value: &entry.to_bytes()?,
+            }));
         }
         ConfigurationChange::DeleteNamespace => {
             let steps = current.ok_or_else(unknown)?.steps.len() as u64;
@@ -661,7 +768,12 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
             if !namespace.configuration.policies.contains_key(policy) {
                 make_room_for_policy(name, namespace, revision, &mut entries)?;
             }
-            entries.push(joined(&Entry::Policy { namespace: name, revision, name: policy, value: &history.to_bytes()? }));
+            entries.push(joined(&Entry::Policy {
+                namespace: name,
+                revision,
+                name: policy,
+                value: &history.to_bytes()?,
+            }));
         }
         ConfigurationChange::Inline(revision) => {
             let namespace = current.ok_or_else(unknown)?;
@@ -670,37 +782,68 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
             }
             make_room_for_inline(name, namespace, &mut entries)?;
             let value = revision.spec_bytes()?;
-            entries.push(joined(&Entry::Inline { namespace: name, digest: revision.digest, value: &value }));
+            entries.push(joined(&Entry::Inline {
+                namespace: name,
+                digest: revision.digest,
+                value: &value,
+            }));
         }
     }
     Ok(entries)
 }
 
 fn policies_in_use(name: &Id, namespace: &Namespace) -> Result<HashSet<PolicyChoice>, StoreError> {
-    namespace.policies_in_use().map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
+    namespace
+        .policies_in_use()
+        .map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
 }
 
 /// Forgets deleted policies that no step uses, once there are too many.
-fn make_room_for_policy(name: &Id, namespace: &Namespace, revision: u64, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_policy(
+    name: &Id,
+    namespace: &Namespace,
+    revision: u64,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     let policies = &namespace.configuration.policies;
     if policies.len() < POLICIES_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = policies.iter().filter(|(policy, history)| history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone())));
-    entries.extend(forgotten.map(|(policy, _)| joined(&Entry::Policy { namespace: name, revision, name: policy, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 }) } else { Ok(()) }
+    let forgotten = policies.iter().filter(|(policy, history)| {
+        history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone()))
+    });
+    entries.extend(forgotten.map(|(policy, _)| {
+        joined(&Entry::Policy { namespace: name, revision, name: policy, value: &[] })
+    }));
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 /// Forgets policies given inline that no step uses, once there are too many.
-fn make_room_for_inline(name: &Id, namespace: &Namespace, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_inline(
+    name: &Id,
+    namespace: &Namespace,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     if namespace.inline.len() < INLINE_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
-    entries.extend(forgotten.map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 }) } else { Ok(()) }
+    let forgotten =
+        namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
+    entries.extend(
+        forgotten
+            .map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })),
+    );
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 impl Grace {
@@ -741,7 +884,9 @@ impl Grace {
     /// meanwhile have to wait.
     fn event_at(&self, header: &Header, at: Timestamp) -> Timestamp {
         match self.outage_at(at) {
-            Some(outage) if header.is_running && header.event_at > outage.before => header.event_at.max(outage.until),
+            Some(outage) if header.is_running && header.event_at > outage.before => {
+                header.event_at.max(outage.until)
+            }
             _ => header.event_at,
         }
     }
@@ -790,7 +935,8 @@ impl Embedded {
 impl Inner {
     fn wants_snapshot(&self, size: &LogSize) -> bool {
         let is_long = size.log_bytes >= SNAPSHOT_MIN.max(size.snapshot_bytes * 2);
-        let is_early = self.clock.now().as_micros() < self.snapshot_after_us.load(Ordering::Relaxed);
+        let is_early =
+            self.clock.now().as_micros() < self.snapshot_after_us.load(Ordering::Relaxed);
         (is_long || self.full.load(Ordering::Relaxed)) && !is_early
     }
 
@@ -825,16 +971,30 @@ impl Inner {
         let revision = namespace.configuration.revision;
         // What is held was parsed when it came in, so it can be written again.
         if let Ok(value) = namespace.configuration.namespace.to_bytes() {
-            entries.push(joined(&Entry::Namespace { namespace: name, revision, changes: namespace.changes.latest(), value: &value }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                revision,
+                changes: namespace.changes.latest(),
+                value: &value,
+            }));
         }
         for (policy, history) in &namespace.configuration.policies {
             if let Ok(value) = history.to_bytes() {
-                entries.push(joined(&Entry::Policy { namespace: name, revision, name: policy, value: &value }));
+                entries.push(joined(&Entry::Policy {
+                    namespace: name,
+                    revision,
+                    name: policy,
+                    value: &value,
+                }));
             }
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {
-                entries.push(joined(&Entry::Inline { namespace: name, digest: *digest, value: &value }));
+                entries.push(joined(&Entry::Inline {
+                    namespace: name,
+                    digest: *digest,
+                    value: &value,
+                }));
             }
         }
         entries
@@ -848,12 +1008,18 @@ impl Inner {
             return None;
         }
         let mut entries = Vec::new();
-        for number in (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok()) {
+        for number in
+            (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok())
+        {
             let Some(slot) = steps.slot(number) else { continue };
             let step = StepChange { namespace: name, joined: &slot.joined, number: 0, at_us: 0 };
             entries.push(joined(&Entry::Step { step, value: &slot.value }));
             if let Some(value) = steps.evidence(number) {
-                entries.push(joined(&Entry::Evidence { namespace: name, joined: &slot.joined, value }));
+                entries.push(joined(&Entry::Evidence {
+                    namespace: name,
+                    joined: &slot.joined,
+                    value,
+                }));
             }
         }
         Some(entries)

@@ -8,7 +8,9 @@ use std::{
 use super::{
     super::{
         ChangeEntry, Changes,
-        configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+        configuration::{
+            Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+        },
         pack::Malformed,
         record::{self, RecordError},
     },
@@ -157,24 +159,34 @@ impl State {
     /// When it is not one that this version writes.
     pub fn apply(&mut self, entry: &[u8]) -> Result<(), ApplyError> {
         match Entry::read(entry)? {
-            Entry::Salt(salt) => self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?)),
-            Entry::Outage { before_us, until_us } => {
-                self.outage = Some((Timestamp::from_micros(before_us), Timestamp::from_micros(until_us)));
+            Entry::Salt(salt) => {
+                self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?))
             }
-            Entry::Namespace { namespace, revision, changes, value } => self.apply_namespace(namespace, revision, changes, value)?,
+            Entry::Outage { before_us, until_us } => {
+                self.outage =
+                    Some((Timestamp::from_micros(before_us), Timestamp::from_micros(until_us)));
+            }
+            Entry::Namespace { namespace, revision, changes, value } => {
+                self.apply_namespace(namespace, revision, changes, value)?
+            }
             Entry::NamespaceGone { namespace } => {
                 self.namespaces.remove(namespace);
                 self.orphans.remove(namespace);
             }
             Entry::Policy { namespace, revision, name, value } => {
-                let history = if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
+                let history =
+                    if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
                 let name = name.parse()?;
                 if let Some(namespace) = self.namespace(namespace) {
                     namespace.put_policy(revision, name, history);
                 }
             }
             Entry::Inline { namespace, digest, value } => {
-                let revision = if value.is_empty() { None } else { Some(Arc::new(PolicyRevision::inline_from_bytes(value)?)) };
+                let revision = if value.is_empty() {
+                    None
+                } else {
+                    Some(Arc::new(PolicyRevision::inline_from_bytes(value)?))
+                };
                 if let Some(namespace) = self.namespace(namespace) {
                     namespace.put_inline(digest, revision);
                 }
@@ -202,7 +214,13 @@ impl State {
         namespace
     }
 
-    fn apply_namespace(&mut self, name: &str, revision: u64, changes: u64, value: &[u8]) -> Result<(), ApplyError> {
+    fn apply_namespace(
+        &mut self,
+        name: &str,
+        revision: u64,
+        changes: u64,
+        value: &[u8],
+    ) -> Result<(), ApplyError> {
         let entry = NamespaceEntry::from_bytes(value)?;
         let namespace = match self.namespaces.get_mut(name) {
             Some(namespace) => namespace,

@@ -68,7 +68,9 @@ impl Steps {
     #[must_use]
     pub fn find(&self, key: &StepKey<'_>) -> Option<(u32, &Slot)> {
         let hash = self.hash(key);
-        let number = *self.index.find(hash, |number| self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key)))?;
+        let number = *self.index.find(hash, |number| {
+            self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key))
+        })?;
         self.slot(number).map(|slot| (number, slot))
     }
 
@@ -100,7 +102,12 @@ impl Steps {
     ///
     /// # Errors
     /// When the record's header cannot be read; nothing is changed then.
-    pub fn put(&mut self, key: &StepKey<'_>, found: Option<u32>, value: Box<[u8]>) -> Result<(u32, Arc<str>), RecordError> {
+    pub fn put(
+        &mut self,
+        key: &StepKey<'_>,
+        found: Option<u32>,
+        value: Box<[u8]>,
+    ) -> Result<(u32, Arc<str>), RecordError> {
         let header = Header::read(&value)?;
         match found {
             Some(number) => Ok((number, self.replace(number, value, &header))),
@@ -123,14 +130,20 @@ impl Steps {
 
     fn insert(&mut self, key: &StepKey<'_>, value: Box<[u8]>, header: &Header) -> (u32, Arc<str>) {
         let joined: Arc<str> = key.joined().into();
-        let slot = Slot { joined: Arc::clone(&joined), value, filed_at: header.event_at, is_over: header.is_over };
+        let slot = Slot {
+            joined: Arc::clone(&joined),
+            value,
+            filed_at: header.event_at,
+            is_over: header.is_over,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(slot);
                 number
             }
             None => {
-                let number = u32::try_from(self.slots.len()).expect("a namespace holds fewer than 2^32 steps: its quota is lower");
+                let number = u32::try_from(self.slots.len())
+                    .expect("a namespace holds fewer than 2^32 steps: its quota is lower");
                 self.slots.push(Some(slot));
                 number
             }
@@ -149,7 +162,9 @@ impl Steps {
     pub fn remove(&mut self, key: &StepKey<'_>) -> Option<Arc<str>> {
         let hash = self.hash(key);
         let Self { index, slots, .. } = self;
-        let found = index.find_entry(hash, |number| slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key)));
+        let found = index.find_entry(hash, |number| {
+            slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key))
+        });
         let (number, _) = found.ok()?.remove();
         let slot = self.slots[number as usize].take()?;
         self.events.remove(&(slot.filed_at, number));
@@ -164,7 +179,12 @@ impl Steps {
     ///
     /// Entries met too early are filed where they belong, at most
     /// [`REFILED_MAX`] a call; the second part says whether there may be more.
-    pub fn due(&mut self, at: Timestamp, limit: usize, event_at: impl Fn(&Header) -> Timestamp) -> (Vec<(Timestamp, Arc<str>)>, bool) {
+    pub fn due(
+        &mut self,
+        at: Timestamp,
+        limit: usize,
+        event_at: impl Fn(&Header) -> Timestamp,
+    ) -> (Vec<(Timestamp, Arc<str>)>, bool) {
         let mut due = Vec::new();
         let mut refiled = 0;
         let mut next = (Timestamp::EPOCH, 0);
@@ -175,7 +195,9 @@ impl Steps {
                 return (due, true);
             }
             next = (filed_at, number.saturating_add(1));
-            let slot = self.slots[number as usize].as_mut().expect("the event index names only slots in use");
+            let slot = self.slots[number as usize]
+                .as_mut()
+                .expect("the event index names only slots in use");
             let header = Header::read(&slot.value).expect("only values with a header are put");
             let event_at = event_at(&header);
             if event_at > filed_at {
@@ -211,5 +233,8 @@ fn hash_parts(hasher: &DefaultHashBuilder, run: &[u8], step: &[u8]) -> u64 {
 fn is_name(joined: &str, key: &StepKey<'_>) -> bool {
     let joined = joined.as_bytes();
     let (run, step) = (key.run.as_bytes(), key.step.as_bytes());
-    joined.len() == run.len() + 1 + step.len() && joined.starts_with(run) && joined[run.len()] == b' ' && joined.ends_with(step)
+    joined.len() == run.len() + 1 + step.len()
+        && joined.starts_with(run)
+        && joined[run.len()] == b' '
+        && joined.ends_with(step)
 }

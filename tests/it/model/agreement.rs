@@ -130,19 +130,33 @@ fn begin() -> impl Strategy<Value = Begin> {
     let host = select(vec!["", "", "a", "b"]);
     let kind = prop_oneof![20 => Just(""), 1 => Just("sql"), 1 => Just("send-email")];
     let time_left = prop_oneof![20 => Just(None), 1 => (S..200 * S).prop_map(Some)];
-    (prop::option::weighted(0.2, S..100 * S), host, kind, time_left).prop_map(|(lease, host, kind, time_left)| Begin {
-        lease,
-        host: host.to_owned(),
-        kind: kind.to_owned(),
-        time_left,
-    })
+    (prop::option::weighted(0.2, S..100 * S), host, kind, time_left).prop_map(
+        |(lease, host, kind, time_left)| Begin {
+            lease,
+            host: host.to_owned(),
+            kind: kind.to_owned(),
+            time_left,
+        },
+    )
 }
 
 fn failure() -> impl Strategy<Value = Failed> {
-    let class = select(vec!["FAILURE", "FAILURE", "FAILURE", "TRANSIENT", "TRANSIENT", "ERROR", "TIMEOUT", "THROTTLED", "CRASH", "CANCELED"]);
+    let class = select(vec![
+        "FAILURE",
+        "FAILURE",
+        "FAILURE",
+        "TRANSIENT",
+        "TRANSIENT",
+        "ERROR",
+        "TIMEOUT",
+        "THROTTLED",
+        "CRASH",
+        "CANCELED",
+    ]);
     let http = prop_oneof![6 => Just(None), 2 => Just(Some(429)), 2 => Just(Some(503)), 1 => Just(Some(404))];
     let exit = prop_oneof![6 => Just(None), 1 => Just(Some(137)), 1 => Just(Some(1))];
-    let ran = prop_oneof![6 => Just(None), 2 => (0..20 * S).prop_map(Some), 1 => Just(Some(75 * S))];
+    let ran =
+        prop_oneof![6 => Just(None), 2 => (0..20 * S).prop_map(Some), 1 => Just(Some(75 * S))];
     let pushback = prop_oneof![
         12 => Just(None),
         4 => select(vec![0, S, 7 * S, 25 * S, 7200 * S]).prop_map(|span| Some(Pushback::After(span))),
@@ -151,25 +165,40 @@ fn failure() -> impl Strategy<Value = Failed> {
     let wish = (prop::option::weighted(0.1, 0..5_u32), prop::option::weighted(0.1, 0..50 * S));
     let retryable = prop::bool::weighted(0.97);
     let action = select(vec!["", "", "load"]);
-    (class, http, exit, select(vec!["", "", "b", "c"]), ran, pushback, wish, retryable, action).prop_map(
-        |(class, http, exit, host, ran, pushback, (wish_retries, wish_delay), retryable, action)| Failed {
-            http,
-            exit,
-            host: host.to_owned(),
-            ran,
-            pushback,
-            wish_retries,
-            wish_delay,
-            retryable,
-            action: action.to_owned(),
-            ..Failed::of(class)
-        },
-    )
+    (class, http, exit, select(vec!["", "", "b", "c"]), ran, pushback, wish, retryable, action)
+        .prop_map(
+            |(
+                class,
+                http,
+                exit,
+                host,
+                ran,
+                pushback,
+                (wish_retries, wish_delay),
+                retryable,
+                action,
+            )| Failed {
+                http,
+                exit,
+                host: host.to_owned(),
+                ran,
+                pushback,
+                wish_retries,
+                wish_delay,
+                retryable,
+                action: action.to_owned(),
+                ..Failed::of(class)
+            },
+        )
 }
 
 /// Does a history to the subject and tells the model: what is seen must be
 /// equal. Returns it.
-pub fn agree(case: usize, sketches: &[Sketch], subject: &mut impl Subject) -> Result<Vec<(Op, Observed)>, TestCaseError> {
+pub fn agree(
+    case: usize,
+    sketches: &[Sketch],
+    subject: &mut impl Subject,
+) -> Result<Vec<(Op, Observed)>, TestCaseError> {
     let plain = (CASES[case].plain)();
     let may_vary_lease = plain.reset_after.is_none();
     let mut model = Model::new(plain);
@@ -181,19 +210,34 @@ pub fn agree(case: usize, sketches: &[Sketch], subject: &mut impl Subject) -> Re
         // What has ended by now is told first, so that each call has one
         // decision at most and its draw can be seen.
         while model.is_overdue(sketch.step, now) {
-            compare(&mut model, subject, Op { at: now, step: sketch.step, call: Call::Tick }, &mut history)?;
+            compare(
+                &mut model,
+                subject,
+                Op { at: now, step: sketch.step, call: Call::Tick },
+                &mut history,
+            )?;
         }
         compare(&mut model, subject, Op { at: now, step: sketch.step, call }, &mut history)?;
     }
     Ok(history)
 }
 
-fn compare(model: &mut Model, subject: &mut impl Subject, op: Op, history: &mut Vec<(Op, Observed)>) -> Result<(), TestCaseError> {
+fn compare(
+    model: &mut Model,
+    subject: &mut impl Subject,
+    op: Op,
+    history: &mut Vec<(Op, Observed)>,
+) -> Result<(), TestCaseError> {
     let observed = subject.apply(&op);
     let seen = subject.look(op.step);
     let granted = if let Observed::Granted(grant) = &observed { grant.fence } else { 0 };
     let expected = model.apply(&op, drawn(seen.as_ref()), granted);
-    let told = || format!("{op:#?}\nafter {:#?}", history.iter().filter(|(before, _)| before.step == op.step).collect::<Vec<_>>());
+    let told = || {
+        format!(
+            "{op:#?}\nafter {:#?}",
+            history.iter().filter(|(before, _)| before.step == op.step).collect::<Vec<_>>()
+        )
+    };
     prop_assert_eq!(comparable(observed.clone()), comparable(expected), "of {}", told());
     prop_assert_eq!(seen, model.look(op.step), "after {}", told());
     history.push((op, observed));
@@ -232,24 +276,37 @@ impl Pass {
 }
 
 impl Act {
-    fn call(&self, model: &Model, step: u8, history: &[(Op, Observed)], may_vary_lease: bool) -> Call {
+    fn call(
+        &self,
+        model: &Model,
+        step: u8,
+        history: &[(Op, Observed)],
+        may_vary_lease: bool,
+    ) -> Call {
         let attempts = model.attempts(step);
         // A fence that nobody was given when there is none to be had.
-        let fence = |back: u32| attempts.checked_sub(back).and_then(|attempt| model.fence(step, attempt)).unwrap_or(7);
+        let fence = |back: u32| {
+            attempts.checked_sub(back).and_then(|attempt| model.fence(step, attempt)).unwrap_or(7)
+        };
         match self {
             Self::Begin { request, said } => Call::Begin { request: *request, said: said.clone() },
-            Self::Heartbeat { back, lease } => Call::Heartbeat { fence: fence(*back), lease: lease.filter(|_| may_vary_lease) },
+            Self::Heartbeat { back, lease } => {
+                Call::Heartbeat { fence: fence(*back), lease: lease.filter(|_| may_vary_lease) }
+            }
             Self::Report { name, failure } => {
                 let name = match name {
                     Relative::Fence { back } => Name::Fence(fence(*back)),
-                    Relative::Number { ahead } => Name::Number(u32::try_from(i64::from(attempts) + ahead).unwrap_or(1).max(1)),
+                    Relative::Number { ahead } => {
+                        Name::Number(u32::try_from(i64::from(attempts) + ahead).unwrap_or(1).max(1))
+                    }
                     Relative::Request(id) => Name::Request(*id),
                 };
                 Call::Report { name, failure: failure.clone() }
             }
             Self::Tick => Call::Tick,
             Self::Again { back } => {
-                let mine = history.iter().rev().filter(|(op, _)| op.step == step && op.call != Call::Tick);
+                let mine =
+                    history.iter().rev().filter(|(op, _)| op.step == step && op.call != Call::Tick);
                 mine.map(|(op, _)| op.call.clone()).nth(*back).unwrap_or(Call::Tick)
             }
         }

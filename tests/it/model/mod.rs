@@ -10,7 +10,9 @@ pub mod policies;
 
 use std::collections::BTreeMap;
 
-use crate::history::{Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status, View};
+use crate::history::{
+    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status, View,
+};
 use policies::{Action, Exhausted, Facts, Plain, S, Terms, Waits};
 
 /// What a namespace says, in microseconds.
@@ -24,8 +26,13 @@ pub struct Namespace {
 }
 
 /// Small enough for histories to reach its ceilings.
-pub const NAMESPACE: Namespace =
-    Namespace { lease: 30 * S, retries_ceiling: 9, elapsed_ceiling: 3 * 3600 * S, retention: 3600 * S, abandon_after: 7200 * S };
+pub const NAMESPACE: Namespace = Namespace {
+    lease: 30 * S,
+    retries_ceiling: 9,
+    elapsed_ceiling: 3 * 3600 * S,
+    retention: 3600 * S,
+    abandon_after: 7200 * S,
+};
 
 /// What chance decided, as the subject shows it: the instant at which the step
 /// is due, and whether a pushback set it. None when it does not wait.
@@ -100,7 +107,11 @@ enum Place {
 
 /// What follows a failure.
 enum Verdict {
-    Retry { reason: &'static str, bounds: (u64, u64), counter: Counter },
+    Retry {
+        reason: &'static str,
+        bounds: (u64, u64),
+        counter: Counter,
+    },
     Stop(&'static str),
     /// Retries are spent, and this is when the next would have started.
     Spent(&'static str, (u64, u64)),
@@ -122,7 +133,10 @@ impl Model {
     /// Fence of an attempt, as it was granted.
     pub fn fence(&self, step: u8, attempt: u32) -> Option<u64> {
         let tries = &self.steps.get(&step)?.tries;
-        tries.get(attempt.checked_sub(1)? as usize).map(|attempt| attempt.fence).filter(|fence| *fence > 0)
+        tries
+            .get(attempt.checked_sub(1)? as usize)
+            .map(|attempt| attempt.fence)
+            .filter(|fence| *fence > 0)
     }
 
     /// Whether a lease, a hold or a wait has ended by `at` and nobody has told.
@@ -142,7 +156,9 @@ impl Model {
         let (step, observed) = match &op.call {
             Call::Begin { request, said } => self.begin(known, *request, said, op.at, granted),
             Call::Heartbeat { fence, lease } => heartbeat(known, *fence, *lease, op.at),
-            Call::Report { name, failure } => self.report(known, *name, failure.as_ref(), op.at, drawn),
+            Call::Report { name, failure } => {
+                self.report(known, *name, failure.as_ref(), op.at, drawn)
+            }
             Call::Tick => self.tick(known, op.at, drawn),
         };
         if let Some(step) = step {
@@ -156,7 +172,14 @@ impl Model {
         self.steps.get(&step).map(Step::view)
     }
 
-    fn begin(&self, known: Option<Step>, request: u64, said: &Begin, at: u64, fence: u64) -> (Option<Step>, Observed) {
+    fn begin(
+        &self,
+        known: Option<Step>,
+        request: u64,
+        said: &Begin,
+        at: u64,
+        fence: u64,
+    ) -> (Option<Step>, Observed) {
         let Some(step) = known else {
             return self.start(Step::new(at), request, said, at, fence);
         };
@@ -165,7 +188,9 @@ impl Model {
         }
         let refusal = match &step.place {
             Place::Waiting(due) if at < *due => step.wait("NOT_DUE", Some(*due), at),
-            Place::Waiting(_) if self.excluded(&step, at).contains(&(said.host.clone(), true)) => step.wait("EXCLUDED_HOST", None, at),
+            Place::Waiting(_) if self.excluded(&step, at).contains(&(said.host.clone(), true)) => {
+                step.wait("EXCLUDED_HOST", None, at)
+            }
             Place::Waiting(_) => return self.start(step, request, said, at, fence),
             Place::Stopping(until, _) => step.wait("STOPPING", Some(*until), at),
             Place::Running(until) => step.wait("IN_PROGRESS", Some(*until), at),
@@ -174,7 +199,14 @@ impl Model {
         (Some(step), Observed::Refused(refusal))
     }
 
-    fn start(&self, mut step: Step, request: u64, said: &Begin, at: u64, fence: u64) -> (Option<Step>, Observed) {
+    fn start(
+        &self,
+        mut step: Step,
+        request: u64,
+        said: &Begin,
+        at: u64,
+        fence: u64,
+    ) -> (Option<Step>, Observed) {
         if !said.kind.is_empty() {
             step.kind.clone_from(&said.kind);
         }
@@ -213,37 +245,65 @@ impl Model {
         (Some(step), Observed::Granted(grant))
     }
 
-    fn report(&self, known: Option<Step>, name: Name, failure: Option<&Failed>, at: u64, drawn: Drawn) -> (Option<Step>, Observed) {
+    fn report(
+        &self,
+        known: Option<Step>,
+        name: Name,
+        failure: Option<&Failed>,
+        at: u64,
+        drawn: Drawn,
+    ) -> (Option<Step>, Observed) {
         let Some(step) = known else {
             return match name {
                 Name::Fence(_) => (None, Observed::Failed(Problem::UnknownStep)),
-                Name::Number(number) if number != 1 => (None, Observed::Failed(Problem::AttemptGap(1))),
-                Name::Number(_) | Name::Request(_) => self.implicit(Step::new(at), name, failure, at, drawn),
+                Name::Number(number) if number != 1 => {
+                    (None, Observed::Failed(Problem::AttemptGap(1)))
+                }
+                Name::Number(_) | Name::Request(_) => {
+                    self.implicit(Step::new(at), name, failure, at, drawn)
+                }
             };
         };
         let next = step.attempts() + 1;
         let index = match name {
             Name::Fence(fence) => match step.place_of(|_, attempt| attempt.fence == fence) {
-                Some(index) if step.tries[index].end.is_none() => return self.end(step, None, failure, at, drawn),
+                Some(index) if step.tries[index].end.is_none() => {
+                    return self.end(step, None, failure, at, drawn);
+                }
                 Some(index) => index,
                 None => return step.stale(next - 1, at),
             },
-            Name::Number(number) if number > next => return (Some(step), Observed::Failed(Problem::AttemptGap(next))),
-            Name::Number(number) if number == next => return self.implicit(step, name, failure, at, drawn),
-            Name::Number(number) => match step.place_of(|index, attempt| index as u32 + 1 == number && attempt.end.is_some()) {
+            Name::Number(number) if number > next => {
+                return (Some(step), Observed::Failed(Problem::AttemptGap(next)));
+            }
+            Name::Number(number) if number == next => {
+                return self.implicit(step, name, failure, at, drawn);
+            }
+            Name::Number(number) => match step
+                .place_of(|index, attempt| index as u32 + 1 == number && attempt.end.is_some())
+            {
                 Some(index) => index,
                 None => return step.stale(number, at),
             },
-            Name::Request(id) => match step.place_of(|_, attempt| attempt.reported_as() == Some(id)) {
-                Some(index) => index,
-                None => return self.implicit(step, name, failure, at, drawn),
-            },
+            Name::Request(id) => {
+                match step.place_of(|_, attempt| attempt.reported_as() == Some(id)) {
+                    Some(index) => index,
+                    None => return self.implicit(step, name, failure, at, drawn),
+                }
+            }
         };
         self.about_the_past(step, index, name, failure, at)
     }
 
     /// A report about an attempt that has an outcome.
-    fn about_the_past(&self, mut step: Step, index: usize, name: Name, failure: Option<&Failed>, at: u64) -> (Option<Step>, Observed) {
+    fn about_the_past(
+        &self,
+        mut step: Step,
+        index: usize,
+        name: Name,
+        failure: Option<&Failed>,
+        at: u64,
+    ) -> (Option<Step>, Observed) {
         let attempt = index as u32 + 1;
         let is_latest = index + 1 == step.tries.len();
         let standing = step.standing();
@@ -269,28 +329,54 @@ impl Model {
                     end.counted = None;
                     step.succeed(at)
                 };
-                (Some(step), Observed::Reported { attempt, status: Status::Late, replayed: false, decision })
+                (
+                    Some(step),
+                    Observed::Reported { attempt, status: Status::Late, replayed: false, decision },
+                )
             }
         }
     }
 
     /// The next attempt, begun by its report.
-    fn implicit(&self, mut step: Step, name: Name, failure: Option<&Failed>, at: u64, drawn: Drawn) -> (Option<Step>, Observed) {
+    fn implicit(
+        &self,
+        mut step: Step,
+        name: Name,
+        failure: Option<&Failed>,
+        at: u64,
+        drawn: Drawn,
+    ) -> (Option<Step>, Observed) {
         let Place::Waiting(_) = step.place else {
             let latest = step.attempts();
             return step.stale(latest, at);
         };
         let ran = failure.and_then(|failure| failure.ran).unwrap_or(0);
-        let before = step.tries.last().and_then(|attempt| attempt.end.as_ref()).map_or(0, |end| end.at);
+        let before =
+            step.tries.last().and_then(|attempt| attempt.end.as_ref()).map_or(0, |end| end.at);
         let began_at = (at - ran).max(before);
         let host = failure.map(|failure| failure.host.clone()).unwrap_or_default();
         step.later = None;
-        step.tries.push(Try { fence: 0, began_at, begun_by: None, host, lease: 0, heard_at: at, end: None });
+        step.tries.push(Try {
+            fence: 0,
+            began_at,
+            begun_by: None,
+            host,
+            lease: 0,
+            heard_at: at,
+            end: None,
+        });
         self.end(step, request_of(name), failure, at, drawn)
     }
 
     /// Ends the running attempt by a report.
-    fn end(&self, mut step: Step, request: Option<u64>, failure: Option<&Failed>, at: u64, drawn: Drawn) -> (Option<Step>, Observed) {
+    fn end(
+        &self,
+        mut step: Step,
+        request: Option<u64>,
+        failure: Option<&Failed>,
+        at: u64,
+        drawn: Drawn,
+    ) -> (Option<Step>, Observed) {
         let attempt = step.attempts();
         let said = Some((request, failure.cloned()));
         let decision = match failure {
@@ -319,7 +405,10 @@ impl Model {
                 self.fail(&mut step, failed, failed.class, said, ran, at, drawn)
             }
         };
-        (Some(step), Observed::Reported { attempt, status: Status::Recorded, replayed: false, decision })
+        (
+            Some(step),
+            Observed::Reported { attempt, status: Status::Recorded, replayed: false, decision },
+        )
     }
 
     fn tick(&self, known: Option<Step>, at: u64, drawn: Drawn) -> (Option<Step>, Observed) {
@@ -392,8 +481,19 @@ impl Model {
             decision: undecided,
         });
         let rule = self.policy.rules.iter().find(|rule| {
-            let classes: Vec<&str> = step.remembered().rev().filter_map(|(_, attempt)| attempt.end.as_ref()).map(|end| end.class).collect();
-            (rule.fits)(&Facts { class, http: failed.http, exit: failed.exit, classes, retries: step.counts().retries })
+            let classes: Vec<&str> = step
+                .remembered()
+                .rev()
+                .filter_map(|(_, attempt)| attempt.end.as_ref())
+                .map(|end| end.class)
+                .collect();
+            (rule.fits)(&Facts {
+                class,
+                http: failed.http,
+                exit: failed.exit,
+                classes,
+                retries: step.counts().retries,
+            })
         });
         let verdict = self.verdict(step, failed, class, rule, at, drawn);
         let name = rule.map_or("", |rule| rule.name);
@@ -403,7 +503,15 @@ impl Model {
     }
 
     /// Worker's never, then rules, then the worker's wish, then the defaults.
-    fn verdict(&self, step: &Step, failed: &Failed, class: &str, rule: Option<&policies::Rule>, at: u64, drawn: Drawn) -> Verdict {
+    fn verdict(
+        &self,
+        step: &Step,
+        failed: &Failed,
+        class: &str,
+        rule: Option<&policies::Rule>,
+        at: u64,
+        drawn: Drawn,
+    ) -> Verdict {
         let policy = &self.policy;
         if !failed.retryable {
             return Verdict::Stop("NOT_RETRYABLE");
@@ -415,17 +523,28 @@ impl Model {
             return Verdict::Stop("STEP_KIND");
         }
         let wished = failed.wish_retries.or(policy.max_retries);
-        let (counter, most, own, spent): (_, _, Option<Waits>, _) = match rule.map(|rule| (rule.name, &rule.action)) {
-            Some((_, Action::StopNow)) => return Verdict::Stop("RULE"),
-            Some((_, Action::Hold(terms))) => return Verdict::Hold(terms.clone()),
-            Some((_, Action::Skip)) => return Verdict::Skip,
-            Some((name, Action::Retry(Some(most), own))) => (Counter::Rule(name.to_owned()), Some(*most), *own, "RETRIES_SPENT"),
-            Some((_, Action::Retry(None, own))) => (Counter::Retries, wished, *own, "RETRIES_SPENT"),
-            Some((name, Action::Uncounted(most, own))) => (Counter::Uncounted(name.to_owned()), Some(*most), *own, "UNCOUNTED_SPENT"),
-            None if class == "CANCELED" => return Verdict::Stop("CANCELED"),
-            None if class == "CRASH" => (Counter::Crashes, Some(policy.max_crash_retries), None, "CRASHES_SPENT"),
-            Some((_, Action::StopLater)) | None => (Counter::Retries, wished, None, "RETRIES_SPENT"),
-        };
+        let (counter, most, own, spent): (_, _, Option<Waits>, _) =
+            match rule.map(|rule| (rule.name, &rule.action)) {
+                Some((_, Action::StopNow)) => return Verdict::Stop("RULE"),
+                Some((_, Action::Hold(terms))) => return Verdict::Hold(terms.clone()),
+                Some((_, Action::Skip)) => return Verdict::Skip,
+                Some((name, Action::Retry(Some(most), own))) => {
+                    (Counter::Rule(name.to_owned()), Some(*most), *own, "RETRIES_SPENT")
+                }
+                Some((_, Action::Retry(None, own))) => {
+                    (Counter::Retries, wished, *own, "RETRIES_SPENT")
+                }
+                Some((name, Action::Uncounted(most, own))) => {
+                    (Counter::Uncounted(name.to_owned()), Some(*most), *own, "UNCOUNTED_SPENT")
+                }
+                None if class == "CANCELED" => return Verdict::Stop("CANCELED"),
+                None if class == "CRASH" => {
+                    (Counter::Crashes, Some(policy.max_crash_retries), None, "CRASHES_SPENT")
+                }
+                Some((_, Action::StopLater)) | None => {
+                    (Counter::Retries, wished, None, "RETRIES_SPENT")
+                }
+            };
         let used = step.on(&counter);
         let wish = failed.wish_delay.filter(|_| own.is_none());
         let wait = match wish {
@@ -437,7 +556,8 @@ impl Model {
             Counter::Crashes => "CRASHED",
             _ => "BACKOFF",
         };
-        let (reason, bounds) = wait.map_or((reason, (at, at)), |wait| self.pushed_back(failed, reason, wait, at, drawn));
+        let (reason, bounds) = wait
+            .map_or((reason, (at, at)), |wait| self.pushed_back(failed, reason, wait, at, drawn));
         if matches!(rule.map(|rule| &rule.action), Some(Action::StopLater)) {
             return Verdict::StopLater("RULE", bounds);
         }
@@ -445,7 +565,9 @@ impl Model {
             return Verdict::Spent(spent, bounds);
         }
         let counts = step.counts();
-        if counts.retries + counts.crashes + counts.by_rule.values().sum::<u32>() >= NAMESPACE.retries_ceiling {
+        if counts.retries + counts.crashes + counts.by_rule.values().sum::<u32>()
+            >= NAMESPACE.retries_ceiling
+        {
             return Verdict::Stop("CEILING");
         }
         if wait.is_none() {
@@ -456,7 +578,14 @@ impl Model {
 
     /// The instants between which the next attempt starts. A pushback is a
     /// lower bound; jitter that it would swallow is added on top of it.
-    fn pushed_back(&self, failed: &Failed, reason: &'static str, wait: (u64, u64), at: u64, drawn: Drawn) -> (&'static str, (u64, u64)) {
+    fn pushed_back(
+        &self,
+        failed: &Failed,
+        reason: &'static str,
+        wait: (u64, u64),
+        at: u64,
+        drawn: Drawn,
+    ) -> (&'static str, (u64, u64)) {
         let (least, most) = wait;
         let bounds = (at + least, at + most);
         let Some(Pushback::After(asked)) = failed.pushback else { return (reason, bounds) };
@@ -479,7 +608,9 @@ impl Model {
             Verdict::Retry { reason, bounds, counter } => {
                 let bound = self.bound(step);
                 let latest = bound.map_or(u64::MAX, |(latest, _)| latest);
-                let Some(due) = instant((bounds.0, bounds.1.min(latest)), drawn, bounds.1 <= latest) else {
+                let Some(due) =
+                    instant((bounds.0, bounds.1.min(latest)), drawn, bounds.1 <= latest)
+                else {
                     let reason = bound.map_or("", |(_, reason)| reason);
                     return if reason == "MAX_ELAPSED" {
                         self.exhaust(step, reason, bounds, rule, at, drawn)
@@ -494,8 +625,12 @@ impl Model {
                 step.decision("RETRY", Some(due), reason, rule, at)
             }
             Verdict::Stop(reason) => step.give_up(reason, rule, at),
-            Verdict::Spent(reason, would_start) => self.exhaust(step, reason, would_start, rule, at, drawn),
-            Verdict::StopLater(reason, would_start) => step.give_up_later(reason, would_start, rule, at, drawn),
+            Verdict::Spent(reason, would_start) => {
+                self.exhaust(step, reason, would_start, rule, at, drawn)
+            }
+            Verdict::StopLater(reason, would_start) => {
+                step.give_up_later(reason, would_start, rule, at, drawn)
+            }
             Verdict::Hold(terms) => step.hold(&terms, "HELD_BY_RULE", "RULE", rule, at),
             Verdict::Skip => {
                 step.place = Place::Over("SKIPPED", at + NAMESPACE.retention);
@@ -504,7 +639,15 @@ impl Model {
         }
     }
 
-    fn exhaust(&self, step: &mut Step, reason: &'static str, would_start: (u64, u64), rule: &str, at: u64, drawn: Drawn) -> Seen {
+    fn exhaust(
+        &self,
+        step: &mut Step,
+        reason: &'static str,
+        would_start: (u64, u64),
+        rule: &str,
+        at: u64,
+        drawn: Drawn,
+    ) -> Seen {
         match &self.policy.exhausted {
             Exhausted::StopNow => step.give_up(reason, rule, at),
             Exhausted::StopLater => step.give_up_later(reason, would_start, rule, at, drawn),
@@ -537,7 +680,11 @@ impl Model {
             let Some(end) = &attempt.end else { continue };
             let failed = !end.class.is_empty() && end.class != "CANCELED";
             let avoided = strictly || at < end.at + decay;
-            if failed && avoided && !attempt.host.is_empty() && !hosts.iter().any(|(host, _)| *host == attempt.host) {
+            if failed
+                && avoided
+                && !attempt.host.is_empty()
+                && !hosts.iter().any(|(host, _)| *host == attempt.host)
+            {
                 hosts.push((attempt.host.clone(), strictly));
             }
         }
@@ -545,7 +692,12 @@ impl Model {
     }
 }
 
-fn heartbeat(known: Option<Step>, fence: u64, lease: Option<u64>, at: u64) -> (Option<Step>, Observed) {
+fn heartbeat(
+    known: Option<Step>,
+    fence: u64,
+    lease: Option<u64>,
+    at: u64,
+) -> (Option<Step>, Observed) {
     let Some(mut step) = known else { return (None, Observed::Failed(Problem::UnknownStep)) };
     let Place::Running(until) = step.place else { return (Some(step), Observed::Lost) };
     let latest = step.latest();
@@ -612,12 +764,17 @@ impl Step {
 
     /// The place of the latest remembered attempt that fits.
     fn place_of(&self, fits: impl Fn(usize, &Try) -> bool) -> Option<usize> {
-        self.remembered().rev().find(|(index, attempt)| fits(*index, attempt)).map(|(index, _)| index)
+        self.remembered()
+            .rev()
+            .find(|(index, attempt)| fits(*index, attempt))
+            .map(|(index, _)| index)
     }
 
     /// The answer to a begin that was answered with a grant before.
     fn begun_before(&self, request: u64, said: &Begin) -> Option<Observed> {
-        let index = self.place_of(|_, attempt| attempt.begun_by.as_ref().is_some_and(|(id, _)| *id == request))?;
+        let index = self.place_of(|_, attempt| {
+            attempt.begun_by.as_ref().is_some_and(|(id, _)| *id == request)
+        })?;
         let attempt = &self.tries[index];
         if attempt.begun_by.as_ref().is_some_and(|(_, before)| before != said) {
             return Some(Observed::Failed(Problem::IdentityReused));
@@ -659,20 +816,38 @@ impl Step {
         match counter {
             Counter::Retries => counts.retries,
             Counter::Crashes => counts.crashes,
-            Counter::Rule(rule) | Counter::Uncounted(rule) => counts.by_rule.get(rule).copied().unwrap_or(0),
+            Counter::Rule(rule) | Counter::Uncounted(rule) => {
+                counts.by_rule.get(rule).copied().unwrap_or(0)
+            }
         }
     }
 
     /// The wait before the latest retry; zero when there was none since the
     /// counters were last reset.
     fn waited_before(&self) -> u64 {
-        let ends: Vec<&End> = self.tries.iter().filter_map(|attempt| attempt.end.as_ref()).collect();
+        let ends: Vec<&End> =
+            self.tries.iter().filter_map(|attempt| attempt.end.as_ref()).collect();
         let since = ends.iter().rposition(|end| end.healthy).unwrap_or(0);
         ends[since..].iter().rev().find_map(|end| end.waited).unwrap_or(0)
     }
 
-    fn decision(&self, verdict: &'static str, at: Option<u64>, reason: &str, rule: &str, decided_at: u64) -> Seen {
-        Seen { verdict, at, reason: reason.to_owned(), rule: rule.to_owned(), counters: self.counts(), decided_at, hold_answers: Vec::new() }
+    fn decision(
+        &self,
+        verdict: &'static str,
+        at: Option<u64>,
+        reason: &str,
+        rule: &str,
+        decided_at: u64,
+    ) -> Seen {
+        Seen {
+            verdict,
+            at,
+            reason: reason.to_owned(),
+            rule: rule.to_owned(),
+            counters: self.counts(),
+            decided_at,
+            hold_answers: Vec::new(),
+        }
     }
 
     fn wait(&self, reason: &str, until: Option<u64>, at: u64) -> Seen {
@@ -680,7 +855,13 @@ impl Step {
     }
 
     fn standing(&self) -> Seen {
-        let made = self.later.clone().or_else(|| self.tries.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|end| end.decision.clone()));
+        let made = self.later.clone().or_else(|| {
+            self.tries
+                .iter()
+                .rev()
+                .find_map(|attempt| attempt.end.as_ref())
+                .map(|end| end.decision.clone())
+        });
         let mut made = made.expect("a decision was made");
         made.hold_answers.clear();
         if let Place::Held { allowed, .. } = &self.place {
@@ -694,7 +875,10 @@ impl Step {
             Place::Running(until) => self.wait("IN_PROGRESS", Some(until), at),
             _ => self.standing(),
         };
-        (Some(self), Observed::Reported { attempt, status: Status::Stale, replayed: false, decision })
+        (
+            Some(self),
+            Observed::Reported { attempt, status: Status::Stale, replayed: false, decision },
+        )
     }
 
     fn succeed(&mut self, at: u64) -> Seen {
@@ -711,7 +895,14 @@ impl Step {
         self.decision("STOP", None, reason, rule, at)
     }
 
-    fn give_up_later(&mut self, reason: &str, would_start: (u64, u64), rule: &str, at: u64, drawn: Drawn) -> Seen {
+    fn give_up_later(
+        &mut self,
+        reason: &str,
+        would_start: (u64, u64),
+        rule: &str,
+        at: u64,
+        drawn: Drawn,
+    ) -> Seen {
         let until = instant(would_start, drawn, true).unwrap_or(would_start.0);
         self.place = Place::Stopping(until, self.decision("STOP", None, reason, rule, at));
         self.decision("WAIT", Some(until), "STOPPING", rule, at)
@@ -720,8 +911,12 @@ impl Step {
     /// A person decides, if there is anything left to decide.
     fn hold(&mut self, terms: &Terms, held: &str, otherwise: &str, rule: &str, at: u64) -> Seen {
         let may_retry = self.manual_retries < terms.manual_max;
-        let allowed: Vec<&str> =
-            terms.allowed.iter().copied().filter(|answer| may_retry || !matches!(*answer, "RETRY" | "EXCLUDE_HOST")).collect();
+        let allowed: Vec<&str> = terms
+            .allowed
+            .iter()
+            .copied()
+            .filter(|answer| may_retry || !matches!(*answer, "RETRY" | "EXCLUDE_HOST"))
+            .collect();
         if allowed.is_empty() {
             return self.give_up(otherwise, rule, at);
         }
@@ -746,9 +941,15 @@ impl Step {
             counters: self.counts(),
             attempts: self
                 .remembered()
-                .map(|(index, attempt)| (index as u32 + 1, attempt.end.as_ref().map_or(String::new(), |end| end.outcome.clone())))
+                .map(|(index, attempt)| {
+                    (
+                        index as u32 + 1,
+                        attempt.end.as_ref().map_or(String::new(), |end| end.outcome.clone()),
+                    )
+                })
                 .collect(),
-            decision: (state != "RUNNING").then(|| Seen { hold_answers: Vec::new(), ..self.standing() }),
+            decision: (state != "RUNNING")
+                .then(|| Seen { hold_answers: Vec::new(), ..self.standing() }),
             resume_from: self.resume_from.clone(),
         }
     }

@@ -30,15 +30,19 @@ fn span() -> impl Strategy<Value = Duration> {
 }
 
 fn factor() -> impl Strategy<Value = f64> {
-    prop_oneof![select(vec![0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 1e300, f64::MAX, f64::MIN_POSITIVE]), 0.0..10.0_f64]
+    prop_oneof![
+        select(vec![0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 1e300, f64::MAX, f64::MIN_POSITIVE]),
+        0.0..10.0_f64
+    ]
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
     prop_oneof![
         span().prop_map(|delay| Shape::Fixed { delay }),
         (span(), span()).prop_map(|(delay, increment)| Shape::Linear { delay, increment }),
-        (span(), factor(), prop_oneof![Just(u32::MAX), 0..70_u32])
-            .prop_map(|(delay, factor, doublings_max)| Shape::Exponential { delay, factor, doublings_max }),
+        (span(), factor(), prop_oneof![Just(u32::MAX), 0..70_u32]).prop_map(
+            |(delay, factor, doublings_max)| Shape::Exponential { delay, factor, doublings_max }
+        ),
         span().prop_map(|delay| Shape::DoublingSum { delay }),
         span().prop_map(|delay| Shape::Fibonacci { delay }),
         (prop::collection::vec(span(), 1..6), any::<bool>())
@@ -59,8 +63,9 @@ fn jitter() -> impl Strategy<Value = Jitter> {
 
 fn backoff() -> impl Strategy<Value = Backoff> {
     let delay_max = span().prop_map(|max| max.max(Duration::from_nanos(1)));
-    (shape(), delay_max, prop::option::of(span()), jitter())
-        .prop_map(|(shape, delay_max, first_delay, jitter)| Backoff { shape, delay_max, first_delay, jitter })
+    (shape(), delay_max, prop::option::of(span()), jitter()).prop_map(
+        |(shape, delay_max, first_delay, jitter)| Backoff { shape, delay_max, first_delay, jitter },
+    )
 }
 
 /// Which retry it is: the first ones, and ones that no step ever reaches.
@@ -145,14 +150,23 @@ proptest! {
 #[test]
 fn shapes_grow_as_they_say() {
     let s = Duration::from_secs;
-    let heights = |yaml: &str, count: u32| waits(&policy(yaml), count).iter().map(|window| (window.min, window.max)).collect::<Vec<_>>();
-    let exactly = |seconds: &[u64]| seconds.iter().map(|second| (s(*second), s(*second))).collect::<Vec<_>>();
+    let heights = |yaml: &str, count: u32| {
+        waits(&policy(yaml), count)
+            .iter()
+            .map(|window| (window.min, window.max))
+            .collect::<Vec<_>>()
+    };
+    let exactly =
+        |seconds: &[u64]| seconds.iter().map(|second| (s(*second), s(*second))).collect::<Vec<_>>();
     for (yaml, seconds) in [
         ("{}", &[0, 0, 0][..]),
         ("{backoff: {fixed: {delay: 3s}}}", &[3, 3, 3]),
         ("{backoff: {linear: {delay: 3s}}}", &[3, 6, 9]),
         ("{backoff: {linear: {delay: 3s, increment: 1s}, max_delay: 4s}}", &[3, 4, 4]),
-        ("{backoff: {exponential: {delay: 10s, max_doublings: 3}, max_delay: 5m}}", &[10, 20, 40, 80, 160, 240, 300, 300]),
+        (
+            "{backoff: {exponential: {delay: 10s, max_doublings: 3}, max_delay: 5m}}",
+            &[10, 20, 40, 80, 160, 240, 300, 300],
+        ),
         ("{backoff: {exponential: {delay: 10s, factor: 0}}}", &[10, 0, 0]),
         ("{backoff: {exponential: {delay: 4s, factor: 1.5}}}", &[4, 6, 9]),
         ("{backoff: {doubling_sum: {delay: 1s}}}", &[1, 3, 7, 15]),
@@ -163,21 +177,27 @@ fn shapes_grow_as_they_say() {
     ] {
         assert_eq!(heights(yaml, seconds.len().try_into().unwrap()), exactly(seconds), "{yaml}");
     }
-    assert_eq!(heights("{backoff: {schedule: {delays: [1s, 2s], end: stop}}}", 9), exactly(&[1, 2]));
+    assert_eq!(
+        heights("{backoff: {schedule: {delays: [1s, 2s], end: stop}}}", 9),
+        exactly(&[1, 2])
+    );
     assert_eq!(heights("{max_retries: 2}", 9).len(), 2);
-    assert_eq!(heights("{backoff: {linear: {delay: 1s}, jitter: base}}", 3), [(s(0), s(2)), (s(1), s(3)), (s(2), s(4))]);
-    assert_eq!(heights("{backoff: {fixed: {delay: 1s}, max_delay: 10s, jitter: decorrelated}}", 4), [
-        (s(1), s(3)),
-        (s(1), s(9)),
-        (s(1), s(10)),
-        (s(1), s(10))
-    ]);
+    assert_eq!(
+        heights("{backoff: {linear: {delay: 1s}, jitter: base}}", 3),
+        [(s(0), s(2)), (s(1), s(3)), (s(2), s(4))]
+    );
+    assert_eq!(
+        heights("{backoff: {fixed: {delay: 1s}, max_delay: 10s, jitter: decorrelated}}", 4),
+        [(s(1), s(3)), (s(1), s(9)), (s(1), s(10)), (s(1), s(10))]
+    );
 }
 
 #[test]
 fn draws_are_uniform_whatever_part_of_the_question_varies() {
     let salt = Salt(*b"any sixteen byte");
-    let of = |run: &str, step: &str, attempt: u32| Draw::of(salt, &StepKey { namespace: "default", run, step }, attempt).get();
+    let of = |run: &str, step: &str, attempt: u32| {
+        Draw::of(salt, &StepKey { namespace: "default", run, step }, attempt).get()
+    };
     uniform("attempts", (0..DRAWS).map(|at| of("run", "step", at)));
     uniform("steps", (0..DRAWS).map(|at| of("run", &format!("step-{at}"), 1)));
     uniform("runs", (0..DRAWS).map(|at| of(&format!("{at}"), "step", 1)));
@@ -188,15 +208,25 @@ fn draws_are_uniform_whatever_part_of_the_question_varies() {
 #[test]
 fn jitter_is_uniform_at_the_cap_too() {
     let cap = Duration::from_secs(60);
-    for jitter in [Jitter::Full, Jitter::Equal, Jitter::Ratio(0.2), Jitter::Base, Jitter::Decorrelated] {
-        let shape = Shape::Exponential { delay: Duration::from_secs(1), factor: 2.0, doublings_max: u32::MAX };
+    for jitter in
+        [Jitter::Full, Jitter::Equal, Jitter::Ratio(0.2), Jitter::Base, Jitter::Decorrelated]
+    {
+        let shape = Shape::Exponential {
+            delay: Duration::from_secs(1),
+            factor: 2.0,
+            doublings_max: u32::MAX,
+        };
         let backoff = Backoff { shape, delay_max: cap, first_delay: None, jitter };
         let window = backoff.window(40, cap).unwrap();
         assert_eq!(window.max, cap, "{jitter:?} reaches the cap");
         let salt = Salt(*b"any sixteen byte");
         let places = (0..DRAWS).map(|at| {
             let step = format!("step-{at}");
-            let delay = window.at(Draw::of(salt, &StepKey { namespace: "default", run: "run", step: &step }, 40));
+            let delay = window.at(Draw::of(
+                salt,
+                &StepKey { namespace: "default", run: "run", step: &step },
+                40,
+            ));
             (delay - window.min).as_secs_f64() / window.width().as_secs_f64()
         });
         uniform(&format!("{jitter:?}"), places);
@@ -209,7 +239,10 @@ fn uniform(what: &str, values: impl Iterator<Item = f64>) {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let n = values.len() as f64;
-    let distance = values.iter().enumerate().map(|(at, value)| (value - at as f64 / n).abs().max((value - (at + 1) as f64 / n).abs()));
+    let distance = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| (value - at as f64 / n).abs().max((value - (at + 1) as f64 / n).abs()));
     let statistic = distance.fold(0.0, f64::max) * n.sqrt();
     assert!(statistic < KS_MAX, "{what}: {statistic}");
     let mut atoms: HashMap<u64, u32> = HashMap::new();

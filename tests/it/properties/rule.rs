@@ -35,17 +35,23 @@ fn policy() -> impl Strategy<Value = Policy> {
         select(vec!["none", "full", "equal", "{ratio: 0.3}"]),
         select(vec!["1s", "10s", "1h"]),
     )
-        .prop_map(|(shape, jitter, max)| format!("{{{shape}, jitter: {jitter}, max_delay: {max}}}"));
+        .prop_map(|(shape, jitter, max)| {
+            format!("{{{shape}, jitter: {jitter}, max_delay: {max}}}")
+        });
     let action = prop_oneof![
         4 => (0..4_u32).prop_map(|max| format!("retry: {{max_retries: {max}}}")),
         2 => Just("retry: {}".to_owned()),
         3 => (1..4_u32).prop_map(|max| format!("retry_uncounted: {{max_retries: {max}}}")),
         1 => select(vec!["stop: at_once", "stop: after_backoff", "hold: {}", "skip: {}"]).prop_map(str::to_owned),
     ];
-    let rules = prop::collection::vec((select(FailureClass::ALL.to_vec()), action), 0..5).prop_map(|rules| {
-        let rules = rules.iter().enumerate().map(|(at, (class, action))| format!("{{name: r{at}, match: {{classes: [{}]}}, {action}}}", class.name()));
-        rules.collect::<Vec<_>>().join(", ")
-    });
+    let rules = prop::collection::vec((select(FailureClass::ALL.to_vec()), action), 0..5).prop_map(
+        |rules| {
+            let rules = rules.iter().enumerate().map(|(at, (class, action))| {
+                format!("{{name: r{at}, match: {{classes: [{}]}}, {action}}}", class.name())
+            });
+            rules.collect::<Vec<_>>().join(", ")
+        },
+    );
     let exhaustion = select(vec!["{stop: at_once}", "{stop: after_backoff}", "{hold: {}}"]);
     (prop::option::of(0..5_u32), prop::option::of(1..120_u32), backoff, rules, 0..4_u32, exhaustion).prop_map(
         |(max_retries, max_elapsed, backoff, rules, crashes, exhaustion)| {
@@ -68,17 +74,23 @@ fn failure() -> impl Strategy<Value = Failure> {
         1 => Just(Some(Pushback::After(Duration::MAX))),
         1 => Just(Some(Pushback::Never)),
     ];
-    let wish = (prop::option::of(0..4_u32), prop::option::of(0..30_u64))
-        .prop_map(|(max_retries, delay)| Wish { max_retries, delay: delay.map(Duration::from_secs) });
-    (class, pushback, prop::option::weighted(0.2, wish), prop::bool::weighted(0.97), prop::option::of(0..100_u64)).prop_map(
-        |(class, pushback, wish, retryable, ran)| Failure {
+    let wish = (prop::option::of(0..4_u32), prop::option::of(0..30_u64)).prop_map(
+        |(max_retries, delay)| Wish { max_retries, delay: delay.map(Duration::from_secs) },
+    );
+    (
+        class,
+        pushback,
+        prop::option::weighted(0.2, wish),
+        prop::bool::weighted(0.97),
+        prop::option::of(0..100_u64),
+    )
+        .prop_map(|(class, pushback, wish, retryable, ran)| Failure {
             pushback,
             wish,
             retryable,
             duration: ran.map(Duration::from_secs),
             ..Failure::of(class)
-        },
-    )
+        })
 }
 
 /// A step about which failures are reported, one after the other.
@@ -90,12 +102,30 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn report(&mut self, number: u32, payload: u64, failure: Option<&Failure>, at: Timestamp) -> Reported {
+    fn report(
+        &mut self,
+        number: u32,
+        payload: u64,
+        failure: Option<&Failure>,
+        at: Timestamp,
+    ) -> Reported {
         let key = StepKey { namespace: "default", run: "run", step: "step" };
         let step = StepTerms { deadline: self.deadline.map(Deadline::At), ..StepTerms::default() };
-        let event = Event::Report(Report { attempt: AttemptName::Number(number), payload, failure: failure.cloned(), step });
-        let terms = Terms { policy: self.policy, revision: 1, choice: &PolicyChoice::Default, settings: &self.settings, salt: Salt([7; 16]) };
-        let planned = plan::plan(&terms, &key, self.record.clone(), &event, Now::at(at)).expect("the next attempt");
+        let event = Event::Report(Report {
+            attempt: AttemptName::Number(number),
+            payload,
+            failure: failure.cloned(),
+            step,
+        });
+        let terms = Terms {
+            policy: self.policy,
+            revision: 1,
+            choice: &PolicyChoice::Default,
+            settings: &self.settings,
+            salt: Salt([7; 16]),
+        };
+        let planned = plan::plan(&terms, &key, self.record.clone(), &event, Now::at(at))
+            .expect("the next attempt");
         let answer = match planned {
             Plan::Stands(answer) => answer,
             Plan::Write(draft) => {
@@ -184,7 +214,11 @@ fn check(
     prop_assert_eq!(counters.uncounted, uncounted);
 
     let grew = counters.total() - before.total();
-    let rule = policy.rules.iter().find(|rule| rule.matches.classes.contains(&failure.class)).map(|rule| &rule.action);
+    let rule = policy
+        .rules
+        .iter()
+        .find(|rule| rule.matches.classes.contains(&failure.class))
+        .map(|rule| &rule.action);
     let wished = failure.wish.and_then(|wish| wish.max_retries).or(policy.max_retries);
     let elapsed_end = policy.max_elapsed.map(|span| record.first_began_at.unwrap().plus(span));
     match settled.verdict {
@@ -193,13 +227,30 @@ fn check(
             prop_assert!(due >= now);
             prop_assert!(deadline.is_none_or(|deadline| due <= deadline), "past the deadline");
             prop_assert!(elapsed_end.is_none_or(|end| due <= end), "past max_elapsed");
-            prop_assert!(counters.retries == before.retries || wished.is_none_or(|max| counters.retries <= max));
-            prop_assert!(failure.retryable && failure.pushback != Some(Pushback::Never), "the worker's never comes first");
-            prop_assert!(matches!(rule, None | Some(Action::Retry { .. } | Action::RetryUncounted { .. })), "a rule comes before the defaults");
+            prop_assert!(
+                counters.retries == before.retries
+                    || wished.is_none_or(|max| counters.retries <= max)
+            );
+            prop_assert!(
+                failure.retryable && failure.pushback != Some(Pushback::Never),
+                "the worker's never comes first"
+            );
+            prop_assert!(
+                matches!(rule, None | Some(Action::Retry { .. } | Action::RetryUncounted { .. })),
+                "a rule comes before the defaults"
+            );
             if let Some(Pushback::After(asked)) = failure.pushback {
-                prop_assert!(due - now >= asked.min(policy.pushback_max), "a pushback is a lower bound");
+                prop_assert!(
+                    due - now >= asked.min(policy.pushback_max),
+                    "a pushback is a lower bound"
+                );
             }
-            let binding: Vec<_> = reported.decision.constraints.iter().filter(|constraint| constraint.binding).collect();
+            let binding: Vec<_> = reported
+                .decision
+                .constraints
+                .iter()
+                .filter(|constraint| constraint.binding)
+                .collect();
             prop_assert_eq!(binding.len(), 1);
             prop_assert_eq!(binding[0].earliest, due, "the binding constraint is the instant");
             prop_assert_eq!(&reported.decision.constraints[0], binding[0], "and comes first");
@@ -215,16 +266,24 @@ fn check(
         Reason::Skipped => matches!(rule, Some(Action::Skip)),
         Reason::Canceled => failure.class == FailureClass::Canceled && rule.is_none(),
         Reason::Ceiling => before.total() >= ceiling,
-        Reason::CrashesSpent => failure.class == FailureClass::Crash && counters.crashes == policy.max_crash_retries,
-        Reason::UncountedSpent => matches!(rule, Some(Action::RetryUncounted { max_retries, .. }) if counters.by_rule.iter().any(|(_, count)| count == max_retries)),
+        Reason::CrashesSpent => {
+            failure.class == FailureClass::Crash && counters.crashes == policy.max_crash_retries
+        }
+        Reason::UncountedSpent => {
+            matches!(rule, Some(Action::RetryUncounted { max_retries, .. }) if counters.by_rule.iter().any(|(_, count)| count == max_retries))
+        }
         Reason::RetriesSpent => match rule {
-            Some(Action::Retry { max_retries: Some(max), .. }) => *max == 0 || counters.by_rule.iter().any(|(_, count)| count == max),
+            Some(Action::Retry { max_retries: Some(max), .. }) => {
+                *max == 0 || counters.by_rule.iter().any(|(_, count)| count == max)
+            }
             _ => wished.is_some_and(|max| counters.retries >= max),
         },
         Reason::MaxElapsed => elapsed_end.is_some() && waits,
         Reason::Deadline => deadline.is_some(),
         Reason::Crashed => failure.class == FailureClass::Crash && rule.is_none(),
-        Reason::Backoff | Reason::Pushback | Reason::Wish => matches!(settled.verdict, Verdict::Retry(_)),
+        Reason::Backoff | Reason::Pushback | Reason::Wish => {
+            matches!(settled.verdict, Verdict::Retry(_))
+        }
         Reason::Exhausted => matches!(policy.on_exhaustion, Exhaustion::Hold(_)),
         Reason::Stopping => matches!(settled.verdict, Verdict::Wait(_)),
         Reason::ScheduleEnded => waits,
@@ -239,11 +298,16 @@ fn nothing_in_a_question_but_its_own_words_changes_the_answer() {
     let policy = crate::rule::policy("{backoff: {fixed: {delay: 1m}, jitter: full}}");
     let failure = Failure::of(FailureClass::Transient);
     let due = |at: Timestamp| {
-        let mut step = Step { policy: &policy, settings: Settings::default(), deadline: None, record: None };
+        let mut step =
+            Step { policy: &policy, settings: Settings::default(), deadline: None, record: None };
         match step.report(1, 1, Some(&failure), at).decision.settled.verdict {
             Verdict::Retry(due) => due - at,
             verdict => panic!("{verdict:?}"),
         }
     };
-    assert_eq!(due(START), due(START.plus(Duration::from_micros(S))), "chance does not depend on the time");
+    assert_eq!(
+        due(START),
+        due(START.plus(Duration::from_micros(S))),
+        "chance does not depend on the time"
+    );
 }

@@ -63,7 +63,9 @@ fn failure() -> proto::Failure {
         worker: "w1".into(),
         duration: seconds(3),
         target: "warehouse-db".into(),
-        pushback: Some(proto::Pushback { until: Some(proto::pushback::Until::After(Duration { seconds: 5, nanos: 0 })) }),
+        pushback: Some(proto::Pushback {
+            until: Some(proto::pushback::Until::After(Duration { seconds: 5, nanos: 0 })),
+        }),
         wish: Some(proto::RetryWish { max_retries: Some(2), delay: seconds(1) }),
         retryable: None,
         executed: proto::Executed::No as i32,
@@ -82,13 +84,20 @@ fn policy() -> proto::Policy {
     proto::Policy {
         max_retries: Some(3),
         max_elapsed: seconds(3600),
-        backoff: Some(backoff(proto::backoff::Shape::Fixed(proto::FixedBackoff { delay: seconds(5) }))),
+        backoff: Some(backoff(proto::backoff::Shape::Fixed(proto::FixedBackoff {
+            delay: seconds(5),
+        }))),
         rules: vec![rule()],
         pushback: Some(proto::PushbackBounds { min: seconds(1), max: seconds(60) }),
         max_crash_retries: Some(1),
         reset_after: seconds(600),
-        host_anti_affinity: Some(proto::HostAntiAffinity { mode: proto::AntiAffinityMode::Soft as i32, decay: seconds(60) }),
-        on_exhaustion: Some(proto::Exhaustion { outcome: Some(proto::exhaustion::Outcome::Hold(terms)) }),
+        host_anti_affinity: Some(proto::HostAntiAffinity {
+            mode: proto::AntiAffinityMode::Soft as i32,
+            decay: seconds(60),
+        }),
+        on_exhaustion: Some(proto::Exhaustion {
+            outcome: Some(proto::exhaustion::Outcome::Hold(terms)),
+        }),
         never_retry_kinds: vec!["send-email".into()],
     }
 }
@@ -103,7 +112,11 @@ fn rule() -> proto::Rule {
         condition: "failure.exit_code == 1".into(),
     };
     let retry = proto::RetryUncountedAction { max_retries: Some(5), backoff: None };
-    proto::Rule { name: "slow".into(), r#match: Some(matches), action: Some(proto::rule::Action::RetryUncounted(retry)) }
+    proto::Rule {
+        name: "slow".into(),
+        r#match: Some(matches),
+        action: Some(proto::rule::Action::RetryUncounted(retry)),
+    }
 }
 
 fn backoff(shape: proto::backoff::Shape) -> proto::Backoff {
@@ -134,9 +147,18 @@ fn namespace() -> proto::Namespace {
         abandon_after: seconds(3600),
         max_live_steps: Some(1000),
     };
-    proto::Namespace { name: "ads".into(), settings: Some(settings), etag: "1".into(), ..proto::Namespace::default() }
+    proto::Namespace {
+        name: "ads".into(),
+        settings: Some(settings),
+        etag: "1".into(),
+        ..proto::Namespace::default()
+    }
 }
 
 fn named_policy() -> proto::NamedPolicy {
-    proto::NamedPolicy { name: "etl".into(), policy: Some(policy()), ..proto::NamedPolicy::default() }
+    proto::NamedPolicy {
+        name: "etl".into(),
+        policy: Some(policy()),
+        ..proto::NamedPolicy::default()
+    }
 }

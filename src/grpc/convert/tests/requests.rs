@@ -5,7 +5,10 @@ use std::time::Duration;
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 
-use super::{begin_request, evaluate_request, failure, named_policy, namespace, policy, report_request, seconds};
+use super::{
+    begin_request, evaluate_request, failure, named_policy, namespace, policy, report_request,
+    seconds,
+};
 use crate::{
     domain::{
         event::{AttemptName, Deadline},
@@ -13,10 +16,7 @@ use crate::{
         namespace::Settings,
         time::Timestamp,
     },
-    grpc::convert::{
-        admin,
-        request,
-    },
+    grpc::convert::{admin, request},
     proto::{self, report_attempt_request::Outcome},
     service::GivenPolicy,
 };
@@ -30,9 +30,15 @@ fn a_begin_is_read_as_it_was_meant() {
     assert_eq!(begin.host.as_deref(), Some("node-1"));
     assert_eq!(begin.worker, "w1");
     assert_eq!(begin.step.kind, "sql");
-    assert_eq!(begin.step.targets.iter().map(|target| &**target).collect::<Vec<_>>(), ["warehouse-db"]);
+    assert_eq!(
+        begin.step.targets.iter().map(|target| &**target).collect::<Vec<_>>(),
+        ["warehouse-db"]
+    );
     assert_eq!(begin.step.queue.as_deref(), Some("etl"));
-    assert_eq!(begin.step.deadline, Some(Deadline::At(Timestamp::from_micros(1_800_000_000_000_005))));
+    assert_eq!(
+        begin.step.deadline,
+        Some(Deadline::At(Timestamp::from_micros(1_800_000_000_000_005)))
+    );
 }
 
 #[test]
@@ -59,7 +65,10 @@ fn a_report_is_read_as_it_was_meant() {
     assert_eq!(failure.code, Some(Code::Http(503)));
     assert_eq!((failure.exit_code, failure.signal), (Some(-1), Some(9)));
     assert_eq!(failure.pushback, Some(Pushback::After(Duration::from_secs(5))));
-    assert_eq!(failure.wish, Some(Wish { max_retries: Some(2), delay: Some(Duration::from_secs(1)) }));
+    assert_eq!(
+        failure.wish,
+        Some(Wish { max_retries: Some(2), delay: Some(Duration::from_secs(1)) })
+    );
     assert_eq!((failure.retryable, failure.executed), (true, Executed::No));
     assert_eq!((failure.action.as_str(), failure.target.as_str()), ("upload", "warehouse-db"));
 }
@@ -67,7 +76,9 @@ fn a_report_is_read_as_it_was_meant() {
 #[test]
 fn the_first_given_of_fence_number_and_request_id_names_the_attempt() {
     let named = |fence, attempt| {
-        let (_, _, report) = request::report(proto::ReportAttemptRequest { fence, attempt, ..report_request() }).unwrap();
+        let (_, _, report) =
+            request::report(proto::ReportAttemptRequest { fence, attempt, ..report_request() })
+                .unwrap();
         report.attempt
     };
     assert_eq!(named(5, 6), AttemptName::Fence(5));
@@ -79,7 +90,8 @@ fn the_first_given_of_fence_number_and_request_id_names_the_attempt() {
 fn unknown_numbers_are_read_the_safe_way() {
     let read = |class, executed| {
         let outcome = Some(Outcome::Failure(proto::Failure { class, executed, ..failure() }));
-        let (_, _, report) = request::report(proto::ReportAttemptRequest { outcome, ..report_request() }).unwrap();
+        let (_, _, report) =
+            request::report(proto::ReportAttemptRequest { outcome, ..report_request() }).unwrap();
         let failure = report.failure.unwrap();
         (failure.class, failure.executed)
     };
@@ -114,7 +126,10 @@ fn a_repeated_report_may_measure_anew() {
 #[test]
 fn another_report_has_another_payload() {
     use proto::pushback::Until;
-    let success = request::report(proto::ReportAttemptRequest { outcome: Some(Outcome::Success(proto::Success {})), ..report_request() });
+    let success = request::report(proto::ReportAttemptRequest {
+        outcome: Some(Outcome::Success(proto::Success {})),
+        ..report_request()
+    });
     let payloads = [
         success.unwrap().2.payload,
         payload_of(|_, _| {}),
@@ -178,8 +193,12 @@ fn one_bad_report_harms_no_other() {
     let bad = proto::ReportAttemptRequest { step: "a b".into(), ..report_request() };
     let own = proto::ReportAttemptRequest { namespace: String::new(), ..report_request() };
     let reports = vec![report_request(), bad, own];
-    let batch = request::batch(proto::BatchReportAttemptsRequest { namespace: "ads".into(), reports }).unwrap();
-    let [Ok(_), Err(rejected), Ok((name, _, _))] = batch.reports.as_slice() else { panic!("{batch:?}") };
+    let batch =
+        request::batch(proto::BatchReportAttemptsRequest { namespace: "ads".into(), reports })
+            .unwrap();
+    let [Ok(_), Err(rejected), Ok((name, _, _))] = batch.reports.as_slice() else {
+        panic!("{batch:?}")
+    };
     assert_eq!((rejected.run.as_str(), rejected.step.as_str()), ("r", "a b"));
     assert_eq!(rejected.invalid.violations()[0].field, "reports[1].step");
     assert_eq!(name.namespace, "ads");
@@ -187,9 +206,14 @@ fn one_bad_report_harms_no_other() {
 
 #[test]
 fn everything_wrong_is_told_at_once() {
-    let request = proto::BeginAttemptRequest { queue: "a\u{1b}[31m".into(), lease: seconds(0), ..Default::default() };
+    let request = proto::BeginAttemptRequest {
+        queue: "a\u{1b}[31m".into(),
+        lease: seconds(0),
+        ..Default::default()
+    };
     let invalid = request::begin(request).unwrap_err();
-    let fields: Vec<&str> = invalid.violations().iter().map(|violation| violation.field.as_str()).collect();
+    let fields: Vec<&str> =
+        invalid.violations().iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(fields, ["run", "step", "request_id", "lease", "queue"]);
     assert_eq!(invalid.violations()[4].value, r#""a\u{1b}[31m""#);
 }
@@ -198,11 +222,15 @@ fn everything_wrong_is_told_at_once() {
 fn a_mask_changes_what_it_names_and_nothing_else() {
     let current = Settings { max_live_steps: 7, ..Settings::default() };
     let changed = |paths: &[&str]| {
-        let update_mask = Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() });
+        let update_mask =
+            Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() });
         let request = proto::UpdateNamespaceRequest { namespace: Some(namespace()), update_mask };
         admin::update_namespace(request).unwrap().apply(&current)
     };
-    assert_eq!(changed(&["settings.lease"]), Settings { lease: Duration::from_secs(60), ..current.clone() });
+    assert_eq!(
+        changed(&["settings.lease"]),
+        Settings { lease: Duration::from_secs(60), ..current.clone() }
+    );
     let all = changed(&[]);
     assert_eq!(all, changed(&["settings"]));
     assert_eq!(admin::settings_to_proto(&all), namespace().settings.unwrap());
@@ -211,15 +239,21 @@ fn a_mask_changes_what_it_names_and_nothing_else() {
 #[test]
 fn settings_left_out_are_the_defaults() {
     let bare = proto::Namespace { name: "ads".into(), ..Default::default() };
-    let creation = admin::create_namespace(proto::CreateNamespaceRequest { namespace: Some(bare) }).unwrap();
+    let creation =
+        admin::create_namespace(proto::CreateNamespaceRequest { namespace: Some(bare) }).unwrap();
     assert_eq!(creation.settings, Settings::default());
 }
 
 #[test]
 fn a_page_goes_on_after_the_last_name() {
-    let page = |page_size, page_token: String| admin::list_namespaces(proto::ListNamespacesRequest { page_size, page_token }).unwrap();
+    let page = |page_size, page_token: String| {
+        admin::list_namespaces(proto::ListNamespacesRequest { page_size, page_token }).unwrap()
+    };
     assert_eq!(page(0, String::new()), admin::Page { size: 100, after: None });
-    assert_eq!(page(1000, admin::page_token("ads")), admin::Page { size: 1000, after: Some("ads".into()) });
+    assert_eq!(
+        page(1000, admin::page_token("ads")),
+        admin::Page { size: 1000, after: Some("ads".into()) }
+    );
 }
 
 /// Reads whatever these bytes are as every request.
@@ -237,7 +271,9 @@ fn read_as_everything(bytes: &[u8]) {
     read(bytes, admin::create_namespace);
     read(bytes, admin::get_namespace);
     read(bytes, admin::list_namespaces);
-    read(bytes, |request| admin::update_namespace(request).map(|change| change.apply(&Settings::default())));
+    read(bytes, |request| {
+        admin::update_namespace(request).map(|change| change.apply(&Settings::default()))
+    });
     read(bytes, admin::delete_namespace);
     read(bytes, admin::create_policy);
     read(bytes, admin::update_policy);
@@ -256,8 +292,10 @@ fn good_bytes() -> impl Strategy<Value = Vec<u8>> {
         proto::BatchReportAttemptsRequest { namespace: "ads".into(), reports }.encode_to_vec(),
         evaluate_request().encode_to_vec(),
         policy().encode_to_vec(),
-        proto::UpdateNamespaceRequest { namespace: Some(namespace()), update_mask: None }.encode_to_vec(),
-        proto::UpdatePolicyRequest { policy: Some(named_policy()), ..Default::default() }.encode_to_vec(),
+        proto::UpdateNamespaceRequest { namespace: Some(namespace()), update_mask: None }
+            .encode_to_vec(),
+        proto::UpdatePolicyRequest { policy: Some(named_policy()), ..Default::default() }
+            .encode_to_vec(),
     ])
 }
 
