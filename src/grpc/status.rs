@@ -130,9 +130,10 @@ impl ErrorReason {
             Self::AttemptGap
             | Self::NamespaceNotEmpty
             | Self::NamespaceProtected
+            | Self::NamespaceQuota
             | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
-            Self::LiveStepsQuota | Self::NamespaceQuota | Self::StoreFull | Self::Overloaded => {
+            Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => {
                 Code::ResourceExhausted
             }
             Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
@@ -443,7 +444,7 @@ pub fn quota_reached(what: &str, max: u64) -> Status {
     let bound = max.to_string();
     let description = format!("at most {bound} {what}");
     Told::new(ErrorReason::NamespaceQuota, [("what", what), ("max", &bound)])
-        .exceeding(what, &description)
+        .unmet(what, &description)
         .saying(format!("the namespace has {description}, and no room for another; delete some that no step uses"))
 }
 
@@ -509,6 +510,8 @@ mod tests {
             (ErrorReason::NamespaceNotEmpty, namespace_not_empty("n", 3)),
             (ErrorReason::NamespaceProtected, namespace_protected("default")),
             (ErrorReason::LiveStepsQuota, live_steps_quota("n", 100, SOON)),
+            (ErrorReason::NamespaceQuota, quota_reached("policies", 1000)),
+            (ErrorReason::PolicyIsDefault, policy_is_default("n", "p")),
             (ErrorReason::StoreFull, store_full(Some(SOON))),
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
             (ErrorReason::Overloaded, overloaded("server", SOON)),

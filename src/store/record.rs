@@ -34,8 +34,6 @@ use crate::domain::{
 const FORMAT: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 40;
-/// Entries at most in a list that is read; more is damage.
-const LIST_MAX: usize = 1024;
 
 /// Why a stored record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +59,8 @@ pub struct Header {
     pub version: u64,
     /// When something happens next.
     pub event_at: Timestamp,
+    /// Whether an attempt holds the lease; `event_at` is then its end.
+    pub is_running: bool,
     /// Whether the step is over.
     pub is_over: bool,
 }
@@ -71,15 +71,24 @@ impl Header {
     /// # Errors
     /// When the record is of another format or too short.
     pub fn read(bytes: &[u8]) -> Result<Self, RecordError> {
+        check_format(bytes)?;
         let header = bytes.get(..HEADER).ok_or(RecordError::Malformed)?;
-        if header[0] != FORMAT {
-            return Err(RecordError::Format(header[0]));
-        }
         Ok(Self {
             version: u64_at(header, 8),
             event_at: Timestamp::from_micros(u64_at(header, 16)),
+            is_running: header[1] == RUNNING,
             is_over: header[1] >= OVER,
         })
+    }
+}
+
+/// The first byte of whatever is stored. It is looked at before the length:
+/// another format may be shorter.
+fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
+    match bytes.first() {
+        Some(&FORMAT) => Ok(()),
+        Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
+        _ => Err(RecordError::Malformed),
     }
 }
 
@@ -363,6 +372,7 @@ impl Body<'_> {
 
     fn hold(&mut self, hold: &Hold) {
         self.instant(hold.since);
+        self.out.flag(hold.until.is_some());
         let allowed =
             HoldAnswer::ALL.iter().enumerate().filter(|(_, answer)| hold.allowed.contains(answer));
         self.out.number(allowed.fold(0, |bits, (at, _)| bits | 1 << at));
@@ -394,7 +404,7 @@ struct Parse<'a, 'b> {
 
 impl Parse<'_, '_> {
     fn record(&mut self, fixed: &Fixed) -> Result<Record, Malformed> {
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             let name = self.input.text()?.into();
             self.names.push(name);
         }
@@ -406,7 +416,7 @@ impl Parse<'_, '_> {
         let policy = self.policy()?;
         let kind = self.input.text()?.into();
         let mut targets = Vec::new();
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             targets.push(id(self.input.text()?)?);
         }
         let queue = match self.input.text()? {
@@ -499,7 +509,7 @@ impl Parse<'_, '_> {
         let uncounted = self.input.number_u32()?;
         let crashes = self.input.number_u32()?;
         let mut by_rule = Vec::new();
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             by_rule.push((self.rule()?, self.input.number_u32()?));
         }
         Ok(Counters { attempts, retries, uncounted, crashes, by_rule })
@@ -518,12 +528,16 @@ impl Parse<'_, '_> {
     /// Attempts are dense and the last one is the latest, so that their numbers
     /// need not be stored.
     fn attempts(&mut self, latest: u32) -> Result<VecDeque<Attempt>, Malformed> {
-        let count = self.input.count(HISTORY_MAX)?;
-        let first =
-            latest.checked_sub(u32::try_from(count).map_err(|_| Malformed)?).ok_or(Malformed)? + 1;
-        let mut attempts = VecDeque::with_capacity(HISTORY_MAX.min(count + 1));
-        for number in first..=latest {
-            attempts.push_back(self.attempt(number)?);
+        let count = self.input.count()?;
+        if count > HISTORY_MAX {
+            return Err(Malformed);
+        }
+        let count = u32::try_from(count).map_err(|_| Malformed)?;
+        let before = latest.checked_sub(count).ok_or(Malformed)?;
+        // One more than there are: what is read is most often begun anew.
+        let mut attempts = VecDeque::with_capacity(HISTORY_MAX.min(count as usize + 1));
+        for place in 1..=count {
+            attempts.push_back(self.attempt(before + place)?);
         }
         Ok(attempts)
     }
@@ -594,6 +608,7 @@ impl Parse<'_, '_> {
 
     fn hold(&mut self, until: Timestamp) -> Result<Hold, Malformed> {
         let since = self.instant()?;
+        let until = self.input.flag()?.then_some(until);
         let bits = self.input.number()?;
         let allowed = HoldAnswer::ALL
             .into_iter()
@@ -606,7 +621,6 @@ impl Parse<'_, '_> {
             .and_then(|at| HoldAnswer::ALL.get(at))
             .ok_or(Malformed)?;
         let max_manual_retries = self.input.number_u32()?;
-        let until = (until != Timestamp::NEVER).then_some(until);
         Ok(Hold { since, until, allowed, default_answer, max_manual_retries })
     }
 }
@@ -636,13 +650,10 @@ pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
 /// # Errors
 /// When they are of a newer format or damaged.
 pub fn decode_evidence(bytes: &[u8]) -> Result<Evidence, RecordError> {
-    let mut input = Reader::new(bytes);
-    let format = input.bytes(1)?[0];
-    if format != FORMAT {
-        return Err(RecordError::Format(format));
-    }
+    check_format(bytes)?;
+    let mut input = Reader::new(&bytes[1..]);
     let mut evidence = Evidence::default();
-    for _ in 0..input.count(LIST_MAX)? {
+    for _ in 0..input.count()? {
         let attempt = input.number_u32()?;
         let late = input.flag()?;
         let mut part = || input.text().map(str::to_owned);
@@ -655,5 +666,5 @@ pub fn decode_evidence(bytes: &[u8]) -> Result<Evidence, RecordError> {
             worker: part()?,
         });
     }
-    Ok(evidence)
+    if input.is_empty() { Ok(evidence) } else { Err(RecordError::Malformed) }
 }

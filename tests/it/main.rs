@@ -19,3 +19,6 @@ mod purity;
 mod rule;
 mod scripted;
 mod seed_vectors;
+mod store_contract;
+mod store_embedded;
+mod store_record;

@@ -31,6 +31,11 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
             abandoned(terms, record, now)
         }
+        // Patience has grown since the step's event was filed: it is filed anew,
+        // lest it be due for ever.
+        State::Waiting { due } if *due <= now.at => {
+            Draft::new(terms, record, Answer::Ticked).into_plan()
+        }
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
