@@ -1,4 +1,5 @@
 //! One binary, so one link.
 
 mod cli_exec;
+mod scenarios;
 mod scripted;
