@@ -257,7 +257,8 @@ pub fn settle(draft: Draft, admission: Admission) -> Settlement {
     if let Some(retry) = retry {
         let decision = settle_retry(&mut record, retry, admission, retention);
         if let Answer::Reported(reported) = &mut answer {
-            reported.decision = decision;
+            let excluded_hosts = std::mem::take(&mut reported.decision.excluded_hosts);
+            reported.decision = Decision { excluded_hosts, ..decision };
         }
     }
     record.version += 1;
