@@ -19,7 +19,7 @@ use super::{
     event::{Deadline, Event, StepTerms},
     id::StepKey,
     namespace::Settings,
-    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming},
+    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
     record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
     time::Timestamp,
 };
@@ -391,11 +391,20 @@ fn hold(record: &mut Record, terms: &HoldTerms, ruling: Spent) -> Settled {
     record.state = State::Held(Hold {
         since: ruling.decided_at,
         until,
-        allowed: terms.allowed.clone(),
+        allowed: answers_left(terms, record.manual_retries),
         default_answer: terms.default_answer,
         max_manual_retries: terms.max_manual_retries,
     });
     ruling.settled(Verdict::Hold(until), record)
+}
+
+/// What a person may still answer: nothing that runs the step again once its
+/// manual retries are used up. A step can always be given up.
+fn answers_left(terms: &HoldTerms, manual_retries: u32) -> Vec<HoldAnswer> {
+    let runs_again = |answer: &HoldAnswer| matches!(answer, HoldAnswer::Retry | HoldAnswer::ExcludeHost);
+    let retries_left = manual_retries < terms.max_manual_retries;
+    let allowed: Vec<HoldAnswer> = terms.allowed.iter().copied().filter(|answer| retries_left || !runs_again(answer)).collect();
+    if allowed.is_empty() { vec![HoldAnswer::Fail] } else { allowed }
 }
 
 impl Spent {
