@@ -1,5 +1,7 @@
 //! The step's next event has come, and no caller with it.
 
+use std::time::Duration;
+
 use super::{
     Answer, Draft, Now, Plan, Spent, Terms,
     decide::{self, Failed},
@@ -11,11 +13,15 @@ use crate::domain::{
     id::StepKey,
     policy::spec::HoldAnswer,
     record::{Ending, Hold, Outcome, Record, State},
+    time::Timestamp,
 };
 
 pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     match &record.state {
-        State::Running { lease_until } if *lease_until <= now.leases => crashed(terms, key, record, now),
+        State::Running { lease_until } if *lease_until <= now.leases => {
+            let lease_until = *lease_until;
+            crashed(terms, key, record, lease_until, now)
+        }
         State::Stopping { at, verdict } if *at <= now.at => {
             let verdict = verdict.clone();
             stopped(terms, record, verdict, now)
@@ -31,8 +37,11 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
 }
 
 /// A silent worker is a failed attempt.
-fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
-    let failure = Failure::of(FailureClass::Crash);
+fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, lease_until: Timestamp, now: Now) -> Plan {
+    // It ran no longer than its lease, however late the crash is noticed: time
+    // during which nobody looked is no sign of health.
+    let ran = record.latest().map_or(Duration::ZERO, |attempt| lease_until - attempt.began_at);
+    let failure = Failure { duration: Some(ran), ..Failure::of(FailureClass::Crash) };
     let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None };
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
 }
