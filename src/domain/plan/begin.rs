@@ -1,7 +1,7 @@
 //! A worker asks for the next attempt.
 
 use super::{
-    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, attempt_of, decision_of, ends_by, excluded_hosts, standing, stop, take_over,
+    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of, ends_by, excluded_hosts, standing, stop, take_over,
     wait,
 };
 use crate::domain::{
@@ -26,7 +26,7 @@ pub(super) fn plan(terms: &Terms<'_>, record: Option<Record>, begin: &Begin, now
         State::Waiting { .. } if is_excluded(terms, &record, begin, now) => wait(terms, &record, now, None, Reason::ExcludedHost),
         State::Waiting { .. } => return Ok(start(terms, record, begin, now)),
         State::Stopping { at, .. } => wait(terms, &record, now, Some(*at), Reason::Stopping),
-        State::Running { lease_until } => wait(terms, &record, now, Some(*lease_until), Reason::InProgress),
+        State::Running { lease_until } => wait(terms, &record, now, Some(ask_again(*lease_until, now)), Reason::InProgress),
         State::Held(_) | State::Over { .. } => standing(terms, &record, now),
     };
     Ok(Plan::Stands(Answer::Refused(Box::new(refusal))))
