@@ -48,7 +48,9 @@ impl<S: Store> Service<S> {
             match self.apply(&key, None, &Event::Tick).await {
                 Ok(done) => handled += usize::from(done.is_change),
                 Err(ServiceError::Contended) => {}
-                Err(error) => tracing::error!(step = %key, %error, "a step whose event has come could not be handled"),
+                Err(error) => {
+                    tracing::error!(step = %key, %error, "a step whose event has come could not be handled")
+                }
             }
         }
         handled

@@ -30,14 +30,22 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
             let hold = hold.clone();
             unanswered(terms, record, &hold, now)
         }
-        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => abandoned(terms, record, now),
+        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
+            abandoned(terms, record, now)
+        }
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
 }
 
 /// A silent worker is a failed attempt.
-fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, lease_until: Timestamp, now: Now) -> Plan {
+fn crashed(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Record,
+    lease_until: Timestamp,
+    now: Now,
+) -> Plan {
     // It ran no longer than its lease, however late the crash is noticed: time
     // during which nobody looked is no sign of health.
     let ran = record.latest().map_or(Duration::ZERO, |attempt| lease_until - attempt.began_at);
@@ -47,7 +55,8 @@ fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, lease_until: Ti
 }
 
 fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) -> Plan {
-    record.state = State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
+    record.state =
+        State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
     record.standing = Some(verdict);
     Draft::new(terms, record, Answer::Ticked).into_plan()
 }
@@ -56,9 +65,13 @@ fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) ->
 fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> Plan {
     record.held_for = record.held_for.saturating_add(now.at - hold.since);
     let retries_left = record.manual_retries < hold.max_manual_retries;
-    let (reason, rule) = record.decision().map_or((Reason::Exhausted, None), |settled| (settled.reason, settled.rule.clone()));
+    let (reason, rule) = record
+        .decision()
+        .map_or((Reason::Exhausted, None), |settled| (settled.reason, settled.rule.clone()));
     let settled = match hold.default_answer {
-        HoldAnswer::Skip => end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now)),
+        HoldAnswer::Skip => {
+            end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
+        }
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
