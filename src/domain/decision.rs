@@ -31,6 +31,8 @@ pub enum Reason {
     Wish,
     /// RETRY: after a crash, under the crash counter.
     Crashed,
+    /// RETRY: a hold was answered so.
+    Answered,
     /// WAIT: the next attempt is not yet due.
     NotDue,
     /// WAIT: another attempt holds the lease.
@@ -77,7 +79,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -103,13 +105,14 @@ impl Reason {
         Self::HeldByRule,
         Self::Succeeded,
         Self::Skipped,
+        Self::Answered,
     ];
 
     /// The verdict that goes with the reason, without its instant.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed => {
+            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed | Self::Answered => {
                 Verdict::Retry(Timestamp::EPOCH)
             }
             Self::NotDue | Self::InProgress | Self::Stopping | Self::ExcludedHost => {
@@ -140,6 +143,7 @@ impl Reason {
             Self::Backoff => "The policy's backoff comes first.",
             Self::Pushback => "The target asked for a longer wait than the policy's backoff.",
             Self::Wish => "The worker asked for this wait.",
+            Self::Answered => "The hold was answered with a retry.",
             Self::Crashed => "The worker vanished; the attempt counts as a crash.",
             Self::NotDue => "The next attempt is not due yet.",
             Self::InProgress => "Another attempt holds the lease.",

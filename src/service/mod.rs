@@ -58,6 +58,8 @@ pub struct Handled {
     pub policy: PolicyInForce,
     /// The store's time.
     pub at: Timestamp,
+    /// Whether anything was written.
+    pub is_change: bool,
 }
 
 /// A policy in force, and its name unless it was given inline or is built in.
@@ -158,6 +160,7 @@ impl<S: Store> Service<S> {
         given: Option<&GivenPolicy>,
         event: &Event,
     ) -> Result<Handled, ServiceError> {
+        let mut is_change = false;
         for _ in 0..ROUNDS {
             let mut loaded = self.store.load(key).await?;
             let record = loaded.record.take();
@@ -179,7 +182,7 @@ impl<S: Store> Service<S> {
                     // told that a crash could take back.
                     self.store.confirm().await?;
                     self.telemetry.answered(&answer);
-                    return Ok(Handled { answer, policy, at });
+                    return Ok(Handled { answer, policy, at, is_change });
                 }
                 Plan::Write(draft) => Change::Write(draft),
                 Plan::Purge => Change::Purge,
@@ -189,11 +192,16 @@ impl<S: Store> Service<S> {
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
                     self.telemetry.answered(&answer);
-                    return Ok(Handled { answer, policy, at });
+                    return Ok(Handled { answer, policy, at, is_change: true });
                 }
-                Committed::Written(_) => self.telemetry.ticks.inc(),
-                Committed::Conflict => self.telemetry.conflicts.inc(),
-            };
+                Committed::Written(_) => {
+                    is_change = true;
+                    self.telemetry.ticks.inc();
+                }
+                Committed::Conflict => {
+                    self.telemetry.conflicts.inc();
+                }
+            }
         }
         Err(ServiceError::Contended)
     }

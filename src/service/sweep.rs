@@ -32,7 +32,8 @@ pub async fn sweep_until<S: Store>(service: Arc<Service<S>>, stop: impl Future<O
 
 impl<S: Store> Service<S> {
     /// Handles steps whose event has come, at most `limit`. Returns how many
-    /// there were.
+    /// moved on: after an outage, leases that have ended wait for the grace to
+    /// end, and looking again at once would only find them again.
     pub async fn sweep(&self, limit: usize) -> usize {
         let due = match self.store.peek_due(limit).await {
             Ok(due) => due,
@@ -45,7 +46,7 @@ impl<S: Store> Service<S> {
         for step in &due {
             let Some(key) = StepKey::split(&step.namespace, &step.joined) else { continue };
             match self.apply(&key, None, &Event::Tick).await {
-                Ok(_) => handled += 1,
+                Ok(done) => handled += usize::from(done.is_change),
                 Err(ServiceError::Contended) => {}
                 Err(error) => {
                     tracing::error!(step = %key, %error, "a step whose event has come could not be handled")

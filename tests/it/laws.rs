@@ -184,7 +184,14 @@ fn sound(decision: &Seen, at: u64) -> Result<(), String> {
         "HOLD" => matches!(&*decision.reason, "EXHAUSTED" | "HELD_BY_RULE"),
         _ => !matches!(
             &*decision.reason,
-            "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST" | "SUCCEEDED" | "SKIPPED"
+            "NOT_DUE"
+                | "IN_PROGRESS"
+                | "STOPPING"
+                | "EXCLUDED_HOST"
+                | "SUCCEEDED"
+                | "SKIPPED"
+                | "EXHAUSTED"
+                | "HELD_BY_RULE"
         ),
     };
     law(fits, "a reason fits its verdict")

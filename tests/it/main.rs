@@ -17,6 +17,7 @@ mod model;
 mod properties;
 mod purity;
 mod rule;
+mod scenarios;
 mod scripted;
 mod seed_vectors;
 mod store_contract;

@@ -1,8 +1,8 @@
 //! A worker asks for the next attempt.
 
 use super::{
-    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, attempt_of, decision_of, ends_by,
-    excluded_hosts, standing, stop, take_over, wait,
+    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
+    ends_by, excluded_hosts, standing, stop, take_over, wait,
 };
 use crate::domain::{
     decision::Reason,
@@ -40,7 +40,7 @@ pub(super) fn plan(
         State::Waiting { .. } => return Ok(start(terms, record, begin, now)),
         State::Stopping { at, .. } => wait(terms, &record, now, Some(*at), Reason::Stopping),
         State::Running { lease_until } => {
-            wait(terms, &record, now, Some(*lease_until), Reason::InProgress)
+            wait(terms, &record, now, Some(ask_again(*lease_until, now)), Reason::InProgress)
         }
         State::Held(_) | State::Over { .. } => standing(terms, &record, now),
     };

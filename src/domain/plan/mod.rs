@@ -20,7 +20,7 @@ use super::{
     draw::Salt,
     event::{Deadline, Event, StepTerms},
     id::StepKey,
-    namespace::Settings,
+    namespace::{LEASE_MIN, Settings},
     policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
     record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
     time::Timestamp,
@@ -533,6 +533,13 @@ fn wait(
         ends_by: ends_by(terms, record).map(|(at, _)| at),
         ..decision_of(settled, record)
     }
+}
+
+/// When to ask again about an attempt that runs under this lease. After an
+/// outage the lease may have ended and still be in force: then it is a moment
+/// from now, never "at once", again and again.
+fn ask_again(lease_until: Timestamp, now: Now) -> Timestamp {
+    if now.at < lease_until { lease_until } else { now.at.plus(LEASE_MIN) }
 }
 
 /// When the step ends whatever happens, and what bounds it.

@@ -306,9 +306,13 @@ fn replay(terms: &Terms<'_>, record: &Record, number: u32, end: &End, now: Now) 
 
 fn stale(terms: &Terms<'_>, record: &Record, number: u32, now: Now) -> Plan {
     let decision = match &record.state {
-        State::Running { lease_until } => {
-            super::wait(terms, record, now, Some(*lease_until), Reason::InProgress)
-        }
+        State::Running { lease_until } => super::wait(
+            terms,
+            record,
+            now,
+            Some(super::ask_again(*lease_until, now)),
+            Reason::InProgress,
+        ),
         _ => standing(terms, record, now),
     };
     Plan::Stands(Answer::Reported(Box::new(Reported {

@@ -72,7 +72,9 @@ fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) ->
 fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> Plan {
     record.held_for = record.held_for.saturating_add(now.at - hold.since);
     let retries_left = record.manual_retries < hold.max_manual_retries;
-    let reason = record.decision().map_or(Reason::Exhausted, |settled| settled.reason);
+    let (held, rule) = record
+        .decision()
+        .map_or((Reason::Exhausted, None), |settled| (settled.reason, settled.rule.clone()));
     let settled = match hold.default_answer {
         HoldAnswer::Skip => {
             end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
@@ -80,14 +82,22 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
-            ruling(terms, reason, now).settled(Verdict::Retry(now.at), &record)
+            ruling(terms, Reason::Answered, now).settled(Verdict::Retry(now.at), &record)
         }
         HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => {
-            stop(&mut record, ruling(terms, reason, now))
+            stop(&mut record, Spent { rule, ..ruling(terms, given_up_for(held), now) })
         }
     };
     record.standing = Some(settled);
     Draft::new(terms, record, Answer::Ticked).into_plan()
+}
+
+/// Why a step stops that was held for this reason.
+const fn given_up_for(held: Reason) -> Reason {
+    match held {
+        Reason::HeldByRule => Reason::Rule,
+        _ => Reason::RetriesSpent,
+    }
 }
 
 fn abandoned(terms: &Terms<'_>, mut record: Record, now: Now) -> Plan {

@@ -345,6 +345,7 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::Pushback => proto::Reason::Pushback,
         Reason::Wish => proto::Reason::Wish,
         Reason::Crashed => proto::Reason::Crashed,
+        Reason::Answered => proto::Reason::Answered,
         Reason::NotDue => proto::Reason::NotDue,
         Reason::InProgress => proto::Reason::InProgress,
         Reason::Stopping => proto::Reason::Stopping,

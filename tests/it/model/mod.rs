@@ -426,7 +426,7 @@ impl Model {
             Place::Held { since, until: Some(until), terms, .. } if *until <= at => {
                 let (since, terms) = (*since, terms.clone());
                 step.holds.push(at - since);
-                let reason = step.standing().reason;
+                let held = step.standing();
                 let may_retry = step.manual_retries < terms.manual_max;
                 let decision = match terms.default {
                     "SKIP" => {
@@ -436,11 +436,14 @@ impl Model {
                     "RETRY" if may_retry => {
                         step.manual_retries += 1;
                         step.place = Place::Waiting(at);
-                        step.decision("RETRY", Some(at), &reason, "", at)
+                        step.decision("RETRY", Some(at), "ANSWERED", "", at)
                     }
                     _ => {
                         step.place = Place::Over("FAILED", at + NAMESPACE.retention);
-                        step.decision("STOP", None, &reason, "", at)
+                        match &*held.reason {
+                            "HELD_BY_RULE" => step.decision("STOP", None, "RULE", &held.rule, at),
+                            _ => step.decision("STOP", None, "RETRIES_SPENT", &held.rule, at),
+                        }
                     }
                 };
                 step.later = Some(decision);
