@@ -2,6 +2,7 @@
 //! contract only, and the rule only where no service is asked.
 
 mod call;
+mod config;
 mod connect;
 mod error;
 mod exec;
@@ -78,6 +79,8 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Start the service
     Serve(Box<serve::ServeArgs>),
+    /// Show or check the settings of a server
+    Config(config::ConfigArgs),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
         Command::Serve(args) => serve::run(*args),
+        Command::Config(args) => config::run(&global, args),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);
