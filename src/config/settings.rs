@@ -124,7 +124,7 @@ impl Read<'_> {
             insecure,
             drain: self.span("server.drain", Duration::ZERO),
             reflection: self.truth("server.reflection"),
-            connections_max: self.number("server.connections_max", 1, 1_000_000),
+            connections_max: self.number("server.connections_max", 1, 1_000_000).unwrap_or_default(),
             metrics: self.metrics(insecure),
             store,
             policy_file: Some(PathBuf::from(self.text("policies.file"))).filter(|file| !file.as_os_str().is_empty()),
@@ -215,10 +215,10 @@ impl Read<'_> {
 
     fn admission(&mut self) -> AdmissionSettings {
         let most = 100_000;
-        let limit_max = self.number("admission.limit_max", 2, most);
-        let limit_floor = self.number("admission.limit_floor", 2, limit_max);
+        let limit_max = self.number("admission.limit_max", 2, most).unwrap_or(most);
+        let limit_floor = self.number("admission.limit_floor", 2, limit_max).unwrap_or(2);
         AdmissionSettings {
-            limit_start: self.number("admission.limit_start", limit_floor, limit_max),
+            limit_start: self.number("admission.limit_start", limit_floor, limit_max).unwrap_or(limit_floor),
             limit_floor,
             limit_max,
             latency_tolerated: self.span("admission.latency_tolerated", Duration::ZERO),
@@ -262,14 +262,13 @@ impl Read<'_> {
         }
     }
 
-    /// A number within bounds; the lower one when it is not.
-    fn number(&mut self, path: &str, min: usize, max: usize) -> usize {
-        let Value::Number(given) = *self.value(path) else { return min };
+    fn number(&mut self, path: &str, min: usize, max: usize) -> Option<usize> {
+        let Value::Number(given) = *self.value(path) else { return None };
         let number = usize::try_from(given).ok().filter(|number| (min..=max).contains(number));
         if number.is_none() {
             self.refuse(path, &given.to_string(), format!("accepted: {min} to {max}"));
         }
-        number.unwrap_or(min)
+        number
     }
 
     /// A length of time of at least `min`, and at most an hour: all of them are
@@ -439,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_toml_is_told_with_all_its_places() {
-        let file = file("[server\ndrain = 5s\nx = \n");
+        let file = file("[server]\ndrain = 5s\nx = \n");
         let wrong = load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap_err();
         assert!(wrong.0.len() >= 2 && wrong.0.iter().all(|problem| problem.message.starts_with("not TOML: ")), "{wrong}");
         let wrong = load(&Sources { file: Some("/does/not/exist".into()), ..Sources::default() }).unwrap_err();

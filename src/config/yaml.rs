@@ -18,7 +18,7 @@ use super::problem::{Origin, PROBLEMS_MAX, Place, Problem, Source, nearest};
 /// Longest document, in bytes.
 pub const TEXT_MAX: usize = 1 << 20;
 /// Lists and mappings within one another at most.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 24;
 /// Parts of a document at most, those that aliases repeat included.
 const PARTS_MAX: usize = 200_000;
 
@@ -143,8 +143,12 @@ impl Node {
                 Ok(value) => return Some(value),
                 Err(fault) => {
                     let fault = *fault.0;
+                    // What is missing because it was wrong has been told already.
+                    let follows = self.written(fault.steps.iter().rev()).is_some_and(Self::has_pruned);
                     let found = !fault.steps.is_empty() && self.prune(fault.steps.iter().rev());
-                    told(fault);
+                    if !follows {
+                        told(fault);
+                    }
                     if !found {
                         return None;
                     }
@@ -201,6 +205,15 @@ impl Node {
             }
             _ => None,
         }
+    }
+
+    /// The part that the steps lead to, by their places as written.
+    fn written<'a>(&self, mut steps: impl Iterator<Item = &'a Step>) -> Option<&Self> {
+        steps.try_fold(self, |node, step| match (&node.kind, step) {
+            (Kind::Map(fields), Step::Key(key)) => fields.iter().find(|field| field.key == *key).map(|field| &field.value),
+            (Kind::List(items), Step::Item(at)) => items.get(*at),
+            _ => None,
+        })
     }
 
     /// Takes out the part that the steps lead to, by their places as written.
