@@ -64,7 +64,9 @@ impl ApplyError {
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source()).map(|cause| format!(": {cause}")).collect()
+    std::iter::successors(error.source(), |error| error.source())
+        .map(|cause| format!(": {cause}"))
+        .collect()
 }
 
 /// Follows a policy file and applies it.
@@ -114,9 +116,15 @@ impl<S: Store, T: Fn(String)> Follower<S, T> {
         let file = self.file.display();
         self.service.telemetry().policy_file_applied.set(applied.is_ok().into());
         match applied {
-            Ok(changed) if changed.is_empty() => tracing::info!(%file, "the policy file is in force; nothing had to change"),
-            Ok(changed) => tracing::info!(%file, "the policy file is in force; changed: {}", changed.join(", ")),
-            Err(error) => tracing::error!(%file, "the policy file is not applied, what was in force stays:\n{}", error.in_full()),
+            Ok(changed) if changed.is_empty() => {
+                tracing::info!(%file, "the policy file is in force; nothing had to change")
+            }
+            Ok(changed) => {
+                tracing::info!(%file, "the policy file is in force; changed: {}", changed.join(", "))
+            }
+            Err(error) => {
+                tracing::error!(%file, "the policy file is not applied, what was in force stays:\n{}", error.in_full())
+            }
         }
         (self.tell)(applied.as_ref().err().map(ApplyError::briefly).unwrap_or_default());
     }
@@ -127,7 +135,10 @@ impl<S: Store, T: Fn(String)> Follower<S, T> {
 /// # Errors
 /// It does not fit what the store has, and nothing is applied; or the store is
 /// away.
-pub async fn apply<S: Store>(service: &Service<S>, file: &PolicyFile) -> Result<Vec<String>, ApplyError> {
+pub async fn apply<S: Store>(
+    service: &Service<S>,
+    file: &PolicyFile,
+) -> Result<Vec<String>, ApplyError> {
     let mut parts = Vec::new();
     let mut problems = Vec::new();
     for (name, part) in &file.namespaces {
@@ -145,7 +156,10 @@ pub async fn apply<S: Store>(service: &Service<S>, file: &PolicyFile) -> Result<
     Ok(changed)
 }
 
-async fn current<S: Store>(service: &Service<S>, name: &str) -> Result<Option<Arc<Configuration>>, StoreError> {
+async fn current<S: Store>(
+    service: &Service<S>,
+    name: &str,
+) -> Result<Option<Arc<Configuration>>, StoreError> {
     match service.store().configuration(name).await {
         Ok(configuration) => Ok(Some(configuration)),
         Err(StoreError::NamespaceUnknown(_)) => Ok(None),
@@ -154,7 +168,12 @@ async fn current<S: Store>(service: &Service<S>, name: &str) -> Result<Option<Ar
 }
 
 /// What of a valid file does not fit what the store has.
-fn unfit(file: &PolicyFile, name: &Id, part: &NamespacePart, current: Option<&Configuration>) -> Vec<Problem> {
+fn unfit(
+    file: &PolicyFile,
+    name: &Id,
+    part: &NamespacePart,
+    current: Option<&Configuration>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     let has = |policy: &Id| current.is_some_and(|current| present(current, policy).is_some());
     if let Some(Some(policy)) = &part.settings.default_policy
@@ -167,10 +186,21 @@ fn unfit(file: &PolicyFile, name: &Id, part: &NamespacePart, current: Option<&Co
         problems.push(Problem::new(origin, field, &format!("{:?}", &**policy), message));
     }
     let known = current.map_or(0, |current| current.policies.len());
-    let new = part.policies.keys().filter(|policy| current.is_none_or(|current| !current.policies.contains_key(*policy))).count();
+    let new = part
+        .policies
+        .keys()
+        .filter(|policy| current.is_none_or(|current| !current.policies.contains_key(*policy)))
+        .count();
     if known + new > POLICIES_MAX {
-        let message = format!("{known} policies are there and {new} would be new; accepted: at most {POLICIES_MAX} together");
-        problems.push(Problem::new(file.origin(part.place), format!("namespaces.{name}.policies"), "", message));
+        let message = format!(
+            "{known} policies are there and {new} would be new; accepted: at most {POLICIES_MAX} together"
+        );
+        problems.push(Problem::new(
+            file.origin(part.place),
+            format!("namespaces.{name}.policies"),
+            "",
+            message,
+        ));
     }
     problems
 }
@@ -190,7 +220,11 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// In this order, a default policy is there before it is named.
-    async fn apply<S: Store>(&self, service: &Service<S>, changed: &mut Vec<String>) -> Result<(), ApplyError> {
+    async fn apply<S: Store>(
+        &self,
+        service: &Service<S>,
+        changed: &mut Vec<String>,
+    ) -> Result<(), ApplyError> {
         self.create(service, changed).await?;
         for (policy, spec) in &self.part.policies {
             self.write(service, policy, spec, changed).await?;
@@ -198,11 +232,16 @@ impl Part<'_> {
         self.set(service, changed).await
     }
 
-    async fn create<S: Store>(&self, service: &Service<S>, changed: &mut Vec<String>) -> Result<(), ApplyError> {
+    async fn create<S: Store>(
+        &self,
+        service: &Service<S>,
+        changed: &mut Vec<String>,
+    ) -> Result<(), ApplyError> {
         if self.current.is_some() {
             return Ok(());
         }
-        let settings = Settings { default_policy: None, ..self.part.settings.apply(&Settings::default()) };
+        let settings =
+            Settings { default_policy: None, ..self.part.settings.apply(&Settings::default()) };
         match service.create_namespace(self.name, settings).await {
             Ok(_) => changed.push(format!("namespace {} created", self.name)),
             // Another instance applies the same file.
@@ -219,22 +258,34 @@ impl Part<'_> {
         spec: &PolicySpec,
         changed: &mut Vec<String>,
     ) -> Result<(), ApplyError> {
-        if self.current.as_ref().and_then(|current| present(current, policy)) == Some(digest(spec)) {
+        if self.current.as_ref().and_then(|current| present(current, policy)) == Some(digest(spec))
+        {
             return Ok(());
         }
-        let write =
-            PolicyWrite { spec: spec.clone(), etag: String::new(), validate_only: false, may_exist: true, may_be_missing: true };
+        let write = PolicyWrite {
+            spec: spec.clone(),
+            etag: String::new(),
+            validate_only: false,
+            may_exist: true,
+            may_be_missing: true,
+        };
         let written = service.write_policy(self.name, policy, &write).await?;
         changed.push(format!("policy {}/{policy} r{}", self.name, written.revision.number));
         Ok(())
     }
 
-    async fn set<S: Store>(&self, service: &Service<S>, changed: &mut Vec<String>) -> Result<(), ApplyError> {
+    async fn set<S: Store>(
+        &self,
+        service: &Service<S>,
+        changed: &mut Vec<String>,
+    ) -> Result<(), ApplyError> {
         let settings = service.namespace(self.name).await?.entry.settings;
         if self.part.settings.apply(&settings) == settings {
             return Ok(());
         }
-        service.update_namespace(self.name, "", |current| self.part.settings.apply(current)).await?;
+        service
+            .update_namespace(self.name, "", |current| self.part.settings.apply(current))
+            .await?;
         changed.push(format!("settings of {}", self.name));
         Ok(())
     }

@@ -59,12 +59,20 @@ fn check(format: Format, args: CheckArgs) -> Result<(), CliError> {
     let mut sources = args.given.sources();
     sources.file = args.file.or(sources.file);
     let policies = args.policies.clone().map(PathBuf::from);
-    sources.flags.extend(args.policies.map(|value| Flag { name: "--policies", path: "policies.file".to_owned(), value }));
+    sources.flags.extend(args.policies.map(|value| Flag {
+        name: "--policies",
+        path: "policies.file".to_owned(),
+        value,
+    }));
     let loaded = load(&sources);
     // The policies are checked even where the settings are wrong.
     let policies = policies.or_else(|| loaded.as_ref().ok()?.settings.policy_file.clone());
     let checked = policies.map_or(Ok(()), |file| PolicyFile::read(&file).map(drop));
-    let problems: Vec<_> = [loaded.as_ref().err(), checked.as_ref().err()].into_iter().flatten().flat_map(|problems| problems.0.clone()).collect();
+    let problems: Vec<_> = [loaded.as_ref().err(), checked.as_ref().err()]
+        .into_iter()
+        .flatten()
+        .flat_map(|problems| problems.0.clone())
+        .collect();
     let Ok(loaded) = loaded else { return Err(wrong(&Problems(problems))) };
     if !problems.is_empty() {
         return Err(wrong(&Problems(problems)));

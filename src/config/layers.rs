@@ -5,7 +5,11 @@
 //! The defaults say which settings there are and of which kind each is, so
 //! that there is no second list to keep.
 
-use std::{ffi::OsString, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use toml::de::{DeTable, DeValue};
 
@@ -161,7 +165,12 @@ impl Layers {
         }
         for error in errors {
             let offset = error.span().map_or(0, |span| span.start);
-            self.problems.push(Problem::new(origin(offset), "", "", format!("not TOML: {}", error.message())));
+            self.problems.push(Problem::new(
+                origin(offset),
+                "",
+                "",
+                format!("not TOML: {}", error.message()),
+            ));
         }
     }
 
@@ -171,7 +180,9 @@ impl Layers {
             match value.get_ref() {
                 DeValue::Table(table) if self.entry(&path).is_none() => {
                     // An empty section says nothing, but its name may be wrong.
-                    let known = self.entries.iter().any(|entry| entry.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.')));
+                    let known = self.entries.iter().any(|entry| {
+                        entry.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'))
+                    });
                     if table.is_empty() && !known {
                         self.unknown(&path, origin(key.span().start));
                     }
@@ -194,7 +205,8 @@ impl Layers {
             Some(value) => (entry.value, entry.origin) = (value, origin),
             None => {
                 let accepted = entry.value.kind_in_words();
-                let problem = Problem::new(origin, path, &written(given), format!("accepted: {accepted}"));
+                let problem =
+                    Problem::new(origin, path, &written(given), format!("accepted: {accepted}"));
                 self.problems.push(problem);
             }
         }
@@ -220,7 +232,12 @@ impl Layers {
             Some(value) => (entry.value, entry.origin) = (value, origin),
             None => {
                 let accepted = entry.value.kind_in_words();
-                self.problems.push(Problem::new(origin, path, given, format!("accepted: {accepted}")));
+                self.problems.push(Problem::new(
+                    origin,
+                    path,
+                    given,
+                    format!("accepted: {accepted}"),
+                ));
             }
         }
     }
@@ -229,7 +246,8 @@ impl Layers {
         let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
         let paths = || self.entries.iter().map(|entry| entry.path.as_str());
         // Most often the right key stands in the wrong section, or has a typing error.
-        let meant = nearest(path, paths()).or_else(|| paths().find(|known| key(known) == key(path)));
+        let meant =
+            nearest(path, paths()).or_else(|| paths().find(|known| key(known) == key(path)));
         let message = match meant {
             Some(meant) => format!("there is no such setting; did you mean {meant}?"),
             None => "there is no such setting; `reprise config default` shows all".to_owned(),
@@ -282,7 +300,10 @@ impl Value {
             Self::Text(text) => quoted(text),
             Self::Number(number) => number.to_string(),
             Self::Truth(truth) => truth.to_string(),
-            Self::List(items) => format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")),
+            Self::List(items) => format!(
+                "[{}]",
+                items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")
+            ),
         }
     }
 
@@ -306,7 +327,12 @@ fn defaults() -> Vec<Entry> {
 }
 
 fn collect(section: &str, table: &DeTable<'_>, entries: &mut Vec<(usize, Entry)>) {
-    const KINDS: [Value; 4] = [Value::Text(String::new()), Value::Number(0), Value::Truth(false), Value::List(Vec::new())];
+    const KINDS: [Value; 4] = [
+        Value::Text(String::new()),
+        Value::Number(0),
+        Value::Truth(false),
+        Value::List(Vec::new()),
+    ];
     for (key, value) in table {
         let path = join(section, key.get_ref());
         if let DeValue::Table(table) = value.get_ref() {

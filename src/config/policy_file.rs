@@ -20,7 +20,8 @@ use crate::domain::{
 };
 
 /// Retention and the wait for a worker: one minute to 365 days.
-const KEPT: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
+const KEPT: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
 /// Steps that are not over.
 const LIVE_STEPS: RangeInclusive<u64> = 1..=100_000_000;
 
@@ -66,7 +67,10 @@ impl SettingsChange {
     #[must_use]
     pub fn apply(&self, current: &Settings) -> Settings {
         Settings {
-            default_policy: self.default_policy.clone().unwrap_or_else(|| current.default_policy.clone()),
+            default_policy: self
+                .default_policy
+                .clone()
+                .unwrap_or_else(|| current.default_policy.clone()),
             lease: self.lease.unwrap_or(current.lease),
             max_retries_ceiling: self.max_retries_ceiling.unwrap_or(current.max_retries_ceiling),
             max_elapsed_ceiling: self.max_elapsed_ceiling.unwrap_or(current.max_elapsed_ceiling),
@@ -169,15 +173,20 @@ impl Reading {
             Kind::Map(fields) => fields,
             Kind::Nothing => return Vec::new(),
             _ => {
-                let accepted = known.map_or("a mapping from names".to_owned(), |known| format!("a mapping with {}", known.join(" and ")));
+                let accepted = known.map_or("a mapping from names".to_owned(), |known| {
+                    format!("a mapping with {}", known.join(" and "))
+                });
                 self.refuse(node.place, path, &node.in_words(), format!("accepted: {accepted}"));
                 return Vec::new();
             }
         };
         let Some(known) = known else { return fields };
-        let (right, wrong): (Vec<_>, Vec<_>) = fields.into_iter().partition(|field| known.contains(&field.key.as_str()));
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            fields.into_iter().partition(|field| known.contains(&field.key.as_str()));
         for field in wrong {
-            let meant = nearest(&field.key, known.iter().copied()).map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+            let meant = nearest(&field.key, known.iter().copied())
+                .map(|name| format!("did you mean {name}? "))
+                .unwrap_or_default();
             let message = format!("there is no such field; {meant}accepted: {}", known.join(", "));
             self.refuse(field.key_place, &below(path, &field.key), "", message);
         }
@@ -286,7 +295,11 @@ impl Bounds<'_> {
             default_policy_place: default_policy.map(|_| self.node.find("default_policy").place),
             lease: self.span("lease", spec.lease, LEASE_MIN..=LEASE_MAX),
             max_retries_ceiling: spec.max_retries_ceiling,
-            max_elapsed_ceiling: self.span("max_elapsed_ceiling", spec.max_elapsed_ceiling, Duration::from_nanos(1)..=Duration::MAX),
+            max_elapsed_ceiling: self.span(
+                "max_elapsed_ceiling",
+                spec.max_elapsed_ceiling,
+                Duration::from_nanos(1)..=Duration::MAX,
+            ),
             retention: self.span("retention", spec.retention, KEPT),
             abandon_after: self.span("abandon_after", spec.abandon_after, KEPT),
             max_live_steps: spec.max_live_steps.filter(|steps| self.live_steps(*steps)),
@@ -299,12 +312,21 @@ impl Bounds<'_> {
         }
         let id = name.parse().ok();
         if id.is_none() {
-            self.refuse("default_policy", &format!("{name:?}"), format!("accepted: {ID_ACCEPTED}; \"\" is the built-in policy"));
+            self.refuse(
+                "default_policy",
+                &format!("{name:?}"),
+                format!("accepted: {ID_ACCEPTED}; \"\" is the built-in policy"),
+            );
         }
         id.map(Some)
     }
 
-    fn span(&mut self, field: &str, span: Option<Span>, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+    fn span(
+        &mut self,
+        field: &str,
+        span: Option<Span>,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let span = span?;
         if !bounds.contains(&span.0) {
             let accepted = match *bounds.end() {
@@ -319,7 +341,11 @@ impl Bounds<'_> {
     fn live_steps(&mut self, steps: u64) -> bool {
         let legal = LIVE_STEPS.contains(&steps);
         if !legal {
-            self.refuse("max_live_steps", &steps.to_string(), format!("accepted: {} to {}", LIVE_STEPS.start(), LIVE_STEPS.end()));
+            self.refuse(
+                "max_live_steps",
+                &steps.to_string(),
+                format!("accepted: {} to {}", LIVE_STEPS.start(), LIVE_STEPS.end()),
+            );
         }
         legal
     }
@@ -356,7 +382,8 @@ mod tests {
 
     #[test]
     fn the_example_parses_and_says_everything_a_policy_can() {
-        let file = PolicyFile::parse("policies.example.yaml", EXAMPLE).unwrap_or_else(|problems| panic!("{}", problems.in_full()));
+        let file = PolicyFile::parse("policies.example.yaml", EXAMPLE)
+            .unwrap_or_else(|problems| panic!("{}", problems.in_full()));
         let default = &file.namespaces[DEFAULT_NAMESPACE];
         let json = serde_json::to_value(&default.policies["nightly"]).unwrap();
         let written: Vec<&String> = json.as_object().unwrap().keys().collect();
@@ -379,8 +406,14 @@ mod tests {
         let same = |one, other| assert_eq!(policy(one), policy(other), "{one}");
         same("{ backoff: { jitter: full } }", "{ backoff: { jitter: 'full' } }");
         same("{ rules: [{ name: a, stop: {} }] }", "{ rules: [{ name: a, stop: at_once }] }");
-        same("{ rules: [{ name: a, match: { exit_codes: ['7-9'] }, skip: {} }] }", "{ rules: [{ name: a, match: { exit_codes: [{ min: 7, max: 9 }] }, skip: {} }] }");
-        same("{ rules: [{ name: a, match: { codes: [503] }, skip: {} }] }", "{ rules: [{ name: a, match: { codes: ['503'] }, skip: {} }] }");
+        same(
+            "{ rules: [{ name: a, match: { exit_codes: ['7-9'] }, skip: {} }] }",
+            "{ rules: [{ name: a, match: { exit_codes: [{ min: 7, max: 9 }] }, skip: {} }] }",
+        );
+        same(
+            "{ rules: [{ name: a, match: { codes: [503] }, skip: {} }] }",
+            "{ rules: [{ name: a, match: { codes: ['503'] }, skip: {} }] }",
+        );
         same("{ max_elapsed: 90 }", "{ max_elapsed: PT1M30S }");
         same("{ max_retries: , rules: }", "{}");
     }
@@ -438,7 +471,8 @@ namespaces:
 
     #[test]
     fn a_problem_shows_its_line_with_a_caret() {
-        let wrong = PolicyFile::parse("p.yaml", "policies:\n  p: { max_retries: many }\n").unwrap_err();
+        let wrong =
+            PolicyFile::parse("p.yaml", "policies:\n  p: { max_retries: many }\n").unwrap_err();
         let shown = "\
 p.yaml:2:21: policies.p.max_retries: \"many\": accepted: a whole number, 0 to 4294967295
    |
@@ -451,22 +485,35 @@ p.yaml:2:21: policies.p.max_retries: \"many\": accepted: a whole number, 0 to 42
     fn what_is_wrong_in_an_alias_is_told_where_it_is_defined() {
         let text = "policies:\n  a: { backoff: &slow { fixed: { delay: -1s } } }\n  b: { backoff: *slow }\n";
         let problems = problems(text);
-        assert!(problems.iter().all(|problem| problem.starts_with("p.yaml:2:41: ")), "{problems:#?}");
+        assert!(
+            problems.iter().all(|problem| problem.starts_with("p.yaml:2:41: ")),
+            "{problems:#?}"
+        );
         assert_eq!(problems.len(), 2);
     }
 
     #[test]
     fn a_policy_in_two_places_is_refused() {
-        let problems = problems("policies: { a: {} }\nnamespaces: { default: { policies: { a: {} } } }\n");
+        let problems =
+            problems("policies: { a: {} }\nnamespaces: { default: { policies: { a: {} } } }\n");
         assert!(problems[0].contains("has this policy twice"), "{problems:?}");
     }
 
     #[test]
     fn nothing_and_empty_parts_are_fine_but_not_a_policy_left_out() {
-        for text in ["", "# nothing\n", "policies:\n", "namespaces:\n  a:\n", "namespaces: { a: { settings: , policies: } }"] {
+        for text in [
+            "",
+            "# nothing\n",
+            "policies:\n",
+            "namespaces:\n  a:\n",
+            "namespaces: { a: { settings: , policies: } }",
+        ] {
             assert!(PolicyFile::parse("p.yaml", text).is_ok(), "{text}");
         }
-        assert!(problems("policies:\n  a:\n")[0].starts_with("p.yaml:2:3: policies.a: nothing: accepted: a policy"));
+        assert!(
+            problems("policies:\n  a:\n")[0]
+                .starts_with("p.yaml:2:3: policies.a: nothing: accepted: a policy")
+        );
     }
 
     #[test]
@@ -476,12 +523,25 @@ p.yaml:2:21: policies.p.max_retries: \"many\": accepted: a whole number, 0 to 42
             text + &format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(", "))
         });
         let deep_flow = format!("policies: {}", "[".repeat(100_000));
-        let deep_block: String = (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        let deep_block: String =
+            (0..500).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
         let long = format!("# {}\n", "x".repeat(yaml::TEXT_MAX));
         for text in [&bomb, &deep_flow, &deep_block, &long] {
             assert_eq!(problems(text).len(), 1, "{}…", &text[..20]);
         }
-        for text in ["a: 1\na: 2\n", "{", "\u{0}", "--- a\n--- b\n", "policies: !!binary x", "&a [*a]", "? [a]: b\n: c\n", "policies: { p: { max_elapsed: 1e999 } }", "policies: { p: { rules: 3 } }", "[]", "7"] {
+        for text in [
+            "a: 1\na: 2\n",
+            "{",
+            "\u{0}",
+            "--- a\n--- b\n",
+            "policies: !!binary x",
+            "&a [*a]",
+            "? [a]: b\n: c\n",
+            "policies: { p: { max_elapsed: 1e999 } }",
+            "policies: { p: { rules: 3 } }",
+            "[]",
+            "7",
+        ] {
             assert!(!problems(text).is_empty(), "{text}");
         }
     }

@@ -35,7 +35,10 @@ impl Place {
     pub fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
     }
 }
 
@@ -58,7 +61,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(source, place) => write!(f, "{}:{}:{}", source.name, place.line, place.column),
+            Self::File(source, place) => {
+                write!(f, "{}:{}:{}", source.name, place.line, place.column)
+            }
             Self::Unread(name) | Self::Variable(name) | Self::Flag(name) => f.write_str(name),
         }
     }
@@ -81,7 +86,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with a value that is fit to be shown: short, in one line.
     #[must_use]
-    pub fn new(origin: Origin, field: impl Into<String>, value: &str, message: impl Into<String>) -> Self {
+    pub fn new(
+        origin: Origin,
+        field: impl Into<String>,
+        value: &str,
+        message: impl Into<String>,
+    ) -> Self {
         Self { origin, field: field.into(), value: shown(value), message: message.into() }
     }
 
@@ -162,13 +172,17 @@ pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
     // Typing errors, not other words: at most one character in three.
     let tolerated = (given.chars().count() / 3).max(1);
     let by_distance = names.into_iter().map(|name| (distance(given, name), name));
-    by_distance.filter(|(distance, _)| *distance <= tolerated).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    by_distance
+        .filter(|(distance, _)| *distance <= tolerated)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 /// Characters to insert, remove, replace or swap with their neighbour to come
 /// from one text to the other; case does not matter.
 fn distance(one: &str, other: &str) -> usize {
-    let [one, other] = [one, other].map(|text| text.chars().take(VALUE_MAX).flat_map(char::to_lowercase).collect::<Vec<_>>());
+    let [one, other] = [one, other]
+        .map(|text| text.chars().take(VALUE_MAX).flat_map(char::to_lowercase).collect::<Vec<_>>());
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {
@@ -206,12 +220,16 @@ mod tests {
         assert_eq!(place, Place { line: 2, column: 6 });
         let source = Arc::new(Source { name: "p.yaml".into(), text });
         let problem = Problem::new(Origin::File(source, place), "b", "\u{1b}[31m", "accepted: 1");
-        assert_eq!(problem.in_full(), "p.yaml:2:6: b: \u{fffd}[31m: accepted: 1\n   |\n 2 |  bé: \u{fffd}[31m\n   |      ^");
+        assert_eq!(
+            problem.in_full(),
+            "p.yaml:2:6: b: \u{fffd}[31m: accepted: 1\n   |\n 2 |  bé: \u{fffd}[31m\n   |      ^"
+        );
     }
 
     #[test]
     fn what_is_told_briefly_says_how_much_is_missing() {
-        let problem = |n: usize| Problem::new(Origin::Flag("--set".into()), n.to_string(), "", "wrong");
+        let problem =
+            |n: usize| Problem::new(Origin::Flag("--set".into()), n.to_string(), "", "wrong");
         let problems = Problems((0..13).map(problem).collect());
         assert!(problems.briefly().ends_with("--set: 9: wrong\nand 3 more"));
     }

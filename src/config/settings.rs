@@ -99,11 +99,16 @@ pub struct Loaded {
 /// Everything that is wrong in any of them.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     let layers = Layers::new(sources);
-    let mut read = Read { problems: layers.problems().to_vec(), layers: &layers, warnings: Vec::new() };
+    let mut read =
+        Read { problems: layers.problems().to_vec(), layers: &layers, warnings: Vec::new() };
     let settings = read.settings();
     let log = read.log();
     let Read { problems, warnings, .. } = read;
-    if problems.is_empty() { Ok(Loaded { settings, log, layers, warnings }) } else { Err(Problems(problems)) }
+    if problems.is_empty() {
+        Ok(Loaded { settings, log, layers, warnings })
+    } else {
+        Err(Problems(problems))
+    }
 }
 
 /// Reads settings, remembering what is wrong. One that is wrong is replaced by
@@ -120,14 +125,23 @@ impl Read<'_> {
         let store = self.store();
         Settings {
             listen: self.listen(insecure, &store),
-            socket_mode: self.parsed("server.socket_mode", "permission bits in octal, \"0000\" to \"0777\"", socket_mode).unwrap_or_default(),
+            socket_mode: self
+                .parsed(
+                    "server.socket_mode",
+                    "permission bits in octal, \"0000\" to \"0777\"",
+                    socket_mode,
+                )
+                .unwrap_or_default(),
             insecure,
             drain: self.span("server.drain", Duration::ZERO),
             reflection: self.truth("server.reflection"),
-            connections_max: self.number("server.connections_max", 1, 1_000_000).unwrap_or_default(),
+            connections_max: self
+                .number("server.connections_max", 1, 1_000_000)
+                .unwrap_or_default(),
             metrics: self.metrics(insecure),
             store,
-            policy_file: Some(PathBuf::from(self.text("policies.file"))).filter(|file| !file.as_os_str().is_empty()),
+            policy_file: Some(PathBuf::from(self.text("policies.file")))
+                .filter(|file| !file.as_os_str().is_empty()),
             admission: self.admission(),
         }
     }
@@ -140,7 +154,11 @@ impl Read<'_> {
                     self.refuse("server.listen", &given, EXPOSED);
                 }
                 Ok(address) => addresses.push(address),
-                Err(_) => self.refuse("server.listen", &given, "accepted: IP:PORT, [IPv6]:PORT or unix:PATH"),
+                Err(_) => self.refuse(
+                    "server.listen",
+                    &given,
+                    "accepted: IP:PORT, [IPv6]:PORT or unix:PATH",
+                ),
             }
         }
         addresses.extend(self.socket(store).map(Address::Unix));
@@ -151,7 +169,11 @@ impl Read<'_> {
             if let Address::Unix(path) = address
                 && path.as_os_str().len() > SOCKET_PATH_MAX
             {
-                self.refuse("server.socket", &path.display().to_string(), format!("accepted: a path of at most {SOCKET_PATH_MAX} bytes"));
+                self.refuse(
+                    "server.socket",
+                    &path.display().to_string(),
+                    format!("accepted: a path of at most {SOCKET_PATH_MAX} bytes"),
+                );
             }
         }
         addresses
@@ -177,10 +199,11 @@ impl Read<'_> {
 
     fn metrics(&mut self, insecure: bool) -> Option<SocketAddr> {
         let path = "metrics.listen";
-        let address: Option<SocketAddr> = self.parsed(path, "IP:PORT, [IPv6]:PORT, or \"\" for nowhere", |text| match text {
-            "" => Some(None),
-            text => text.parse().ok().map(Some),
-        })?;
+        let address: Option<SocketAddr> =
+            self.parsed(path, "IP:PORT, [IPv6]:PORT, or \"\" for nowhere", |text| match text {
+                "" => Some(None),
+                text => text.parse().ok().map(Some),
+            })?;
         if !insecure && address.is_some_and(|address| !address.ip().is_loopback()) {
             self.refuse(path, &self.text(path), EXPOSED);
         }
@@ -195,20 +218,28 @@ impl Read<'_> {
             "interval" => Some(Fsync::Interval(interval)),
             _ => None,
         });
-        let size_max = self.parsed("store.size_max", "a size of more than zero such as \"500MiB\" or \"10GiB\", or \"\" for the disk's", |text| match text {
-            "" => Some(None),
-            text => size(text).filter(|size| *size > 0).map(Some),
+        let size_max = self.parsed(
+            "store.size_max",
+            "a size of more than zero such as \"500MiB\" or \"10GiB\", or \"\" for the disk's",
+            |text| match text {
+                "" => Some(None),
+                text => size(text).filter(|size| *size > 0).map(Some),
+            },
+        );
+        let dir = self.parsed("store.dir", "a path", |text| {
+            Some(PathBuf::from(text)).filter(|_| !text.is_empty())
         });
-        let dir = self.parsed("store.dir", "a path", |text| Some(PathBuf::from(text)).filter(|_| !text.is_empty()));
         let embedded = self.parsed("store.kind", "\"embedded\" or \"memory\"", |text| match text {
             "embedded" => Some(true),
             "memory" => Some(false),
             _ => None,
         });
         match (embedded, dir) {
-            (Some(true), Some(dir)) => {
-                StoreSettings::Embedded { dir, fsync: fsync.unwrap_or(Fsync::Always), size_max: size_max.flatten() }
-            }
+            (Some(true), Some(dir)) => StoreSettings::Embedded {
+                dir,
+                fsync: fsync.unwrap_or(Fsync::Always),
+                size_max: size_max.flatten(),
+            },
             _ => StoreSettings::Memory,
         }
     }
@@ -218,7 +249,9 @@ impl Read<'_> {
         let limit_max = self.number("admission.limit_max", 2, most).unwrap_or(most);
         let limit_floor = self.number("admission.limit_floor", 2, limit_max).unwrap_or(2);
         AdmissionSettings {
-            limit_start: self.number("admission.limit_start", limit_floor, limit_max).unwrap_or(limit_floor),
+            limit_start: self
+                .number("admission.limit_start", limit_floor, limit_max)
+                .unwrap_or(limit_floor),
             limit_floor,
             limit_max,
             latency_tolerated: self.span("admission.latency_tolerated", Duration::ZERO),
@@ -229,19 +262,28 @@ impl Read<'_> {
     }
 
     fn log(&mut self) -> LogSettings {
-        let filter = self.parsed("log.filter", "a level, or directives such as \"info,reprise::store=debug\"", |text| {
-            tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
-        });
+        let filter = self.parsed(
+            "log.filter",
+            "a level, or directives such as \"info,reprise::store=debug\"",
+            |text| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned()),
+        );
         let format = self.parsed("log.format", "\"text\" or \"json\"", |text| match text {
             "text" => Some(LogFormat::Text),
             "json" => Some(LogFormat::Json),
             _ => None,
         });
-        LogSettings { filter: filter.unwrap_or_default(), format: format.unwrap_or(LogFormat::Text) }
+        LogSettings {
+            filter: filter.unwrap_or_default(),
+            format: format.unwrap_or(LogFormat::Text),
+        }
     }
 
     fn value(&self, path: &str) -> &Value {
-        &self.layers.entry(path).expect("default.toml has every setting: a test reads them all").value
+        &self
+            .layers
+            .entry(path)
+            .expect("default.toml has every setting: a test reads them all")
+            .value
     }
 
     fn text(&self, path: &str) -> String {
@@ -276,11 +318,18 @@ impl Read<'_> {
     fn span(&mut self, path: &str, min: Duration) -> Duration {
         const MAX: Duration = Duration::from_secs(3600);
         let accepted = format!("a length of time such as \"50ms\" or \"20s\", {} to 1h", Span(min));
-        let parse = |text: &str| text.parse::<Span>().ok().map(|span| span.0).filter(|span| (min..=MAX).contains(span));
+        let parse = |text: &str| {
+            text.parse::<Span>().ok().map(|span| span.0).filter(|span| (min..=MAX).contains(span))
+        };
         self.parsed(path, &accepted, parse).unwrap_or(min)
     }
 
-    fn parsed<T>(&mut self, path: &str, accepted: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    fn parsed<T>(
+        &mut self,
+        path: &str,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let text = self.text(path);
         let parsed = parse(&text);
         if parsed.is_none() {
@@ -337,7 +386,10 @@ mod tests {
     }
 
     fn with(flags: &[(&str, &str)]) -> Result<Loaded, Problems> {
-        load(&Sources { flags: flags.iter().map(|(path, value)| set(path, value)).collect(), ..Sources::default() })
+        load(&Sources {
+            flags: flags.iter().map(|(path, value)| set(path, value)).collect(),
+            ..Sources::default()
+        })
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -350,15 +402,23 @@ mod tests {
     fn the_defaults_are_those_of_the_parts() {
         let Loaded { settings, log, warnings, layers } = load(&Sources::default()).unwrap();
         let listener = ListenerSettings::default();
-        assert_eq!(settings.listen, ["127.0.0.1:7070", "unix:data/reprise.sock"].map(|text| text.parse().unwrap()));
+        assert_eq!(
+            settings.listen,
+            ["127.0.0.1:7070", "unix:data/reprise.sock"].map(|text| text.parse().unwrap())
+        );
         assert_eq!(settings.socket_mode, listener.socket_mode);
         assert_eq!(settings.drain, listener.drain_deadline);
         assert_eq!(settings.connections_max, listener.connections_max);
         assert_eq!(settings.insecure, listener.insecure);
         assert_eq!(settings.metrics, Some("127.0.0.1:7071".parse().unwrap()));
         assert_eq!(settings.policy_file, None);
-        assert_eq!(format!("{:?}", settings.admission), format!("{:?}", AdmissionSettings::default()));
-        assert!(matches!(settings.store, StoreSettings::Embedded { dir, fsync: Fsync::Always, size_max: None } if dir == Path::new("data")));
+        assert_eq!(
+            format!("{:?}", settings.admission),
+            format!("{:?}", AdmissionSettings::default())
+        );
+        assert!(
+            matches!(settings.store, StoreSettings::Embedded { dir, fsync: Fsync::Always, size_max: None } if dir == Path::new("data"))
+        );
         assert_eq!(log, LogSettings { filter: "info".into(), format: LogFormat::Text });
         assert!(warnings.is_empty());
         assert!(layers.entries().iter().all(|entry| entry.origin == Origin::Default));
@@ -379,18 +439,32 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
-        let file = file("[server]\ndrain = \"1s\"\nreflection = false\n[store]\nkind = \"memory\"\n[log]\nformat = \"json\"\n");
-        let variables = [("REPRISE__SERVER__DRAIN", "2s"), ("REPRISE__STORE__KIND", "embedded"), ("REPRISE_LOG", "x"), ("HOME", "/")];
+        let file = file(
+            "[server]\ndrain = \"1s\"\nreflection = false\n[store]\nkind = \"memory\"\n[log]\nformat = \"json\"\n",
+        );
+        let variables = [
+            ("REPRISE__SERVER__DRAIN", "2s"),
+            ("REPRISE__STORE__KIND", "embedded"),
+            ("REPRISE_LOG", "x"),
+            ("HOME", "/"),
+        ];
         let sources = Sources {
             file: Some(file.path().to_owned()),
             variables: variables.map(|(name, value)| (name.into(), value.into())).to_vec(),
-            flags: vec![set("store.dir", "/d"), set("server.drain", "3s"), set("server.listen", "127.0.0.1:1, [::1]:2")],
+            flags: vec![
+                set("store.dir", "/d"),
+                set("server.drain", "3s"),
+                set("server.listen", "127.0.0.1:1, [::1]:2"),
+            ],
         };
         let loaded = load(&sources).unwrap();
         assert_eq!(loaded.settings.drain, Duration::from_secs(3));
         assert!(!loaded.settings.reflection);
         assert_eq!(loaded.log.format, LogFormat::Json);
-        assert_eq!(loaded.settings.listen, ["127.0.0.1:1", "[::1]:2", "unix:/d/reprise.sock"].map(|text| text.parse().unwrap()));
+        assert_eq!(
+            loaded.settings.listen,
+            ["127.0.0.1:1", "[::1]:2", "unix:/d/reprise.sock"].map(|text| text.parse().unwrap())
+        );
         let toml = loaded.layers.to_toml();
         assert!(toml.contains("drain = \"3s\"  # --set\n"), "{toml}");
         assert!(toml.contains("kind = \"embedded\"  # REPRISE__STORE__KIND\n"), "{toml}");
@@ -401,19 +475,38 @@ mod tests {
     fn what_is_shown_reads_the_same_again() {
         let shown = with(&[("store.size_max", "1GiB")]).unwrap().layers.to_toml();
         let kept = file(&shown);
-        let again = load(&Sources { file: Some(kept.path().to_owned()), ..Sources::default() }).unwrap();
-        let values = |layers: &Layers| layers.entries().iter().map(|entry| (entry.path.clone(), entry.value.clone())).collect::<Vec<_>>();
-        assert_eq!(values(&again.layers), values(&with(&[("store.size_max", "1GiB")]).unwrap().layers));
+        let again =
+            load(&Sources { file: Some(kept.path().to_owned()), ..Sources::default() }).unwrap();
+        let values = |layers: &Layers| {
+            layers
+                .entries()
+                .iter()
+                .map(|entry| (entry.path.clone(), entry.value.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            values(&again.layers),
+            values(&with(&[("store.size_max", "1GiB")]).unwrap().layers)
+        );
         assert_eq!(again.layers.to_json()["store"]["size_max"], "1GiB");
     }
 
     #[test]
     fn everything_wrong_is_told_at_once_with_where_it_was_written() {
-        let file = file("[server]\nlisten = [\"0.0.0.0:1\", 7]\ndrian = \"1s\"\nreflection = \"yes\"\n[stor]\nfsync = \"always\"\n[store]\nsocket = \"x\"\nsize_max = \"10 apples\"\n[nonsense]\n");
+        let file = file(
+            "[server]\nlisten = [\"0.0.0.0:1\", 7]\ndrian = \"1s\"\nreflection = \"yes\"\n[stor]\nfsync = \"always\"\n[store]\nsocket = \"x\"\nsize_max = \"10 apples\"\n[nonsense]\n",
+        );
         let sources = Sources {
             file: Some(file.path().to_owned()),
-            variables: vec![("REPRISE__ADMISSION__LIMIT_MAX".into(), "1".into()), ("REPRISE__STORE__FSNC".into(), "always".into())],
-            flags: vec![set("log.format", "xml"), set("metrics.listen", "0.0.0.0:9"), set("server.connections_max", "many")],
+            variables: vec![
+                ("REPRISE__ADMISSION__LIMIT_MAX".into(), "1".into()),
+                ("REPRISE__STORE__FSNC".into(), "always".into()),
+            ],
+            flags: vec![
+                set("log.format", "xml"),
+                set("metrics.listen", "0.0.0.0:9"),
+                set("server.connections_max", "many"),
+            ],
         };
         let wrong = load(&sources).unwrap_err();
         let text = wrong.to_string().replace(&file.path().display().to_string(), "FILE");
@@ -439,9 +532,15 @@ mod tests {
     #[test]
     fn a_file_that_is_not_toml_is_told_with_all_its_places() {
         let file = file("[server]\ndrain = 5s\nx = \n");
-        let wrong = load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap_err();
-        assert!(wrong.0.len() >= 2 && wrong.0.iter().all(|problem| problem.message.starts_with("not TOML: ")), "{wrong}");
-        let wrong = load(&Sources { file: Some("/does/not/exist".into()), ..Sources::default() }).unwrap_err();
+        let wrong = load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() })
+            .unwrap_err();
+        assert!(
+            wrong.0.len() >= 2
+                && wrong.0.iter().all(|problem| problem.message.starts_with("not TOML: ")),
+            "{wrong}"
+        );
+        let wrong = load(&Sources { file: Some("/does/not/exist".into()), ..Sources::default() })
+            .unwrap_err();
         assert!(wrong.to_string().starts_with("/does/not/exist: cannot be read: "), "{wrong}");
     }
 
@@ -449,7 +548,11 @@ mod tests {
     fn addresses_of_others_need_insecure_and_somewhere_must_be_listened() {
         assert!(with(&[("server.listen", "0.0.0.0:1")]).is_err());
         assert!(with(&[("metrics.listen", "10.0.0.1:1")]).is_err());
-        let open = [("server.listen", "0.0.0.0:1"), ("metrics.listen", "0.0.0.0:2"), ("server.insecure", "true")];
+        let open = [
+            ("server.listen", "0.0.0.0:1"),
+            ("metrics.listen", "0.0.0.0:2"),
+            ("server.insecure", "true"),
+        ];
         assert!(with(&open).is_ok());
         assert_eq!(with(&[("server.listen", ""), ("server.socket", "")]).unwrap_err().0.len(), 1);
         assert!(with(&[("server.listen", "")]).is_ok());

@@ -101,7 +101,8 @@ async fn settled(stirred: &Notify, quiet: Duration) {
 }
 
 fn watcher(file: &Path, stirred: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.map_or(true, |event| may_have_changed(event.kind)) {
             stirred.notify_one();
@@ -142,7 +143,11 @@ pub fn read_blocking(file: &Path, size_max: usize) -> Contents {
         return Err(format!("is longer than {size_max} bytes"));
     }
     String::from_utf8(bytes).map(Arc::from).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         format!("is not UTF-8 in line {line}")
     })
 }

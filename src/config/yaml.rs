@@ -9,7 +9,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{
     Deserialize,
-    de::{self, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor},
+    de::{
+        self, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess,
+        SeqAccess, VariantAccess, Visitor,
+    },
 };
 use serde_saphyr::{Spanned, budget::Budget};
 
@@ -89,7 +92,12 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
     let at = |place| Origin::File(Arc::clone(source), place);
     let start = Place { line: 1, column: 1 };
     if source.text.len() > TEXT_MAX {
-        return Err(Problem::new(at(start), "", &format!("{} bytes", source.text.len()), format!("accepted: at most {TEXT_MAX}")));
+        return Err(Problem::new(
+            at(start),
+            "",
+            &format!("{} bytes", source.text.len()),
+            format!("accepted: at most {TEXT_MAX}"),
+        ));
     }
     let mut options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     let mut budget = Budget::default();
@@ -99,15 +107,18 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Problem> {
     budget.max_events = 2 * PARTS_MAX;
     options.budget = Some(budget);
     options.alias_limits.max_total_replayed_events = PARTS_MAX;
-    serde_saphyr::from_str_with_options::<Spanned<Tree>>(&source.text, options).map(Node::from).map_err(|error| {
-        let place = error.location().and_then(place_of).unwrap_or(start);
-        let message = error.without_snippet().to_string();
-        Problem::new(at(place), "", "", message.lines().next().unwrap_or_default())
-    })
+    serde_saphyr::from_str_with_options::<Spanned<Tree>>(&source.text, options)
+        .map(Node::from)
+        .map_err(|error| {
+            let place = error.location().and_then(place_of).unwrap_or(start);
+            let message = error.without_snippet().to_string();
+            Problem::new(at(place), "", "", message.lines().next().unwrap_or_default())
+        })
 }
 
 fn place_of(location: serde_saphyr::Location) -> Option<Place> {
-    let (line, column) = (usize::try_from(location.line()).ok()?, usize::try_from(location.column()).ok()?);
+    let (line, column) =
+        (usize::try_from(location.line()).ok()?, usize::try_from(location.column()).ok()?);
     (line > 0).then_some(Place { line, column: column.max(1) })
 }
 
@@ -135,7 +146,10 @@ impl Node {
 
     /// Reads a value of a type out of the part. What is wrong is told, taken
     /// out, and reading begins again; None when nothing is left to read.
-    pub fn read<T: for<'de> Deserialize<'de>>(&mut self, told: &mut impl FnMut(Fault)) -> Option<T> {
+    pub fn read<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        told: &mut impl FnMut(Fault),
+    ) -> Option<T> {
         // Each round takes a part out, so the rounds end; the bound is for files
         // of which every line is wrong.
         for _ in 0..PROBLEMS_MAX {
@@ -144,7 +158,8 @@ impl Node {
                 Err(fault) => {
                     let fault = *fault.0;
                     // What is missing because it was wrong has been told already.
-                    let follows = self.written(fault.steps.iter().rev()).is_some_and(Self::has_pruned);
+                    let follows =
+                        self.written(fault.steps.iter().rev()).is_some_and(Self::has_pruned);
                     let found = !fault.steps.is_empty() && self.prune(fault.steps.iter().rev());
                     if !follows {
                         told(fault);
@@ -200,7 +215,8 @@ impl Node {
                 Some((&field.value, step.clone()))
             }
             (Kind::List(items), Step::Item(seen)) => {
-                let (at, item) = items.iter().enumerate().filter(|(_, item)| !item.pruned).nth(*seen)?;
+                let (at, item) =
+                    items.iter().enumerate().filter(|(_, item)| !item.pruned).nth(*seen)?;
                 Some((item, Step::Item(at)))
             }
             _ => None,
@@ -210,7 +226,9 @@ impl Node {
     /// The part that the steps lead to, by their places as written.
     fn written<'a>(&self, mut steps: impl Iterator<Item = &'a Step>) -> Option<&Self> {
         steps.try_fold(self, |node, step| match (&node.kind, step) {
-            (Kind::Map(fields), Step::Key(key)) => fields.iter().find(|field| field.key == *key).map(|field| &field.value),
+            (Kind::Map(fields), Step::Key(key)) => {
+                fields.iter().find(|field| field.key == *key).map(|field| &field.value)
+            }
             (Kind::List(items), Step::Item(at)) => items.get(*at),
             _ => None,
         })
@@ -270,7 +288,11 @@ impl From<Spanned<Tree>> for Node {
     fn from(spanned: Spanned<Tree>) -> Self {
         // What an alias repeats is wrong where it is defined.
         let place = place_of(spanned.defined).or_else(|| place_of(spanned.referenced));
-        Self { place: place.unwrap_or(Place { line: 1, column: 1 }), kind: spanned.value.0, pruned: false }
+        Self {
+            place: place.unwrap_or(Place { line: 1, column: 1 }),
+            kind: spanned.value.0,
+            pruned: false,
+        }
     }
 }
 
@@ -421,7 +443,9 @@ impl de::Error for Unread {
 }
 
 fn meant(given: &str, accepted: &[&str]) -> String {
-    nearest(given, accepted.iter().copied()).map(|name| format!("did you mean {name}? ")).unwrap_or_default()
+    nearest(given, accepted.iter().copied())
+        .map(|name| format!("did you mean {name}? "))
+        .unwrap_or_default()
 }
 
 /// What serde expects, in the words of somebody who writes YAML.
@@ -464,7 +488,11 @@ impl<'de> Deserializer<'de> for &'de Node {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Unread> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Unread> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -476,10 +504,12 @@ impl<'de> Deserializer<'de> for &'de Node {
     ) -> Result<V::Value, Unread> {
         let read = match &self.kind {
             Kind::Text(text) => visitor.visit_enum(text.as_str().into_deserializer()),
-            Kind::Map(fields) => match fields.iter().filter(|field| !field.value.pruned).collect::<Vec<_>>()[..] {
-                [field] => visitor.visit_enum(Variant(field)),
-                _ => Err(Unread::custom("accepted: a name, or a mapping with one key")),
-            },
+            Kind::Map(fields) => {
+                match fields.iter().filter(|field| !field.value.pruned).collect::<Vec<_>>()[..] {
+                    [field] => visitor.visit_enum(Variant(field)),
+                    _ => Err(Unread::custom("accepted: a name, or a mapping with one key")),
+                }
+            }
             _ => Err(Unread::custom("accepted: a name, or a mapping with one key")),
         };
         read.map_err(|error| error.at(self.place, || self.in_words()))
@@ -498,9 +528,14 @@ struct Items<'de> {
 impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Unread;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Unread> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Unread> {
         let Some((at, item)) = self.items.find(|(_, item)| !item.pruned) else { return Ok(None) };
-        seed.deserialize(item).map(Some).map_err(|error| error.at(item.place, || item.in_words()).below(Step::Item(at)))
+        seed.deserialize(item)
+            .map(Some)
+            .map_err(|error| error.at(item.place, || item.in_words()).below(Step::Item(at)))
     }
 }
 
@@ -512,19 +547,28 @@ struct Fields<'de> {
 impl<'de> MapAccess<'de> for Fields<'de> {
     type Error = Unread;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Unread> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Unread> {
         // A key without a value leaves the field out.
         let said = |field: &&Field| !field.value.pruned && field.value.kind != Kind::Nothing;
         let Some(field) = self.fields.find(said) else { return Ok(None) };
         self.value = Some(field);
         let key: de::value::StrDeserializer<'_, Unread> = field.key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some).map_err(|error| error.at(field.key_place, String::new).below(Step::Key(field.key.clone())))
+        seed.deserialize(key).map(Some).map_err(|error| {
+            error.at(field.key_place, String::new).below(Step::Key(field.key.clone()))
+        })
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Unread> {
-        let Some(field) = self.value.take() else { return Err(Unread::custom("a value was asked for before its key")) };
+        let Some(field) = self.value.take() else {
+            return Err(Unread::custom("a value was asked for before its key"));
+        };
         let value = &field.value;
-        seed.deserialize(value).map_err(|error| error.at(value.place, || value.in_words()).below(Step::Key(field.key.clone())))
+        seed.deserialize(value).map_err(|error| {
+            error.at(value.place, || value.in_words()).below(Step::Key(field.key.clone()))
+        })
     }
 }
 
@@ -539,7 +583,9 @@ impl<'de> EnumAccess<'de> for Variant<'de> {
         let key: de::value::StrDeserializer<'_, Unread> = self.0.key.as_str().into_deserializer();
         let variant = seed.deserialize(key);
         let step = || Step::Key(self.0.key.clone());
-        variant.map(|variant| (variant, self.again())).map_err(|error| error.at(self.0.key_place, String::new).below(step()))
+        variant
+            .map(|variant| (variant, self.again()))
+            .map_err(|error| error.at(self.0.key_place, String::new).below(step()))
     }
 }
 
@@ -569,7 +615,11 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
         self.0.value.deserialize_any(visitor).map_err(|error| self.within(error))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Unread> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Unread> {
         self.0.value.deserialize_any(visitor).map_err(|error| self.within(error))
     }
 }

@@ -27,12 +27,19 @@ fn the_defaults_are_printed_and_are_a_configuration() {
 #[test]
 fn everything_wrong_is_told_at_once_settings_and_policies() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, policies) = (folder.path().join("reprise.toml"), folder.path().join("policies.yaml"));
+    let (file, policies) =
+        (folder.path().join("reprise.toml"), folder.path().join("policies.yaml"));
     fs::write(&file, "[server]\ndrain = \"soon\"\nlisen = []\n").unwrap();
     fs::write(&policies, "policies: { p: { retries: 3 }, q: { max_retries: x } }\n").unwrap();
-    let (code, shown, errors) = config(&["check", file.to_str().unwrap(), "--policies", policies.to_str().unwrap()]);
+    let (code, shown, errors) =
+        config(&["check", file.to_str().unwrap(), "--policies", policies.to_str().unwrap()]);
     assert_eq!((code, shown.as_str()), (2, ""));
-    for part in ["reprise.toml:2:9: server.drain: ", "reprise.toml:3:1: server.lisen: ", "policies.yaml:1:18: policies.p.retries: ", "policies.yaml:1:50: policies.q.max_retries: "] {
+    for part in [
+        "reprise.toml:2:9: server.drain: ",
+        "reprise.toml:3:1: server.lisen: ",
+        "policies.yaml:1:18: policies.p.retries: ",
+        "policies.yaml:1:50: policies.q.max_retries: ",
+    ] {
         assert!(errors.contains(part), "{part}\n{errors}");
     }
     assert!(errors.contains("^"), "{errors}");

@@ -1,14 +1,10 @@
 //! A policy file that is applied, changed, broken and swapped under a server.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    process::Stdio,
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Stdio};
 
 use reprise::proto::{
-    GetPolicyRequest, GetServerInfoRequest, GetServerInfoResponse, NamedPolicy, admin_service_client::AdminServiceClient,
+    GetPolicyRequest, GetServerInfoRequest, GetServerInfoResponse, NamedPolicy,
+    admin_service_client::AdminServiceClient,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -26,7 +22,15 @@ struct Served {
 impl Served {
     async fn start(folder: &Path, file: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_reprise"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--metrics", "none", "--set", "server.socket="])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--metrics",
+                "none",
+                "--set",
+                "server.socket=",
+            ])
             .arg("--data")
             .arg(folder.join("data"))
             .arg("--policies")
@@ -58,7 +62,11 @@ impl Served {
     }
 
     async fn policy(&mut self, namespace: &str, name: &str) -> NamedPolicy {
-        let request = GetPolicyRequest { namespace: namespace.to_owned(), name: name.to_owned(), ..GetPolicyRequest::default() };
+        let request = GetPolicyRequest {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            ..GetPolicyRequest::default()
+        };
         self.admin.get_policy(request).await.unwrap().into_inner().policy.unwrap()
     }
 
@@ -82,7 +90,10 @@ async fn a_file_is_applied_and_a_broken_one_leaves_what_was_in_force() {
     assert_eq!(retries(&served.policy("default", "p").await), (1, Some(1)));
     assert_eq!(retries(&served.policy("team", "own").await), (1, Some(9)));
     let info = served.info().await;
-    assert_eq!((info.policy_file.as_str(), info.policy_file_error.as_str()), (file.to_str().unwrap(), ""));
+    assert_eq!(
+        (info.policy_file.as_str(), info.policy_file_error.as_str()),
+        (file.to_str().unwrap(), "")
+    );
 
     fs::write(&file, text.replace("max_retries: 1 ", "max_retries: 2 ")).unwrap();
     served.logs("changed: policy default/p r2").await;
@@ -93,14 +104,20 @@ async fn a_file_is_applied_and_a_broken_one_leaves_what_was_in_force() {
     served.logs("ERROR").await;
     served.logs("policies.q.max_retries").await;
     let error = served.info().await.policy_file_error;
-    assert!(error.contains("policies.yaml:3:21: policies.q.max_retries: \"many\": accepted: "), "{error}");
+    assert!(
+        error.contains("policies.yaml:3:21: policies.q.max_retries: \"many\": accepted: "),
+        "{error}"
+    );
     assert_eq!(retries(&served.policy("default", "p").await), (2, Some(2)));
 
     // Known only to the store.
     fs::write(&file, "policies: { p: { max_retries: 4 } }\nnamespaces: { team: { settings: { default_policy: nobody } } }\n").unwrap();
     served.logs("nobody").await;
     let error = served.info().await.policy_file_error;
-    assert!(error.contains(":2:51: namespaces.team.settings.default_policy: \"nobody\": "), "{error}");
+    assert!(
+        error.contains(":2:51: namespaces.team.settings.default_policy: \"nobody\": "),
+        "{error}"
+    );
     assert_eq!(retries(&served.policy("default", "p").await), (2, Some(2)));
 
     fs::write(&file, "policies: { p: { max_retries: 5 } }\n").unwrap();
@@ -114,7 +131,9 @@ async fn a_file_is_applied_and_a_broken_one_leaves_what_was_in_force() {
 async fn a_server_starts_with_a_broken_file_and_follows_a_swapped_link() {
     let folder = tempfile::tempdir().unwrap();
     let mount = folder.path().join("mount");
-    for (version, text) in [("..1", "policies: ["), ("..2", "policies: { p: { max_retries: 7 } }\n")] {
+    for (version, text) in
+        [("..1", "policies: ["), ("..2", "policies: { p: { max_retries: 7 } }\n")]
+    {
         fs::create_dir_all(mount.join(version)).unwrap();
         fs::write(mount.join(version).join("policies.yaml"), text).unwrap();
     }

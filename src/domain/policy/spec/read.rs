@@ -119,7 +119,9 @@ impl Visitor<'_> for Code {
     type Value = CodeText;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a gRPC code such as UNAVAILABLE, an HTTP status from 100 to 599, or 1xx to 5xx")
+        f.write_str(
+            "a gRPC code such as UNAVAILABLE, an HTTP status from 100 to 599, or 1xx to 5xx",
+        )
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<CodeText, E> {
