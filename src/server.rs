@@ -81,7 +81,9 @@ pub enum ServerError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The metrics address could not be bound.
-    #[error("{address} could not be bound for metrics: {source}; choose another with [metrics] listen, or \"\" for none")]
+    #[error(
+        "{address} could not be bound for metrics: {source}; choose another with [metrics] listen, or \"\" for none"
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,
@@ -95,7 +97,9 @@ pub enum ServerError {
     #[error("the compiled contract cannot be served for reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The store stopped for good.
-    #[error("the store stopped: {0}; what was acknowledged is safe, start again once the disk is well")]
+    #[error(
+        "the store stopped: {0}; what was acknowledged is safe, start again once the disk is well"
+    )]
     StoreStopped(String),
 }
 
@@ -117,17 +121,33 @@ impl Server {
         let listener = Listener::bind(&settings.listen, listener_settings(settings), chance::unit)?;
         let endpoint = match settings.metrics {
             None => None,
-            Some(address) => {
-                Some(Endpoint::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?)
-            }
+            Some(address) => Some(
+                Endpoint::bind(address)
+                    .await
+                    .map_err(|source| ServerError::Metrics { address, source })?,
+            ),
         };
         let about = Arc::new(About {
             started_at: store.now().at,
-            policy_file: settings.policy_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+            policy_file: settings
+                .policy_file
+                .as_ref()
+                .map(|file| file.display().to_string())
+                .unwrap_or_default(),
             policy_file_error: ArcSwap::default(),
         });
         let policy_file = settings.policy_file.clone();
-        Ok(Self { store, service, listener, endpoint, admission, about, clock, reflection: settings.reflection, policy_file })
+        Ok(Self {
+            store,
+            service,
+            listener,
+            endpoint,
+            admission,
+            about,
+            clock,
+            reflection: settings.reflection,
+            policy_file,
+        })
     }
 
     /// Where it listens.
@@ -144,7 +164,17 @@ impl Server {
     /// # Errors
     /// The store stopped by itself.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
-        let Self { store, service, listener, endpoint, admission, about, clock, reflection, policy_file } = self;
+        let Self {
+            store,
+            service,
+            listener,
+            endpoint,
+            admission,
+            about,
+            clock,
+            reflection,
+            policy_file,
+        } = self;
         let health = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(health.clone()));
         set_health(&health, ServingStatus::Serving).await;
@@ -156,7 +186,13 @@ impl Server {
         let served = AdmissionLayer::new(admission.clone(), class_of).layer(routes);
 
         let ended = CancellationToken::new();
-        let background = Background { service: &service, store: &store, admission: &admission, about: &about, ended: &ended };
+        let background = Background {
+            service: &service,
+            store: &store,
+            admission: &admission,
+            about: &about,
+            ended: &ended,
+        };
         background.start(endpoint, &ready);
         background.apply_policies(policy_file).await;
 
@@ -211,19 +247,18 @@ impl Background<'_> {
         };
         let about = Arc::clone(self.about);
         let tell = move |error: String| about.policy_file_error.store(Arc::new(error));
-        let mut follower = policies::Follower::new(Arc::clone(self.service), file, Pace::default(), tell);
+        let mut follower =
+            policies::Follower::new(Arc::clone(self.service), file, Pace::default(), tell);
         follower.next().await;
         let ended = self.ended.clone();
         tokio::spawn(async move {
-            ended.run_until_cancelled(async {
-                while follower.next().await {}
-            })
-            .await
+            ended.run_until_cancelled(async { while follower.next().await {} }).await
         });
     }
 
     fn metrics(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
-        let (service, store, admission) = (Arc::clone(self.service), self.store.clone(), self.admission.clone());
+        let (service, store, admission) =
+            (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
             let sizes = store.sizes();
@@ -265,7 +300,8 @@ fn admission_state(stats: &AdmissionStats) -> AdmissionState {
     ];
     let level = |level: &AtomicUsize| level.load(Ordering::Relaxed) as u64;
     AdmissionState {
-        refused: refused.map(|(name, refusal)| (name, stats.refused(refusal).load(Ordering::Relaxed))),
+        refused: refused
+            .map(|(name, refusal)| (name, stats.refused(refusal).load(Ordering::Relaxed))),
         in_flight: level(&stats.in_flight),
         queued: level(&stats.queued),
         limit: level(&stats.limit),

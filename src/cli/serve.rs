@@ -21,7 +21,9 @@ const LOG_VARIABLE: &str = "REPRISE_LOG";
 
 /// Start the service
 #[derive(Debug, clap::Args)]
-#[command(after_help = "`reprise config default` shows every setting with its default and what it weighs.")]
+#[command(
+    after_help = "`reprise config default` shows every setting with its default and what it weighs."
+)]
 pub struct ServeArgs {
     #[command(flatten)]
     given: GivenSettings,
@@ -64,7 +66,8 @@ pub struct GivenSettings {
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
-    let (path, value) = text.split_once('=').ok_or("accepted: PATH=VALUE, such as server.drain=5s")?;
+    let (path, value) =
+        text.split_once('=').ok_or("accepted: PATH=VALUE, such as server.drain=5s")?;
     Ok((path.trim().to_owned(), value.to_owned()))
 }
 
@@ -81,7 +84,8 @@ impl ServeArgs {
     /// What is laid over the defaults. A flag of its own wins over `--set`.
     fn sources(self) -> Sources {
         let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
-        let metrics = self.metrics.map(|metrics| if metrics == "none" { String::new() } else { metrics });
+        let metrics =
+            self.metrics.map(|metrics| if metrics == "none" { String::new() } else { metrics });
         let given = [
             ("--listen", "server.listen", listen),
             ("--store", "store.kind", self.store),
@@ -91,7 +95,9 @@ impl ServeArgs {
             ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
             ("--policies", "policies.file", self.policies),
         ];
-        let flags = given.into_iter().filter_map(|(name, path, value)| Some(Flag { name, path: path.to_owned(), value: value? }));
+        let flags = given.into_iter().filter_map(|(name, path, value)| {
+            Some(Flag { name, path: path.to_owned(), value: value? })
+        });
         let mut sources = self.given.sources();
         sources.flags.extend(flags);
         sources
@@ -100,7 +106,8 @@ impl ServeArgs {
 
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
-    let Loaded { settings, log, warnings, .. } = load(&args.sources()).map_err(|problems| wrong(&problems))?;
+    let Loaded { settings, log, warnings, .. } =
+        load(&args.sources()).map_err(|problems| wrong(&problems))?;
     start_logging(&log);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -132,7 +139,9 @@ async fn serve(settings: &Settings) -> Result<(), ServerError> {
 
 /// The first signal drains; the second ends the process at once.
 async fn stop_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be heard; only killing ends this process");
         return;
     };
@@ -150,7 +159,8 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 }
 
 fn start_logging(settings: &LogSettings) {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(&settings.filter));
+    let filter =
+        EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(&settings.filter));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start within one process, as in tests, keeps the first's.
     let _ = match settings.format {

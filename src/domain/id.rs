@@ -29,8 +29,8 @@ const fn legal_bytes() -> [bool; 256] {
     let mut legal = [false; 256];
     let mut byte = 0u8;
     loop {
-        legal[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b':' | b'/' | b'@' | b'+' | b'-');
+        legal[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'~' | b':' | b'/' | b'@' | b'+' | b'-');
         if byte == u8::MAX {
             return legal;
         }

@@ -249,7 +249,13 @@ impl Record {
     /// The standing decision.
     #[must_use]
     pub fn decision(&self) -> Option<&Settled> {
-        self.standing.as_ref().or_else(|| self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|end| &end.settled))
+        self.standing.as_ref().or_else(|| {
+            self.attempts
+                .iter()
+                .rev()
+                .find_map(|attempt| attempt.end.as_ref())
+                .map(|end| &end.settled)
+        })
     }
 
     /// Begins the next attempt: numbers it, fences it, forgets the oldest one.
@@ -257,7 +263,13 @@ impl Record {
     /// The fence is above every earlier one of the step even when its record
     /// was purged or lost meanwhile, since it is at least the time in
     /// microseconds.
-    pub fn begin(&mut self, began_at: Timestamp, begun_by: Option<Identity>, host: Option<Arc<str>>, at: Timestamp) -> u32 {
+    pub fn begin(
+        &mut self,
+        began_at: Timestamp,
+        begun_by: Option<Identity>,
+        host: Option<Arc<str>>,
+        at: Timestamp,
+    ) -> u32 {
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         self.fence = self.fence.saturating_add(1).max(at.as_micros());
         self.first_began_at.get_or_insert(began_at);
@@ -266,7 +278,14 @@ impl Record {
             self.attempts.pop_front();
         }
         let number = self.counters.attempts;
-        self.attempts.push_back(Attempt { number, fence: self.fence, began_at, begun_by, host, end: None });
+        self.attempts.push_back(Attempt {
+            number,
+            fence: self.fence,
+            began_at,
+            begun_by,
+            host,
+            end: None,
+        });
         number
     }
 }

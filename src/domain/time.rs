@@ -53,7 +53,9 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = i64::try_from(self.0).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        let instant = i64::try_from(self.0)
+            .ok()
+            .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
         match instant {
             Some(instant) => write!(f, "{instant:.3}"),
             None => f.write_str("never"),
@@ -83,9 +85,13 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ACCEPTED: &str = "a length of time such as 500ms, 30s, 1m30s, 2h or PT1M30S";
-        let signed: jiff::SignedDuration =
-            text.trim().parse().map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
-        Duration::try_from(signed).map(Self).map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
+        let signed: jiff::SignedDuration = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
+        Duration::try_from(signed)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
     }
 }
 
@@ -124,7 +130,9 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
-                u64::try_from(seconds).map_err(|_| E::custom("a length of time is not negative")).and_then(|s| self.visit_u64(s))
+                u64::try_from(seconds)
+                    .map_err(|_| E::custom("a length of time is not negative"))
+                    .and_then(|s| self.visit_u64(s))
             }
 
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
@@ -144,7 +152,14 @@ mod tests {
 
     #[test]
     fn spans_read_what_people_write_and_write_what_they_read() {
-        for (text, millis) in [("500ms", 500), ("1m30s", 90_000), ("PT1M30S", 90_000), ("2h", 7_200_000), ("0s", 0), ("1.5s", 1_500)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("PT1M30S", 90_000),
+            ("2h", 7_200_000),
+            ("0s", 0),
+            ("1.5s", 1_500),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{text}");

@@ -12,11 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::convert::Invalid;
 use crate::{
-    domain::{
-        id::StepKey,
-        plan::Refusal,
-        policy::Violation,
-    },
+    domain::{id::StepKey, plan::Refusal, policy::Violation},
     service::{AdminError, ServiceError},
     store::StoreError,
 };
@@ -127,11 +123,18 @@ impl ErrorReason {
     pub const fn code(self) -> Code {
         match self {
             Self::InvalidArgument => Code::InvalidArgument,
-            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => Code::AlreadyExists,
+            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => {
+                Code::AlreadyExists
+            }
             Self::StepNotFound | Self::NamespaceNotFound | Self::PolicyNotFound => Code::NotFound,
-            Self::AttemptGap | Self::NamespaceNotEmpty | Self::NamespaceProtected | Self::PolicyIsDefault => Code::FailedPrecondition,
+            Self::AttemptGap
+            | Self::NamespaceNotEmpty
+            | Self::NamespaceProtected
+            | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
-            Self::LiveStepsQuota | Self::NamespaceQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
+            Self::LiveStepsQuota | Self::NamespaceQuota | Self::StoreFull | Self::Overloaded => {
+                Code::ResourceExhausted
+            }
             Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
@@ -146,7 +149,8 @@ struct Told {
 
 impl Told {
     fn new<const N: usize>(reason: ErrorReason, metadata: [(&str, &str); N]) -> Self {
-        let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let metadata: HashMap<String, String> =
+            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         Self { reason, details: ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata) }
     }
 
@@ -179,7 +183,8 @@ impl From<Invalid> for Status {
     fn from(invalid: Invalid) -> Self {
         let first = invalid.violations().first().map_or("", |violation| violation.field.as_str());
         let mut told = Told::new(ErrorReason::InvalidArgument, [("field", first)]);
-        let violations: Vec<FieldViolation> = invalid.violations().iter().map(field_violation).collect();
+        let violations: Vec<FieldViolation> =
+            invalid.violations().iter().map(field_violation).collect();
         told.details.set_bad_request(violations);
         told.saying(shortened(invalid.to_string(), 2 * DESCRIPTION_MAX))
     }
@@ -210,10 +215,12 @@ pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
             "step {name}: this request_id, fence or attempt was used before with another content; \
              repeat a call unchanged, or give a new call an identity of its own"
         )),
-        Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named).about("reprise.v1.Step", &name).saying(format!(
-            "there is no step {name}, or it was over and has been forgotten; \
+        Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named)
+            .about("reprise.v1.Step", &name)
+            .saying(format!(
+                "there is no step {name}, or it was over and has been forgotten; \
              check namespace, run and step, or begin it with BeginAttempt"
-        )),
+            )),
         Refusal::AttemptGap { next } => {
             let next = next.to_string();
             let [namespace, run, step] = named;
@@ -259,14 +266,17 @@ pub fn namespace_exists(namespace: &str) -> Status {
 pub fn policy_exists(namespace: &str, policy: &str) -> Status {
     Told::new(ErrorReason::PolicyExists, [("namespace", namespace), ("policy", policy)])
         .about("reprise.v1.Policy", &format!("{namespace} {policy}"))
-        .saying(format!("there is a policy {policy:?} in namespace {namespace:?}; replace it with UpdatePolicy"))
+        .saying(format!(
+            "there is a policy {policy:?} in namespace {namespace:?}; replace it with UpdatePolicy"
+        ))
 }
 
 /// Namespace or policy `name` was changed since the caller read its etag.
 #[must_use]
 pub fn etag_mismatch(name: &str, current: &str) -> Status {
-    Told::new(ErrorReason::EtagMismatch, [("resource", name), ("etag", current)])
-        .saying(format!("{name:?} was changed meanwhile; read it again, and repeat the change with its new etag"))
+    Told::new(ErrorReason::EtagMismatch, [("resource", name), ("etag", current)]).saying(format!(
+        "{name:?} was changed meanwhile; read it again, and repeat the change with its new etag"
+    ))
 }
 
 /// A namespace that still has steps cannot be deleted.
@@ -333,9 +343,9 @@ pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
 /// The server is about to stop; this call was not looked at.
 #[must_use]
 pub fn shutting_down(retry_after: Duration) -> Status {
-    Told::new(ErrorReason::ShuttingDown, [])
-        .retry_after(retry_after)
-        .saying("the server is about to stop; nothing was done, repeat the call at another instance")
+    Told::new(ErrorReason::ShuttingDown, []).retry_after(retry_after).saying(
+        "the server is about to stop; nothing was done, repeat the call at another instance",
+    )
 }
 
 /// A fault of the server. The cause belongs into the log, once; the caller is
@@ -367,7 +377,9 @@ pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status 
     match error {
         ServiceError::Refused(refused) => refusal(refused, *key),
         ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
-        ServiceError::PolicyInvalid(violations) => Invalid::of_policy(violations.clone(), inline).into(),
+        ServiceError::PolicyInvalid(violations) => {
+            Invalid::of_policy(violations.clone(), inline).into()
+        }
         ServiceError::Store(error) => store(error),
         ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
     }
@@ -380,12 +392,18 @@ pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
         AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
         AdminError::Exists(_) => policy_exists(namespace, policy),
         AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
-        AdminError::EtagMismatch { current, .. } if policy.is_empty() => etag_mismatch(namespace, current),
+        AdminError::EtagMismatch { current, .. } if policy.is_empty() => {
+            etag_mismatch(namespace, current)
+        }
         AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
         AdminError::NamespaceProtected => namespace_protected(namespace),
         AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
-        AdminError::Invalid(violations) => Invalid::of_policy(violations.clone(), "policy.policy").into(),
-        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => namespace_not_empty(namespace, *steps),
+        AdminError::Invalid(violations) => {
+            Invalid::of_policy(violations.clone(), "policy.policy").into()
+        }
+        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => {
+            namespace_not_empty(namespace, *steps)
+        }
         AdminError::Store(error) => store(error),
     }
 }
@@ -397,7 +415,9 @@ pub fn store(error: &StoreError) -> Status {
     match error {
         StoreError::NamespaceUnknown(namespace) => namespace_not_found(namespace),
         StoreError::NamespaceNotEmpty { steps } => namespace_not_empty("", *steps),
-        StoreError::QuotaReached { what: "live steps", max } => live_steps_quota("", *max, spread(ROOM_PAUSE)),
+        StoreError::QuotaReached { what: "live steps", max } => {
+            live_steps_quota("", *max, spread(ROOM_PAUSE))
+        }
         StoreError::QuotaReached { what, max } => quota_reached(what, *max),
         StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
         StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),

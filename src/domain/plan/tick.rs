@@ -15,7 +15,9 @@ use crate::domain::{
 
 pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     match &record.state {
-        State::Running { lease_until } if *lease_until <= now.leases => crashed(terms, key, record, now),
+        State::Running { lease_until } if *lease_until <= now.leases => {
+            crashed(terms, key, record, now)
+        }
         State::Stopping { at, verdict } if *at <= now.at => {
             let verdict = verdict.clone();
             stopped(terms, record, verdict, now)
@@ -24,7 +26,9 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
             let hold = hold.clone();
             unanswered(terms, record, &hold, now)
         }
-        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => abandoned(terms, record, now),
+        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
+            abandoned(terms, record, now)
+        }
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
@@ -38,7 +42,8 @@ fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Pl
 }
 
 fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) -> Plan {
-    record.state = State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
+    record.state =
+        State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
     record.standing = Some(verdict);
     Draft::new(terms, record, Answer::Ticked).into_plan()
 }
@@ -49,13 +54,17 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
     let retries_left = record.manual_retries < hold.max_manual_retries;
     let reason = record.decision().map_or(Reason::Exhausted, |settled| settled.reason);
     let settled = match hold.default_answer {
-        HoldAnswer::Skip => end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now)),
+        HoldAnswer::Skip => {
+            end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
+        }
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
             ruling(terms, reason, now).settled(Verdict::Retry(now.at), &record)
         }
-        HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => stop(&mut record, ruling(terms, reason, now)),
+        HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => {
+            stop(&mut record, ruling(terms, reason, now))
+        }
     };
     record.standing = Some(settled);
     Draft::new(terms, record, Answer::Ticked).into_plan()

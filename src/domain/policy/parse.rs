@@ -4,10 +4,12 @@
 use std::{collections::HashSet, fmt, time::Duration};
 
 use super::{
-    Action, AntiAffinity, CodePattern, Exhaustion, HoldTerms, Match, Policy, Rule, RuleName, StopTiming, TypePattern,
+    Action, AntiAffinity, CodePattern, Exhaustion, HoldTerms, Match, Policy, Rule, RuleName,
+    StopTiming, TypePattern,
     spec::{
-        AntiAffinityMode, AntiAffinitySpec, BackoffSpec, ExhaustionSpec, ExitCodesSpec, HoldAnswer, HoldSpec, JitterSpec,
-        MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, ScheduleEndSpec, StopTimingSpec,
+        AntiAffinityMode, AntiAffinitySpec, BackoffSpec, ExhaustionSpec, ExitCodesSpec, HoldAnswer,
+        HoldSpec, JitterSpec, MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec,
+        ScheduleEndSpec, StopTimingSpec,
     },
 };
 use crate::domain::{
@@ -109,13 +111,21 @@ impl Check {
     }
 
     fn policy(&mut self, spec: &PolicySpec) -> Policy {
-        let backoff = spec.backoff.as_ref().map_or(Backoff::NONE, |backoff| self.within("backoff", |c| c.backoff(backoff)));
-        let (pushback_min, pushback_max) = self.within("pushback", |c| c.pushback(spec.pushback.unwrap_or_default()));
+        let backoff = spec
+            .backoff
+            .as_ref()
+            .map_or(Backoff::NONE, |backoff| self.within("backoff", |c| c.backoff(backoff)));
+        let (pushback_min, pushback_max) =
+            self.within("pushback", |c| c.pushback(spec.pushback.unwrap_or_default()));
         self.bounded("rules", spec.rules.len());
         self.bounded("never_retry_kinds", spec.never_retry_kinds.len());
         for (at, kind) in spec.never_retry_kinds.iter().enumerate() {
             if kind.is_empty() || kind.len() > 128 {
-                self.refuse(&format!("never_retry_kinds[{at}]"), format!("{kind:?}"), "accepted: 1 to 128 bytes");
+                self.refuse(
+                    &format!("never_retry_kinds[{at}]"),
+                    format!("{kind:?}"),
+                    "accepted: 1 to 128 bytes",
+                );
             }
         }
         Policy {
@@ -127,10 +137,15 @@ impl Check {
             pushback_max,
             max_crash_retries: spec.max_crash_retries.unwrap_or(CRASH_RETRIES_DEFAULT),
             reset_after: self.positive("reset_after", spec.reset_after),
-            anti_affinity: self.within("host_anti_affinity", |c| c.anti_affinity(spec.host_anti_affinity.unwrap_or_default())),
-            on_exhaustion: spec.on_exhaustion.as_ref().map_or(Exhaustion::Stop(StopTiming::AtOnce), |end| {
-                self.within("on_exhaustion", |c| c.exhaustion(end))
+            anti_affinity: self.within("host_anti_affinity", |c| {
+                c.anti_affinity(spec.host_anti_affinity.unwrap_or_default())
             }),
+            on_exhaustion: spec
+                .on_exhaustion
+                .as_ref()
+                .map_or(Exhaustion::Stop(StopTiming::AtOnce), |end| {
+                    self.within("on_exhaustion", |c| c.exhaustion(end))
+                }),
             never_retry_kinds: spec.never_retry_kinds.clone(),
         }
     }
@@ -156,7 +171,13 @@ impl Check {
             .enumerate()
             .map(|(at, spec)| {
                 if !seen.insert(spec.name.as_str()) {
-                    self.within(format!("rules[{at}]"), |c| c.refuse("name", format!("{:?}", spec.name), "another rule has this name; accepted: a name of its own"));
+                    self.within(format!("rules[{at}]"), |c| {
+                        c.refuse(
+                            "name",
+                            format!("{:?}", spec.name),
+                            "another rule has this name; accepted: a name of its own",
+                        )
+                    });
                 }
                 self.within(format!("rules[{at}]"), |c| c.rule(spec))
             })
@@ -165,10 +186,18 @@ impl Check {
 
     fn rule(&mut self, spec: &RuleSpec) -> Rule {
         let name = RuleName::parse(&spec.name).unwrap_or_else(|| {
-            self.refuse("name", format!("{:?}", spec.name), "accepted: 1 to 32 characters of a-z, 0-9 and dash");
+            self.refuse(
+                "name",
+                format!("{:?}", spec.name),
+                "accepted: 1 to 32 characters of a-z, 0-9 and dash",
+            );
             RuleName("invalid".into())
         });
-        let matches = spec.matches.as_ref().map(|m| self.within("match", |c| c.matches(m))).unwrap_or_default();
+        let matches = spec
+            .matches
+            .as_ref()
+            .map(|m| self.within("match", |c| c.matches(m)))
+            .unwrap_or_default();
         Rule { name, matches, action: self.action(spec) }
     }
 
@@ -190,7 +219,11 @@ impl Check {
             actions.push(Action::Skip);
         }
         if actions.len() != 1 {
-            self.refuse("", format!("{} actions", actions.len()), "accepted: exactly one of retry, retry_uncounted, stop, hold and skip");
+            self.refuse(
+                "",
+                format!("{} actions", actions.len()),
+                "accepted: exactly one of retry, retry_uncounted, stop, hold and skip",
+            );
         }
         actions.pop().unwrap_or(Action::Skip)
     }
@@ -202,7 +235,13 @@ impl Check {
     fn retry_uncounted(&mut self, spec: &RetrySpec) -> Action {
         let max_retries = spec.max_retries.unwrap_or(UNCOUNTED_DEFAULT);
         if !(1..=UNCOUNTED_MAX).contains(&max_retries) {
-            self.refuse("max_retries", max_retries, format!("accepted: 1 to {UNCOUNTED_MAX}, since what never counts must end somewhere"));
+            self.refuse(
+                "max_retries",
+                max_retries,
+                format!(
+                    "accepted: 1 to {UNCOUNTED_MAX}, since what never counts must end somewhere"
+                ),
+            );
         }
         Action::RetryUncounted { max_retries, backoff: self.own_backoff(spec) }
     }
@@ -222,9 +261,24 @@ impl Check {
         }
         Match {
             classes: spec.classes.clone(),
-            error_types: spec.error_types.iter().enumerate().map(|(at, text)| self.error_type(at, text)).collect(),
-            codes: spec.codes.iter().enumerate().filter_map(|(at, text)| self.code(at, text)).collect(),
-            exit_codes: spec.exit_codes.iter().enumerate().map(|(at, codes)| self.exit_codes(at, *codes)).collect(),
+            error_types: spec
+                .error_types
+                .iter()
+                .enumerate()
+                .map(|(at, text)| self.error_type(at, text))
+                .collect(),
+            codes: spec
+                .codes
+                .iter()
+                .enumerate()
+                .filter_map(|(at, text)| self.code(at, text))
+                .collect(),
+            exit_codes: spec
+                .exit_codes
+                .iter()
+                .enumerate()
+                .map(|(at, codes)| self.exit_codes(at, *codes))
+                .collect(),
             message: self.pattern(&spec.message_pattern),
             condition: self.condition(&spec.condition),
         }
@@ -232,7 +286,11 @@ impl Check {
 
     fn error_type(&mut self, at: usize, text: &str) -> TypePattern {
         if text.is_empty() || text.len() > NAME_MAX {
-            self.refuse(&format!("error_types[{at}]"), format!("{text:?}"), format!("accepted: 1 to {NAME_MAX} bytes, with * at the end for any continuation"));
+            self.refuse(
+                &format!("error_types[{at}]"),
+                format!("{text:?}"),
+                format!("accepted: 1 to {NAME_MAX} bytes, with * at the end for any continuation"),
+            );
         }
         match text.strip_suffix('*') {
             Some(prefix) => TypePattern::Prefix(prefix.to_owned()),
@@ -254,7 +312,11 @@ impl Check {
             ExitCodesSpec::Range { min, max } => (min, max),
         };
         if min > max {
-            self.refuse(&format!("exit_codes[{at}]"), format!("{min} to {max}"), "accepted: min not above max");
+            self.refuse(
+                &format!("exit_codes[{at}]"),
+                format!("{min} to {max}"),
+                "accepted: min not above max",
+            );
         }
         (min, max)
     }
@@ -263,14 +325,20 @@ impl Check {
         if source.is_empty() {
             return None;
         }
-        Pattern::parse(source).map_err(|error| self.refuse("message_pattern", format!("{source:?}"), error.to_string())).ok()
+        Pattern::parse(source)
+            .map_err(|error| {
+                self.refuse("message_pattern", format!("{source:?}"), error.to_string())
+            })
+            .ok()
     }
 
     fn condition(&mut self, source: &str) -> Option<Condition> {
         if source.is_empty() {
             return None;
         }
-        Condition::parse(source).map_err(|error| self.refuse("condition", format!("{source:?}"), error.to_string())).ok()
+        Condition::parse(source)
+            .map_err(|error| self.refuse("condition", format!("{source:?}"), error.to_string()))
+            .ok()
     }
 
     fn backoff(&mut self, spec: &BackoffSpec) -> Backoff {
@@ -287,7 +355,10 @@ impl Check {
         }
         if let Some(linear) = spec.linear {
             let delay = linear.delay.0;
-            shapes.push(Shape::Linear { delay, increment: linear.increment.map_or(delay, |span| span.0) });
+            shapes.push(Shape::Linear {
+                delay,
+                increment: linear.increment.map_or(delay, |span| span.0),
+            });
         }
         if let Some(exponential) = spec.exponential {
             let factor = exponential.factor.unwrap_or(2.0);
@@ -308,10 +379,17 @@ impl Check {
         }
         if let Some(schedule) = &spec.schedule {
             if schedule.delays.is_empty() || schedule.delays.len() > LIST_MAX {
-                self.refuse("schedule.delays", format!("{} entries", schedule.delays.len()), format!("accepted: 1 to {LIST_MAX}"));
+                self.refuse(
+                    "schedule.delays",
+                    format!("{} entries", schedule.delays.len()),
+                    format!("accepted: 1 to {LIST_MAX}"),
+                );
             }
             let repeats = schedule.end == ScheduleEndSpec::Repeat;
-            shapes.push(Shape::Schedule { delays: schedule.delays.iter().map(|span| span.0).collect(), repeats });
+            shapes.push(Shape::Schedule {
+                delays: schedule.delays.iter().map(|span| span.0).collect(),
+                repeats,
+            });
         }
         if shapes.len() > 1 {
             self.refuse("", format!("{} shapes", shapes.len()), "accepted: one of fixed, linear, exponential, doubling_sum, fibonacci and schedule, or none of them");
@@ -330,8 +408,14 @@ impl Check {
                 }
                 Jitter::Ratio(ratio)
             }
-            JitterSpec::Base | JitterSpec::Decorrelated if matches!(shape, Shape::Schedule { .. }) => {
-                self.refuse("jitter", "with a schedule", "a schedule has no base delay; accepted: none, full, equal or a ratio");
+            JitterSpec::Base | JitterSpec::Decorrelated
+                if matches!(shape, Shape::Schedule { .. }) =>
+            {
+                self.refuse(
+                    "jitter",
+                    "with a schedule",
+                    "a schedule has no base delay; accepted: none, full, equal or a ratio",
+                );
                 Jitter::None
             }
             JitterSpec::Base => Jitter::Base,
@@ -350,9 +434,16 @@ impl Check {
 
     fn anti_affinity(&mut self, spec: AntiAffinitySpec) -> AntiAffinity {
         if spec.decay.is_some() && spec.mode != AntiAffinityMode::Soft {
-            self.refuse("decay", "", "only soft anti-affinity decays; accepted: mode soft, or no decay");
+            self.refuse(
+                "decay",
+                "",
+                "only soft anti-affinity decays; accepted: mode soft, or no decay",
+            );
         }
-        AntiAffinity { mode: spec.mode, decay: self.positive("decay", spec.decay).unwrap_or(DECAY_DEFAULT) }
+        AntiAffinity {
+            mode: spec.mode,
+            decay: self.positive("decay", spec.decay).unwrap_or(DECAY_DEFAULT),
+        }
     }
 
     fn exhaustion(&mut self, spec: &ExhaustionSpec) -> Exhaustion {
@@ -367,13 +458,22 @@ impl Check {
     }
 
     fn hold(&mut self, spec: &HoldSpec) -> HoldTerms {
-        let allowed = if spec.allowed.is_empty() { HoldAnswer::ALL.to_vec() } else { spec.allowed.clone() };
+        let allowed =
+            if spec.allowed.is_empty() { HoldAnswer::ALL.to_vec() } else { spec.allowed.clone() };
         let default_answer = spec.default_answer.unwrap_or(HoldAnswer::Fail);
         if spec.timeout.is_some() && !allowed.contains(&default_answer) {
-            self.refuse("default_answer", format!("{default_answer:?}"), "accepted: one of the allowed answers");
+            self.refuse(
+                "default_answer",
+                format!("{default_answer:?}"),
+                "accepted: one of the allowed answers",
+            );
         }
         if default_answer == HoldAnswer::ExcludeHost {
-            self.refuse("default_answer", "EXCLUDE_HOST", "only a person can say which host; accepted: RETRY, SKIP or FAIL");
+            self.refuse(
+                "default_answer",
+                "EXCLUDE_HOST",
+                "only a person can say which host; accepted: RETRY, SKIP or FAIL",
+            );
         }
         HoldTerms {
             allowed,
@@ -398,7 +498,8 @@ impl CodePattern {
         if let Some(class) = text.strip_suffix("xx") {
             return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::HttpClass);
         }
-        let status = text.parse().ok().filter(|status| (100..=599).contains(status)).map(Code::Http);
+        let status =
+            text.parse().ok().filter(|status| (100..=599).contains(status)).map(Code::Http);
         status.or_else(|| Code::from_grpc_name(text)).map(Self::Exact)
     }
 }

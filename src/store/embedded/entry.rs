@@ -129,20 +129,35 @@ impl<'a> Entry<'a> {
         let mut input = Reader::new(bytes);
         Ok(match input.number()? {
             0 => Self::Salt(input.rest()),
-            1 => Self::Namespace { namespace: input.text()?, changes: input.number()?, value: input.rest() },
+            1 => Self::Namespace {
+                namespace: input.text()?,
+                changes: input.number()?,
+                value: input.rest(),
+            },
             2 => Self::NamespaceGone { namespace: input.text()? },
-            3 => Self::Policy { namespace: input.text()?, name: input.text()?, value: input.rest() },
+            3 => {
+                Self::Policy { namespace: input.text()?, name: input.text()?, value: input.rest() }
+            }
             4 => {
                 let namespace = input.text()?;
-                let digest = u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
+                let digest =
+                    u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
                 Self::Inline { namespace, digest, value: input.rest() }
             }
             5 => {
-                let step =
-                    StepChange { namespace: input.text()?, joined: input.text()?, number: input.number()?, at_us: input.number()? };
+                let step = StepChange {
+                    namespace: input.text()?,
+                    joined: input.text()?,
+                    number: input.number()?,
+                    at_us: input.number()?,
+                };
                 Self::Step { step, value: input.rest() }
             }
-            6 => Self::Evidence { namespace: input.text()?, joined: input.text()?, value: input.rest() },
+            6 => Self::Evidence {
+                namespace: input.text()?,
+                joined: input.text()?,
+                value: input.rest(),
+            },
             _ => return Err(Malformed),
         })
     }

@@ -29,7 +29,8 @@ use self::{
     state::{ApplyError, Namespace, State},
 };
 use super::{
-    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded, NamespaceView, Store, StoreError,
+    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded,
+    NamespaceView, Store, StoreError,
     configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
     record,
 };
@@ -132,7 +133,11 @@ impl Embedded {
     /// wrote it, or when the disk refuses.
     pub fn open(options: &EmbeddedOptions, clock: Clock) -> Result<Self, EmbeddedError> {
         let mut state = State::default();
-        let log_options = LogOptions { fsync: options.fsync, size_max: options.size_max, ..LogOptions::default() };
+        let log_options = LogOptions {
+            fsync: options.fsync,
+            size_max: options.size_max,
+            ..LogOptions::default()
+        };
         let (log, recovered) = Log::open(&options.dir, log_options, |entry| state.apply(entry))?;
         let last = Timestamp::from_micros(recovered.at_us);
         let clock = clock.not_before(last);
@@ -143,12 +148,26 @@ impl Embedded {
         Ok(Self::new(state, salt, clock, Some(log), options.fsync, last))
     }
 
-    fn new(state: State, salt: Salt, clock: Clock, log: Option<Log>, fsync: Fsync, last: Timestamp) -> Self {
+    fn new(
+        state: State,
+        salt: Salt,
+        clock: Clock,
+        log: Option<Log>,
+        fsync: Fsync,
+        last: Timestamp,
+    ) -> Self {
         let now = clock.now();
         let outage = (last > Timestamp::EPOCH).then(|| (last, now.plus(GRACE)));
         let grace = Grace { outage, swept_at: now };
         let held = Mutex::new(Held { state, latest: None, grace });
-        Self(Arc::new(Inner { clock, salt, held, log, fsync, snapshotting: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            clock,
+            salt,
+            held,
+            log,
+            fsync,
+            snapshotting: AtomicBool::new(false),
+        }))
     }
 
     /// Resolves when the store has stopped for good, with the reason: the
@@ -211,7 +230,9 @@ fn write_beginnings(state: &mut State, log: &Log, at: Timestamp) -> Result<(), E
     let salt = chance::bytes::<16>();
     let namespace = default_namespace(at);
     let entries = [joined(&Entry::Salt(&salt)), joined(&namespace.entry())];
-    log.append(at.as_micros(), Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))?;
+    log.append(at.as_micros(), Growth::Granting, |out| {
+        entries.iter().for_each(|entry| out.push(&[entry]))
+    })?;
     for entry in &entries {
         state.apply(entry).expect("the entry was just written");
     }
@@ -228,7 +249,11 @@ impl Inner {
     ///
     /// `prepare` looks at the state and says what to append; it is asked again
     /// when room had to be waited for, since the state may have changed.
-    async fn write<T>(&self, growth: Growth, mut prepare: impl FnMut(&State) -> Result<Prepared<T>, StoreError>) -> Result<T, StoreError> {
+    async fn write<T>(
+        &self,
+        growth: Growth,
+        mut prepare: impl FnMut(&State) -> Result<Prepared<T>, StoreError>,
+    ) -> Result<T, StoreError> {
         loop {
             let appended = {
                 let mut held = self.held();
@@ -237,7 +262,9 @@ impl Inner {
             };
             match (appended, &self.log) {
                 (Appended::Done(answer, Some(position)), Some(log)) => {
-                    log.durable(position).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                    log.durable(position)
+                        .await
+                        .map_err(|error| StoreError::Unavailable(error.to_string()))?;
                     return Ok(answer);
                 }
                 (Appended::Done(answer, _), _) => return Ok(answer),
@@ -247,7 +274,12 @@ impl Inner {
         }
     }
 
-    fn append<T>(&self, held: &mut Held, growth: Growth, prepared: Prepared<T>) -> Result<Appended<T>, StoreError> {
+    fn append<T>(
+        &self,
+        held: &mut Held,
+        growth: Growth,
+        prepared: Prepared<T>,
+    ) -> Result<Appended<T>, StoreError> {
         let Prepared { entries, answer } = prepared;
         if entries.is_empty() {
             return Ok(Appended::Done(answer, None));
@@ -256,7 +288,9 @@ impl Inner {
             None => None,
             Some(log) => {
                 let at_us = self.clock.now().as_micros();
-                match log.append(at_us, growth, |out| entries.iter().for_each(|entry| out.push(&[entry]))) {
+                match log.append(at_us, growth, |out| {
+                    entries.iter().for_each(|entry| out.push(&[entry]))
+                }) {
                     Ok(position) => Some(position),
                     Err(AppendError::NotYet) => return Ok(Appended::NoRoomYet),
                     Err(error) => return Err(store_error(error)),
@@ -311,7 +345,12 @@ impl Store for Embedded {
             None => None,
         };
         let now = held.grace.now(self.0.clock.now());
-        Ok(Loaded { record, configuration: Arc::clone(&namespace.configuration), salt: self.0.salt, now })
+        Ok(Loaded {
+            record,
+            configuration: Arc::clone(&namespace.configuration),
+            salt: self.0.salt,
+            now,
+        })
     }
 
     async fn commit(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
@@ -326,10 +365,14 @@ impl Store for Embedded {
                 let namespace = namespace(state, key.namespace)?;
                 let slot = namespace.steps.find(key);
                 let version = match slot {
-                    Some((_, slot)) => record::Header::read(&slot.value).map_err(unreadable(key))?.version,
+                    Some((_, slot)) => {
+                        record::Header::read(&slot.value).map_err(unreadable(key))?.version
+                    }
                     None => 0,
                 };
-                if version != commit.version || namespace.configuration.revision != commit.configuration {
+                if version != commit.version
+                    || namespace.configuration.revision != commit.configuration
+                {
                     return Ok(Prepared { entries: Vec::new(), answer: Committed::Conflict });
                 }
                 if settled.is_none() {
@@ -346,7 +389,10 @@ impl Store for Embedded {
     async fn confirm(&self) -> Result<(), StoreError> {
         let latest = self.0.held().latest;
         match (&self.0.log, latest) {
-            (Some(log), Some(latest)) => log.durable(latest).await.map_err(|error| StoreError::Unavailable(error.to_string())),
+            (Some(log), Some(latest)) => log
+                .durable(latest)
+                .await
+                .map_err(|error| StoreError::Unavailable(error.to_string())),
             _ => Ok(()),
         }
     }
@@ -354,8 +400,12 @@ impl Store for Embedded {
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
         let held = self.0.held();
         let namespace = namespace(&held.state, key.namespace)?;
-        let stored = namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
-        stored.map_or_else(|| Ok(Evidence::default()), |bytes| record::decode_evidence(bytes).map_err(unreadable(key)))
+        let stored =
+            namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
+        stored.map_or_else(
+            || Ok(Evidence::default()),
+            |bytes| record::decode_evidence(bytes).map_err(unreadable(key)),
+        )
     }
 
     async fn peek_due(&self, limit: usize) -> Result<Vec<Due>, StoreError> {
@@ -365,7 +415,11 @@ impl Store for Embedded {
         let mut due = Vec::new();
         for (name, namespace) in &mut held.state.namespaces {
             let found = namespace.steps.due(now, limit - due.len());
-            due.extend(found.into_iter().map(|(event_at, joined)| Due { namespace: name.clone(), joined, event_at }));
+            due.extend(found.into_iter().map(|(event_at, joined)| Due {
+                namespace: name.clone(),
+                joined,
+                event_at,
+            }));
             if due.len() >= limit {
                 break;
             }
@@ -385,12 +439,20 @@ impl Store for Embedded {
         Ok(Arc::clone(&namespace(&held.state, name)?.configuration))
     }
 
-    async fn inline_policy(&self, name: &str, digest: u128) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
+    async fn inline_policy(
+        &self,
+        name: &str,
+        digest: u128,
+    ) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
         let held = self.0.held();
         Ok(namespace(&held.state, name)?.inline.get(&digest).cloned())
     }
 
-    async fn namespaces(&self, after: &str, limit: usize) -> Result<Vec<NamespaceView>, StoreError> {
+    async fn namespaces(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NamespaceView>, StoreError> {
         let held = self.0.held();
         let views = held.state.namespaces.iter().filter(|(name, _)| &***name > after).take(limit);
         Ok(views
@@ -407,7 +469,12 @@ impl Store for Embedded {
         Ok(namespace(&held.state, name)?.steps.live())
     }
 
-    async fn configure(&self, name: &Id, revision: u64, change: ConfigurationChange) -> Result<(), StoreError> {
+    async fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
         self.0
             .write(Growth::Granting, |state| {
                 let current = state.namespaces.get(name);
@@ -425,11 +492,17 @@ impl Store for Embedded {
 
     fn describe(&self) -> Description {
         let Some(_) = &self.0.log else {
-            return Description { store: "memory", durability: "nothing outlives the process".to_owned() };
+            return Description {
+                store: "memory",
+                durability: "nothing outlives the process".to_owned(),
+            };
         };
         let durability = match self.0.fsync {
             Fsync::Always => "synced to disk before each answer".to_owned(),
-            Fsync::Interval(span) => format!("survives the process; synced to disk every {}", crate::domain::time::Span(span)),
+            Fsync::Interval(span) => format!(
+                "survives the process; synced to disk every {}",
+                crate::domain::time::Span(span)
+            ),
         };
         Description { store: "embedded", durability }
     }
@@ -447,7 +520,11 @@ struct StepNumber {
 }
 
 /// Settles a draft: a store without limits admits the earliest instant.
-fn settle(key: &StepKey<'_>, namespace: &Namespace, change: Option<Change>) -> Result<Written, StoreError> {
+fn settle(
+    key: &StepKey<'_>,
+    namespace: &Namespace,
+    change: Option<Change>,
+) -> Result<Written, StoreError> {
     let draft: Box<Draft> = match change {
         Some(Change::Write(draft)) => draft,
         Some(Change::Purge) | None => return Ok(Written::Purged),
@@ -461,8 +538,11 @@ fn settle(key: &StepKey<'_>, namespace: &Namespace, change: Option<Change>) -> R
     let evidence = match settlement.text {
         None => None,
         Some(text) => {
-            let stored = namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
-            let mut evidence = stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence).map_err(unreadable(key))?;
+            let stored =
+                namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
+            let mut evidence = stored
+                .map_or_else(|| Ok(Evidence::default()), record::decode_evidence)
+                .map_err(unreadable(key))?;
             evidence.add(text);
             Some(record::encode_evidence(&evidence))
         }
@@ -474,16 +554,26 @@ fn settle(key: &StepKey<'_>, namespace: &Namespace, change: Option<Change>) -> R
 impl Written {
     fn prepared(&self, key: &StepKey<'_>, at: StepNumber) -> Prepared<Committed> {
         let joined_key = key.joined();
-        let step = StepChange { namespace: key.namespace, joined: &joined_key, number: at.number, at_us: at.at_us };
+        let step = StepChange {
+            namespace: key.namespace,
+            joined: &joined_key,
+            number: at.number,
+            at_us: at.at_us,
+        };
         match self {
-            Self::Purged => {
-                Prepared { entries: vec![joined(&Entry::Step { step, value: &[] })], answer: Committed::Written(Answer::Ticked) }
-            }
+            Self::Purged => Prepared {
+                entries: vec![joined(&Entry::Step { step, value: &[] })],
+                answer: Committed::Written(Answer::Ticked),
+            },
             Self::Step { value, evidence, answer } => {
                 let mut entries = Vec::with_capacity(2);
                 entries.push(joined(&Entry::Step { step, value }));
                 if let Some(evidence) = evidence {
-                    entries.push(joined(&Entry::Evidence { namespace: key.namespace, joined: &joined_key, value: evidence }));
+                    entries.push(joined(&Entry::Evidence {
+                        namespace: key.namespace,
+                        joined: &joined_key,
+                        value: evidence,
+                    }));
                 }
                 Prepared { entries, answer: Committed::Written(answer.clone()) }
             }
@@ -492,13 +582,21 @@ impl Written {
 }
 
 /// The entries of a change of configuration, within the namespace's bounds.
-fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &ConfigurationChange) -> Result<Vec<Vec<u8>>, StoreError> {
+fn configuration_entries(
+    name: &Id,
+    current: Option<&Namespace>,
+    change: &ConfigurationChange,
+) -> Result<Vec<Vec<u8>>, StoreError> {
     let unknown = || StoreError::NamespaceUnknown(name.to_string());
     let mut entries = Vec::new();
     match change {
         ConfigurationChange::Namespace(entry) => {
             let changes = current.map_or(0, |namespace| namespace.changes.latest());
-            entries.push(joined(&Entry::Namespace { namespace: name, changes, value: &entry.to_bytes()? }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                changes,
+                value: &entry.to_bytes()?,
+            }));
         }
         ConfigurationChange::DeleteNamespace => {
             let steps = current.ok_or_else(unknown)?.steps.len() as u64;
@@ -512,7 +610,11 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
             if !namespace.configuration.policies.contains_key(policy) {
                 make_room_for_policy(name, namespace, &mut entries)?;
             }
-            entries.push(joined(&Entry::Policy { namespace: name, name: policy, value: &history.to_bytes()? }));
+            entries.push(joined(&Entry::Policy {
+                namespace: name,
+                name: policy,
+                value: &history.to_bytes()?,
+            }));
         }
         ConfigurationChange::Inline(revision) => {
             let namespace = current.ok_or_else(unknown)?;
@@ -521,37 +623,69 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
             }
             make_room_for_inline(name, namespace, &mut entries)?;
             let value = revision.spec_bytes()?;
-            entries.push(joined(&Entry::Inline { namespace: name, digest: revision.digest, value: &value }));
+            entries.push(joined(&Entry::Inline {
+                namespace: name,
+                digest: revision.digest,
+                value: &value,
+            }));
         }
     }
     Ok(entries)
 }
 
 fn policies_in_use(name: &Id, namespace: &Namespace) -> Result<HashSet<PolicyChoice>, StoreError> {
-    namespace.policies_in_use().map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
+    namespace
+        .policies_in_use()
+        .map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
 }
 
 /// Forgets deleted policies that no step uses, once there are too many.
-fn make_room_for_policy(name: &Id, namespace: &Namespace, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_policy(
+    name: &Id,
+    namespace: &Namespace,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     let policies = &namespace.configuration.policies;
     if policies.len() < POLICIES_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = policies.iter().filter(|(policy, history)| history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone())));
-    entries.extend(forgotten.map(|(policy, _)| joined(&Entry::Policy { namespace: name, name: policy, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 }) } else { Ok(()) }
+    let forgotten = policies.iter().filter(|(policy, history)| {
+        history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone()))
+    });
+    entries.extend(
+        forgotten.map(|(policy, _)| {
+            joined(&Entry::Policy { namespace: name, name: policy, value: &[] })
+        }),
+    );
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 /// Forgets policies given inline that no step uses, once there are too many.
-fn make_room_for_inline(name: &Id, namespace: &Namespace, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_inline(
+    name: &Id,
+    namespace: &Namespace,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     if namespace.inline.len() < INLINE_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
-    entries.extend(forgotten.map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 }) } else { Ok(()) }
+    let forgotten =
+        namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
+    entries.extend(
+        forgotten
+            .map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })),
+    );
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 impl Grace {
@@ -576,7 +710,9 @@ impl Embedded {
     fn maintain(&self) {
         let Some(log) = &self.0.log else { return };
         let size = log.size();
-        if size.log_bytes < SNAPSHOT_MIN.max(size.snapshot_bytes * 2) || self.0.snapshotting.swap(true, Ordering::AcqRel) {
+        if size.log_bytes < SNAPSHOT_MIN.max(size.snapshot_bytes * 2)
+            || self.0.snapshotting.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let inner = Arc::clone(&self.0);
@@ -633,16 +769,28 @@ impl Inner {
         let mut entries = Vec::new();
         // What is held was parsed when it came in, so it can be written again.
         if let Ok(value) = namespace.configuration.namespace.to_bytes() {
-            entries.push(joined(&Entry::Namespace { namespace: name, changes: namespace.changes.latest(), value: &value }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                changes: namespace.changes.latest(),
+                value: &value,
+            }));
         }
         for (policy, history) in &namespace.configuration.policies {
             if let Ok(value) = history.to_bytes() {
-                entries.push(joined(&Entry::Policy { namespace: name, name: policy, value: &value }));
+                entries.push(joined(&Entry::Policy {
+                    namespace: name,
+                    name: policy,
+                    value: &value,
+                }));
             }
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {
-                entries.push(joined(&Entry::Inline { namespace: name, digest: *digest, value: &value }));
+                entries.push(joined(&Entry::Inline {
+                    namespace: name,
+                    digest: *digest,
+                    value: &value,
+                }));
             }
         }
         entries
@@ -656,12 +804,18 @@ impl Inner {
             return None;
         }
         let mut entries = Vec::new();
-        for number in (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok()) {
+        for number in
+            (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok())
+        {
             let Some(slot) = steps.slot(number) else { continue };
             let step = StepChange { namespace: name, joined: &slot.joined, number: 0, at_us: 0 };
             entries.push(joined(&Entry::Step { step, value: &slot.value }));
             if let Some(value) = steps.evidence(number) {
-                entries.push(joined(&Entry::Evidence { namespace: name, joined: &slot.joined, value }));
+                entries.push(joined(&Entry::Evidence {
+                    namespace: name,
+                    joined: &slot.joined,
+                    value,
+                }));
             }
         }
         Some(entries)

@@ -8,7 +8,9 @@ use std::{
 use super::{
     super::{
         ChangeEntry, Changes,
-        configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+        configuration::{
+            Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+        },
         pack::Malformed,
         record::{self, RecordError},
     },
@@ -147,23 +149,37 @@ impl State {
     /// When it is not one that this version writes.
     pub fn apply(&mut self, entry: &[u8]) -> Result<(), ApplyError> {
         match Entry::read(entry)? {
-            Entry::Salt(salt) => self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?)),
-            Entry::Namespace { namespace, changes, value } => self.apply_namespace(namespace, changes, value)?,
+            Entry::Salt(salt) => {
+                self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?))
+            }
+            Entry::Namespace { namespace, changes, value } => {
+                self.apply_namespace(namespace, changes, value)?
+            }
             Entry::NamespaceGone { namespace } => {
                 self.namespaces.remove(namespace);
             }
             Entry::Policy { namespace, name, value } => {
-                let history = if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
+                let history =
+                    if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
                 let name = name.parse()?;
                 self.namespace(namespace)?.put_policy(name, history);
             }
             Entry::Inline { namespace, digest, value } => {
-                let revision = if value.is_empty() { None } else { Some(Arc::new(PolicyRevision::inline_from_bytes(value)?)) };
+                let revision = if value.is_empty() {
+                    None
+                } else {
+                    Some(Arc::new(PolicyRevision::inline_from_bytes(value)?))
+                };
                 self.namespace(namespace)?.put_inline(digest, revision);
             }
-            Entry::Step { step, value } => self.namespace(step.namespace)?.put_step(step, value.into())?,
+            Entry::Step { step, value } => {
+                self.namespace(step.namespace)?.put_step(step, value.into())?
+            }
             Entry::Evidence { namespace, joined, value } => {
-                self.namespace(namespace)?.put_evidence(StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?, value);
+                self.namespace(namespace)?.put_evidence(
+                    StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?,
+                    value,
+                );
             }
         }
         Ok(())
@@ -173,7 +189,12 @@ impl State {
         self.namespaces.get_mut(name).ok_or_else(|| ApplyError::Namespace(name.to_owned()))
     }
 
-    fn apply_namespace(&mut self, name: &str, changes: u64, value: &[u8]) -> Result<(), ApplyError> {
+    fn apply_namespace(
+        &mut self,
+        name: &str,
+        changes: u64,
+        value: &[u8],
+    ) -> Result<(), ApplyError> {
         let entry = NamespaceEntry::from_bytes(value)?;
         let namespace = match self.namespaces.get_mut(name) {
             Some(namespace) => {
@@ -221,7 +242,12 @@ impl Namespace {
             (joined, version)
         };
         if step.number > 0 {
-            self.changes.note(ChangeEntry { number: step.number, at: Timestamp::from_micros(step.at_us), joined, version });
+            self.changes.note(ChangeEntry {
+                number: step.number,
+                at: Timestamp::from_micros(step.at_us),
+                joined,
+                version,
+            });
         }
         Ok(())
     }

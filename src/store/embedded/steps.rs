@@ -64,7 +64,9 @@ impl Steps {
     #[must_use]
     pub fn find(&self, key: &StepKey<'_>) -> Option<(u32, &Slot)> {
         let hash = self.hash(key);
-        let number = *self.index.find(hash, |number| self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key)))?;
+        let number = *self.index.find(hash, |number| {
+            self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key))
+        })?;
         self.slot(number).map(|slot| (number, slot))
     }
 
@@ -95,7 +97,11 @@ impl Steps {
     ///
     /// # Errors
     /// When the record's header cannot be read; nothing is changed then.
-    pub fn put(&mut self, key: &StepKey<'_>, value: Box<[u8]>) -> Result<(u32, Arc<str>), RecordError> {
+    pub fn put(
+        &mut self,
+        key: &StepKey<'_>,
+        value: Box<[u8]>,
+    ) -> Result<(u32, Arc<str>), RecordError> {
         let header = Header::read(&value)?;
         match self.find(key).map(|(number, _)| number) {
             Some(number) => Ok((number, self.replace(number, value, &header))),
@@ -118,14 +124,20 @@ impl Steps {
 
     fn insert(&mut self, key: &StepKey<'_>, value: Box<[u8]>, header: &Header) -> (u32, Arc<str>) {
         let joined: Arc<str> = key.joined().into();
-        let slot = Slot { joined: Arc::clone(&joined), value, filed_at: header.event_at, is_over: header.is_over };
+        let slot = Slot {
+            joined: Arc::clone(&joined),
+            value,
+            filed_at: header.event_at,
+            is_over: header.is_over,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(slot);
                 number
             }
             None => {
-                let number = u32::try_from(self.slots.len()).expect("a namespace holds fewer than 2^32 steps: its quota is lower");
+                let number = u32::try_from(self.slots.len())
+                    .expect("a namespace holds fewer than 2^32 steps: its quota is lower");
                 self.slots.push(Some(slot));
                 number
             }
@@ -144,7 +156,9 @@ impl Steps {
     pub fn remove(&mut self, key: &StepKey<'_>) {
         let hash = self.hash(key);
         let Self { index, slots, .. } = self;
-        let found = index.find_entry(hash, |number| slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key)));
+        let found = index.find_entry(hash, |number| {
+            slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key))
+        });
         let Ok(entry) = found else { return };
         let (number, _) = entry.remove();
         if let Some(slot) = self.slots[number as usize].take() {
@@ -158,7 +172,8 @@ impl Steps {
     /// The longest overdue steps, at most `limit`. Entries met too early are
     /// filed where they belong, at most 1024 of them a call.
     pub fn due(&mut self, at: Timestamp, limit: usize) -> Vec<(Timestamp, Arc<str>)> {
-        let overdue: Vec<_> = self.events.range(..=(at, u32::MAX)).take(limit.max(1024)).copied().collect();
+        let overdue: Vec<_> =
+            self.events.range(..=(at, u32::MAX)).take(limit.max(1024)).copied().collect();
         let mut due = Vec::new();
         for (filed_at, number) in overdue {
             let Some(slot) = self.slots[number as usize].as_mut() else { continue };
@@ -195,5 +210,8 @@ fn hash_parts(hasher: &DefaultHashBuilder, run: &[u8], step: &[u8]) -> u64 {
 fn is_name(joined: &str, key: &StepKey<'_>) -> bool {
     let joined = joined.as_bytes();
     let (run, step) = (key.run.as_bytes(), key.step.as_bytes());
-    joined.len() == run.len() + 1 + step.len() && joined.starts_with(run) && joined[run.len()] == b' ' && joined.ends_with(step)
+    joined.len() == run.len() + 1 + step.len()
+        && joined.starts_with(run)
+        && joined[run.len()] == b' '
+        && joined.ends_with(step)
 }

@@ -111,18 +111,11 @@ impl Model {
             }
             bytes
         };
-        names
-            .into_iter()
-            .map(|(name, inode)| (name, file(inode)))
-            .collect()
+        names.into_iter().map(|(name, inode)| (name, file(inode))).collect()
     }
 
     fn inode_created_as(&self, name: &str, create: &Event) -> usize {
-        let later = self
-            .changes
-            .iter()
-            .skip_while(|change| !std::ptr::eq(*change, create))
-            .skip(1);
+        let later = self.changes.iter().skip_while(|change| !std::ptr::eq(*change, create)).skip(1);
         let mut now = name.to_owned();
         for change in later {
             match change {
@@ -226,9 +219,7 @@ async fn record(fsync: Fsync) -> Vec<Event> {
                     // Goes on while the snapshot is written.
                     offered.push(entry(offered.len()));
                     note(Event::Offered(offered.len()));
-                    append(&log, Growth::Settling, &[offered.last().unwrap()])
-                        .await
-                        .unwrap();
+                    append(&log, Growth::Settling, &[offered.last().unwrap()]).await.unwrap();
                 }
                 let through = offered.len();
                 snapshot.finish().unwrap();
