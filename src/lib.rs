@@ -13,6 +13,7 @@ pub mod service;
 pub mod grpc;
 pub mod http;
 pub mod config;
+pub mod policies;
 pub mod server;
 pub mod proto;
 pub mod cli;

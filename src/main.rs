@@ -1,3 +1,5 @@
+//! The `reprise` binary: the library, and the allocator it runs on.
+
 use std::process::ExitCode;
 
 /// A fifth of a request is allocation; this allocator takes less of it.

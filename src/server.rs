@@ -22,7 +22,10 @@ use tower::Layer as _;
 use crate::{
     chance,
     clock::Clock,
-    config::settings::{Settings, StoreSettings},
+    config::{
+        settings::{Settings, StoreSettings},
+        watch::Pace,
+    },
     domain::time::Timestamp,
     grpc::{
         admin::{About, Admin},
@@ -32,6 +35,7 @@ use crate::{
         routes::Routes,
     },
     http::{Endpoint, Shown},
+    policies,
     service::{Service, sweep_until},
     store::{
         Store as _,
@@ -189,7 +193,8 @@ impl Server {
             about: &about,
             ended: &ended,
         };
-        background.start(endpoint, policy_file, &ready);
+        background.start(endpoint, &ready);
+        background.apply_policies(policy_file).await;
 
         let stop = shutdown.child_token();
         let leaving = async {
@@ -220,12 +225,7 @@ struct Background<'a> {
 }
 
 impl Background<'_> {
-    fn start(
-        &self,
-        endpoint: Option<Endpoint>,
-        policy_file: Option<PathBuf>,
-        ready: &Arc<AtomicBool>,
-    ) {
+    fn start(&self, endpoint: Option<Endpoint>, ready: &Arc<AtomicBool>) {
         tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
         if let Some(endpoint) = endpoint {
             let shown = Shown { metrics: self.metrics(), ready: Arc::clone(ready) };
@@ -236,6 +236,24 @@ impl Background<'_> {
                 }
             });
         }
+    }
+
+    /// Applies the policy file before the first call is taken, as far as it can
+    /// be, and from then on whenever it changes.
+    async fn apply_policies(&self, file: Option<PathBuf>) {
+        let Some(file) = file else {
+            self.service.telemetry().policy_file_applied.set(1);
+            return;
+        };
+        let about = Arc::clone(self.about);
+        let tell = move |error: String| about.policy_file_error.store(Arc::new(error));
+        let mut follower =
+            policies::Follower::new(Arc::clone(self.service), file, Pace::default(), tell);
+        follower.next().await;
+        let ended = self.ended.clone();
+        tokio::spawn(async move {
+            ended.run_until_cancelled(async { while follower.next().await {} }).await
+        });
     }
 
     fn metrics(&self) -> Arc<dyn Fn() -> String + Send + Sync> {

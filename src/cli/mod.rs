@@ -8,6 +8,7 @@
 mod bench;
 mod call;
 mod client;
+mod config;
 mod connect;
 mod doctor;
 mod error;
@@ -116,6 +117,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Measure the service against a bare gRPC echo
     Bench(Box<bench::Args>),
+    /// Show or check the settings of a server
+    Config(config::ConfigArgs),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(*args, global.output),
+        Command::Config(args) => config::run(&global, args),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

@@ -1,105 +1,117 @@
 //! `reprise serve`: the service itself.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
-use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
 
 use super::{error::CliError, exit::Exit, output};
 use crate::{
-    config::settings::{Settings, StoreSettings},
-    grpc::{admission::AdmissionSettings, listener::Address},
+    config::{
+        layers::{Flag, Sources},
+        problem::Problems,
+        settings::{Loaded, LogFormat, LogSettings, Settings, load},
+    },
     server::{Server, ServerError},
-    store::embedded::{Embedded, log::Fsync},
 };
+
+/// Overrides the filter of the log.
+const LOG_VARIABLE: &str = "REPRISE_LOG";
 
 /// Start the service
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "`reprise config default` shows every setting with its default and what it weighs."
+)]
 pub struct ServeArgs {
+    #[command(flatten)]
+    given: GivenSettings,
     /// Where to listen: IP:PORT or unix:PATH; may be repeated. Port 0 lets the
-    /// system choose
-    #[arg(long, value_name = "ADDR", default_values = ["127.0.0.1:7070"])]
-    listen: Vec<Address>,
-    /// Where data is kept
-    #[arg(long, value_enum, default_value_t = StoreKind::Embedded)]
-    store: StoreKind,
-    /// Directory of the embedded store
-    #[arg(long, value_name = "DIR", default_value_os_t = Embedded::default_dir().to_owned())]
-    data: PathBuf,
+    /// system choose [server.listen]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Where data is kept [store.kind]
+    #[arg(long, value_parser = ["embedded", "memory"])]
+    store: Option<String>,
+    /// Directory of the embedded store [store.dir]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
     /// When a change is acknowledged: after it is synced to disk, or before,
-    /// with a sync every 50 ms
-    #[arg(long, value_enum, default_value_t = FsyncKind::Always)]
-    fsync: FsyncKind,
-    /// Where metrics and probes are served, or "none"
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071", value_parser = metrics_address)]
-    metrics: MetricsAddress,
+    /// with a sync every 50 ms [store.fsync]
+    #[arg(long, value_parser = ["always", "interval"])]
+    fsync: Option<String>,
+    /// Where metrics and probes are served, or "none" [metrics.listen]
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
     /// Listen on addresses that are not loopback, although there is neither TLS
-    /// nor identity
+    /// nor identity [server.insecure]
     #[arg(long)]
     insecure: bool,
     /// YAML file of policies to apply, at the start and whenever it changes
+    /// [policies.file]
     #[arg(long, value_name = "FILE")]
-    policies: Option<PathBuf>,
+    policies: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// In this process, durable
-    Embedded,
-    /// Nowhere: it ends with the process
-    Memory,
+/// Settings given all at once, or one by one by path.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GivenSettings {
+    /// Configuration file
+    #[arg(long, env = "REPRISE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any setting by its path, such as server.drain=5s; may be repeated
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FsyncKind {
-    /// After it is synced to disk
-    Always,
-    /// When the operating system has it
-    Interval,
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (path, value) =
+        text.split_once('=').ok_or("accepted: PATH=VALUE, such as server.drain=5s")?;
+    Ok((path.trim().to_owned(), value.to_owned()))
 }
 
-#[derive(Clone, Copy, Debug)]
-struct MetricsAddress(Option<SocketAddr>);
-
-fn metrics_address(text: &str) -> Result<MetricsAddress, String> {
-    if text == "none" {
-        return Ok(MetricsAddress(None));
+impl GivenSettings {
+    /// What is laid over the defaults: file, environment, and what was set.
+    pub fn sources(self) -> Sources {
+        let set = |(path, value)| Flag { name: "--set", path, value };
+        let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        Sources { file: self.config, variables, flags: self.set.into_iter().map(set).collect() }
     }
-    text.parse().map(Some).map(MetricsAddress).map_err(|_| "accepted: IP:PORT, or none".to_owned())
 }
 
 impl ServeArgs {
-    fn settings(self) -> Settings {
-        let fsync = match self.fsync {
-            FsyncKind::Always => Fsync::Always,
-            FsyncKind::Interval => Fsync::Interval(Duration::from_millis(50)),
-        };
-        let store = match self.store {
-            StoreKind::Memory => StoreSettings::Memory,
-            StoreKind::Embedded => {
-                StoreSettings::Embedded { dir: self.data, fsync, size_max: None }
-            }
-        };
-        Settings {
-            listen: self.listen,
-            socket_mode: 0o660,
-            insecure: self.insecure,
-            drain: Duration::from_secs(20),
-            reflection: true,
-            connections_max: 4096,
-            metrics: self.metrics.0,
-            store,
-            policy_file: self.policies,
-            admission: AdmissionSettings::default(),
-        }
+    /// What is laid over the defaults. A flag of its own wins over `--set`.
+    fn sources(self) -> Sources {
+        let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
+        let metrics =
+            self.metrics.map(|metrics| if metrics == "none" { String::new() } else { metrics });
+        let given = [
+            ("--listen", "server.listen", listen),
+            ("--store", "store.kind", self.store),
+            ("--data", "store.dir", self.data),
+            ("--fsync", "store.fsync", self.fsync),
+            ("--metrics", "metrics.listen", metrics),
+            ("--insecure", "server.insecure", self.insecure.then(|| "true".to_owned())),
+            ("--policies", "policies.file", self.policies),
+        ];
+        let flags = given.into_iter().filter_map(|(name, path, value)| {
+            Some(Flag { name, path: path.to_owned(), value: value? })
+        });
+        let mut sources = self.given.sources();
+        sources.flags.extend(flags);
+        sources
     }
 }
 
 /// Runs the service until it is told to stop.
 pub fn run(args: ServeArgs) -> Result<ExitCode, CliError> {
-    let settings = args.settings();
-    start_logging();
+    let Loaded { settings, log, warnings, .. } =
+        load(&args.sources()).map_err(|problems| wrong(&problems))?;
+    start_logging(&log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     // One thread: handing a request to another costs as much as the request.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -147,15 +159,21 @@ async fn stop_on_signal(shutdown: CancellationToken) {
     std::process::exit(130);
 }
 
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("REPRISE_LOG")
-        .unwrap_or_else(|_| "info".into());
+fn start_logging(settings: &LogSettings) {
+    let filter =
+        EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(&settings.filter));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start within one process, as in tests, keeps the first's.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
+    let _ = match settings.format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Settings that cannot be, each with its place.
+pub fn wrong(problems: &Problems) -> CliError {
+    let error = CliError::usage("the settings are not right");
+    problems.0.iter().fold(error, |error, problem| error.detail(problem.in_full()))
 }
 
 fn error(error: ServerError) -> CliError {

@@ -10,10 +10,12 @@
 
 mod bench;
 mod cli_ask;
+mod cli_config;
 mod cli_exec;
 mod history;
 mod laws;
 mod model;
+mod policy_file;
 mod properties;
 mod purity;
 mod rule;

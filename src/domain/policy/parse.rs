@@ -119,9 +119,13 @@ impl Check {
             self.within("pushback", |c| c.pushback(spec.pushback.unwrap_or_default()));
         self.bounded("rules", spec.rules.len());
         self.bounded("never_retry_kinds", spec.never_retry_kinds.len());
-        for kind in &spec.never_retry_kinds {
+        for (at, kind) in spec.never_retry_kinds.iter().enumerate() {
             if kind.is_empty() || kind.len() > 128 {
-                self.refuse("never_retry_kinds", format!("{kind:?}"), "accepted: 1 to 128 bytes");
+                self.refuse(
+                    &format!("never_retry_kinds[{at}]"),
+                    format!("{kind:?}"),
+                    "accepted: 1 to 128 bytes",
+                );
             }
         }
         Policy {
@@ -257,18 +261,33 @@ impl Check {
         }
         Match {
             classes: spec.classes.clone(),
-            error_types: spec.error_types.iter().map(|text| self.error_type(text)).collect(),
-            codes: spec.codes.iter().filter_map(|text| self.code(text)).collect(),
-            exit_codes: spec.exit_codes.iter().map(|codes| self.exit_codes(*codes)).collect(),
+            error_types: spec
+                .error_types
+                .iter()
+                .enumerate()
+                .map(|(at, text)| self.error_type(at, text))
+                .collect(),
+            codes: spec
+                .codes
+                .iter()
+                .enumerate()
+                .filter_map(|(at, text)| self.code(at, text))
+                .collect(),
+            exit_codes: spec
+                .exit_codes
+                .iter()
+                .enumerate()
+                .map(|(at, codes)| self.exit_codes(at, *codes))
+                .collect(),
             message: self.pattern(&spec.message_pattern),
             condition: self.condition(&spec.condition),
         }
     }
 
-    fn error_type(&mut self, text: &str) -> TypePattern {
+    fn error_type(&mut self, at: usize, text: &str) -> TypePattern {
         if text.is_empty() || text.len() > NAME_MAX {
             self.refuse(
-                "error_types",
+                &format!("error_types[{at}]"),
                 format!("{text:?}"),
                 format!("accepted: 1 to {NAME_MAX} bytes, with * at the end for any continuation"),
             );
@@ -279,21 +298,25 @@ impl Check {
         }
     }
 
-    fn code(&mut self, text: &str) -> Option<CodePattern> {
+    fn code(&mut self, at: usize, text: &str) -> Option<CodePattern> {
         let code = CodePattern::parse(text);
         if code.is_none() {
-            self.refuse("codes", format!("{text:?}"), "accepted: a gRPC code such as UNAVAILABLE, an HTTP status from 100 to 599, or 1xx to 5xx");
+            self.refuse(&format!("codes[{at}]"), format!("{text:?}"), "accepted: a gRPC code such as UNAVAILABLE, an HTTP status from 100 to 599, or 1xx to 5xx");
         }
         code
     }
 
-    fn exit_codes(&mut self, codes: ExitCodesSpec) -> (i32, i32) {
+    fn exit_codes(&mut self, at: usize, codes: ExitCodesSpec) -> (i32, i32) {
         let (min, max) = match codes {
             ExitCodesSpec::One(code) => (code, code),
             ExitCodesSpec::Range { min, max } => (min, max),
         };
         if min > max {
-            self.refuse("exit_codes", format!("{min} to {max}"), "accepted: min not above max");
+            self.refuse(
+                &format!("exit_codes[{at}]"),
+                format!("{min} to {max}"),
+                "accepted: min not above max",
+            );
         }
         (min, max)
     }

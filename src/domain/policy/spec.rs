@@ -4,6 +4,8 @@
 //! becomes a [`super::Policy`] by [`super::Policy::parse`], and only then
 //! means anything.
 
+mod read;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{failure::FailureClass, time::Span};
@@ -65,7 +67,7 @@ pub struct MatchSpec {
     pub classes: Vec<FailureClass>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub error_types: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "read::codes")]
     pub codes: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exit_codes: Vec<ExitCodesSpec>,
@@ -75,8 +77,8 @@ pub struct MatchSpec {
     pub condition: String,
 }
 
-/// One exit code, or an inclusive range `{min, max}`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One exit code, or an inclusive range: `1`, `{min: 2, max: 5}` or `"7-9"`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum ExitCodesSpec {
     /// One exit code.
@@ -101,8 +103,8 @@ pub struct RetrySpec {
     pub backoff: Option<BackoffSpec>,
 }
 
-/// When a STOP is given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// When a STOP is given: a name, or `{}` for the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopTimingSpec {
     /// With the answer to the report.
