@@ -22,6 +22,7 @@ mod id;
 mod namespace;
 mod output;
 mod policy;
+mod policy_file;
 mod policy_flags;
 mod schedule;
 mod serve;

@@ -1,6 +1,6 @@
 //! `reprise policy`: what operators allow.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use super::{
     error::CliError,
     exit::Exit,
     output::{self, Format},
+    policy_file,
     policy_flags::{self, PolicyFlags},
     schedule, text, view,
 };
@@ -24,6 +25,16 @@ use crate::{
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
+    /// Check a file of policies, without a service
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make the service's policies those of a file
+    Apply {
+        /// The file
+        file: PathBuf,
+    },
     /// Show a policy, as a file would have it
     Show {
         /// Its name
@@ -50,7 +61,13 @@ pub enum PolicyCommand {
 #[derive(Args, Debug)]
 pub struct ScheduleArgs {
     /// A policy of the namespace
-    #[arg(conflicts_with = "PolicyFlags")]
+    #[arg(conflicts_with_all = ["PolicyFlags", "file"])]
+    policy: Option<String>,
+    /// A policy of a file, without a service
+    #[arg(long, value_name = "FILE", conflicts_with = "PolicyFlags")]
+    file: Option<PathBuf>,
+    /// Which of the file's policies
+    #[arg(long, value_name = "NAME", requires = "file")]
     name: Option<String>,
     /// Retries shown at most
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -62,6 +79,8 @@ pub struct ScheduleArgs {
 /// Does what was asked and shows the result.
 pub async fn run(global: &Global, command: PolicyCommand) -> Result<ExitCode, CliError> {
     match command {
+        PolicyCommand::Check { file } => policy_file::check(global, &file)?,
+        PolicyCommand::Apply { file } => policy_file::apply(global, &file).await?,
         PolicyCommand::Show { name, revision } => show(global, get(global, name, revision).await?)?,
         PolicyCommand::List => show_all(global, list(global).await?)?,
         PolicyCommand::Delete { name, etag } => {
@@ -116,9 +135,12 @@ async fn delete(global: &Global, name: String, etag: String) -> Result<(), CliEr
     Ok(())
 }
 
-/// The policy whose waits are shown: a named one, or that of the flags.
+/// The policy whose waits are shown: a named one, or one of a file, or that of the flags.
 async fn scheduled(global: &Global, args: ScheduleArgs) -> Result<Policy, CliError> {
-    let Some(name) = args.name else {
+    if let Some(file) = args.file {
+        return policy_file::policy(global, &file, args.name.as_deref());
+    }
+    let Some(name) = args.policy else {
         return args.inline.checked();
     };
     let named = get(global, name.clone(), 0).await?;

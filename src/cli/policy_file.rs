@@ -1,0 +1,194 @@
+//! Files of policies: checked here, applied to the service.
+
+use std::{fs, path::Path};
+
+use serde::Serialize;
+
+use super::{
+    Global,
+    client::Service,
+    error::CliError,
+    exit::Exit,
+    output::{self, Format},
+    policy_flags, text,
+};
+use crate::{
+    config::policy_file::{NamespacePart, PolicyFile, SettingsChange},
+    domain::policy::Policy,
+    grpc::convert::policy::to_proto,
+    proto,
+};
+
+/// Reads a file and checks everything that can be known without a service.
+pub fn read(path: &Path) -> Result<PolicyFile, CliError> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|e| CliError::usage(format!("could not read {name}: {e}")))?;
+    PolicyFile::parse(&name, &text).map_err(|problems| {
+        let error = CliError::usage(format!("{name} does not hold"));
+        problems.in_full().lines().fold(error, |error, line| error.detail(line))
+    })
+}
+
+/// Says that a file holds.
+pub fn check(global: &Global, path: &Path) -> Result<(), CliError> {
+    let file = read(path)?;
+    let names: Vec<Applied> = file
+        .namespaces
+        .iter()
+        .flat_map(|(namespace, part)| {
+            part.policies.keys().map(|name| Applied::new(namespace, name, None))
+        })
+        .collect();
+    match global.output {
+        Format::Json => output::print_json(&names),
+        Format::Table => {
+            let count = names.len();
+            let plural = if count == 1 { "policy" } else { "policies" };
+            output::print(&format!("{} holds: {count} {plural}\n", path.display()))
+        }
+    }
+}
+
+/// The policy of this name in a file, or the only one of the namespace.
+pub fn policy(global: &Global, path: &Path, name: Option<&str>) -> Result<Policy, CliError> {
+    let file = read(path)?;
+    let part = file.namespaces.iter().find(|(namespace, _)| ***namespace == *global.namespace);
+    let policies = part.map(|(_, part)| &part.policies).into_iter().flatten();
+    let mut chosen = policies.filter(|(known, _)| name.is_none_or(|name| ***known == *name));
+    match (chosen.next(), chosen.next()) {
+        (Some((name, spec)), None) => Policy::parse(spec)
+            .map_err(|violations| policy_flags::wrong(&format!("policy {name}"), &violations)),
+        (Some(_), Some(_)) => {
+            Err(CliError::usage("the file has several policies").next("choose one with --name"))
+        }
+        (None, _) => Err(CliError::new(
+            Exit::NotFound,
+            format!("{} has no such policy in namespace {}", path.display(), global.namespace),
+        )),
+    }
+}
+
+/// A policy of the file, as the service took it.
+#[derive(Debug, Serialize)]
+struct Applied {
+    namespace: String,
+    name: String,
+    revision: Option<u64>,
+}
+
+impl Applied {
+    fn new(namespace: &str, name: &str, revision: Option<u64>) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), revision }
+    }
+}
+
+/// Makes the service's policies and settings those of the file. What the file
+/// does not name stays; a namespace that it names and is missing is created.
+pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
+    let file = read(path)?;
+    let service = Service::of(global);
+    let mut applied = Vec::new();
+    for (namespace, part) in &file.namespaces {
+        ensure(&service, namespace).await?;
+        applied.extend(apply_policies(&service, namespace, part).await?);
+        // After the policies, since the default one may be among them.
+        apply_settings(&service, namespace, &part.settings).await?;
+    }
+    match global.output {
+        Format::Json => output::print_json(&applied),
+        Format::Table => output::print(&applied.iter().map(line).collect::<String>()),
+    }
+}
+
+fn line(applied: &Applied) -> String {
+    let Applied { namespace, name, revision } = applied;
+    format!("{namespace}/{name} r{}\n", revision.unwrap_or_default())
+}
+
+async fn ensure(service: &Service, namespace: &str) -> Result<(), CliError> {
+    let doing = format!("create namespace {namespace}");
+    let namespace = proto::Namespace { name: namespace.to_owned(), ..Default::default() };
+    let request = proto::CreateNamespaceRequest { namespace: Some(namespace) };
+    let created =
+        service.admin(&doing, async |mut client| client.create_namespace(request.clone()).await);
+    match created.await {
+        Err(error) if error.exit == Exit::Conflict => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn apply_policies(
+    service: &Service,
+    namespace: &str,
+    part: &NamespacePart,
+) -> Result<Vec<Applied>, CliError> {
+    let mut applied = Vec::new();
+    for (name, spec) in &part.policies {
+        let policy = proto::NamedPolicy {
+            name: name.to_string(),
+            policy: Some(to_proto(spec)),
+            ..Default::default()
+        };
+        let request = proto::UpdatePolicyRequest {
+            namespace: namespace.to_owned(),
+            policy: Some(policy),
+            validate_only: false,
+            allow_missing: true,
+        };
+        let doing = format!("apply policy {namespace}/{name}");
+        let response = service
+            .admin(&doing, async |mut client| client.update_policy(request.clone()).await)
+            .await?;
+        let revision = response.policy.map(|policy| policy.revision);
+        applied.push(Applied::new(namespace, name, revision));
+    }
+    Ok(applied)
+}
+
+async fn apply_settings(
+    service: &Service,
+    namespace: &str,
+    change: &SettingsChange,
+) -> Result<(), CliError> {
+    let (settings, paths) = written(change);
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let doing = format!("update namespace {namespace}");
+    let namespace = proto::Namespace {
+        name: namespace.to_owned(),
+        settings: Some(settings),
+        ..Default::default()
+    };
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request = proto::UpdateNamespaceRequest { namespace: Some(namespace), update_mask };
+    service
+        .admin(&doing, async |mut client| client.update_namespace(request.clone()).await)
+        .await
+        .map(drop)
+}
+
+fn written(change: &SettingsChange) -> (proto::NamespaceSettings, Vec<String>) {
+    let named = [
+        ("default_policy", change.default_policy.is_some()),
+        ("lease", change.lease.is_some()),
+        ("max_retries_ceiling", change.max_retries_ceiling.is_some()),
+        ("max_elapsed_ceiling", change.max_elapsed_ceiling.is_some()),
+        ("retention", change.retention.is_some()),
+        ("abandon_after", change.abandon_after.is_some()),
+        ("max_live_steps", change.max_live_steps.is_some()),
+    ];
+    let paths = named.iter().filter(|(_, set)| *set).map(|(name, _)| format!("settings.{name}"));
+    let default_policy = change.default_policy.iter().flatten().map(ToString::to_string);
+    let settings = proto::NamespaceSettings {
+        default_policy: default_policy.collect(),
+        lease: change.lease.map(text::to_proto_duration),
+        max_retries_ceiling: change.max_retries_ceiling,
+        max_elapsed_ceiling: change.max_elapsed_ceiling.map(text::to_proto_duration),
+        retention: change.retention.map(text::to_proto_duration),
+        abandon_after: change.abandon_after.map(text::to_proto_duration),
+        max_live_steps: change.max_live_steps,
+    };
+    (settings, paths.collect())
+}
