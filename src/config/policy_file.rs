@@ -404,7 +404,10 @@ mod tests {
     #[test]
     fn shapes_that_people_write_mean_what_they_look_like() {
         let same = |one, other| assert_eq!(policy(one), policy(other), "{one}");
-        same("{ backoff: { jitter: full } }", "{ backoff: { jitter: 'full' } }");
+        same(
+            "{ backoff: { fixed: { delay: 1s }, jitter: full } }",
+            "{ backoff: { fixed: { delay: 1s }, jitter: 'full' } }",
+        );
         same("{ rules: [{ name: a, stop: {} }] }", "{ rules: [{ name: a, stop: at_once }] }");
         same(
             "{ rules: [{ name: a, match: { exit_codes: ['7-9'] }, skip: {} }] }",

@@ -608,7 +608,7 @@ mod tests {
                 "on_exhaustion.hold.default_answer",
                 "EXCLUDE_HOST",
             ),
-            ("{never_retry_kinds: ['']}".to_owned(), "never_retry_kinds", "\"\""),
+            ("{never_retry_kinds: ['']}".to_owned(), "never_retry_kinds[0]", "\"\""),
             (rule("name: a, stop: at_once"), "rules[1].name", "\"a\""),
             (rule("name: Not OK, stop: at_once"), "rules[1].name", "\"Not OK\""),
             (rule("name: b"), "rules[1]", "0 actions"),
@@ -628,13 +628,13 @@ mod tests {
                 "rules[1].retry.backoff.max_delay",
                 "0s",
             ),
-            (matching("codes: [UNAVAILABEL]"), "rules[1].match.codes", "\"UNAVAILABEL\""),
-            (matching("codes: ['600']"), "rules[1].match.codes", "\"600\""),
-            (matching("codes: [6xx]"), "rules[1].match.codes", "\"6xx\""),
-            (matching("codes: ['+503']"), "rules[1].match.codes", "\"+503\""),
-            (matching("error_types: ['']"), "rules[1].match.error_types", "\"\""),
-            (matching(&format!("error_types: [{long}]")), "rules[1].match.error_types", "\"xxx"),
-            (matching("exit_codes: [{min: 2, max: 1}]"), "rules[1].match.exit_codes", "2 to 1"),
+            (matching("codes: [UNAVAILABEL]"), "rules[1].match.codes[0]", "\"UNAVAILABEL\""),
+            (matching("codes: ['600']"), "rules[1].match.codes[0]", "\"600\""),
+            (matching("codes: [6xx]"), "rules[1].match.codes[0]", "\"6xx\""),
+            (matching("codes: ['+503']"), "rules[1].match.codes[0]", "\"+503\""),
+            (matching("error_types: ['']"), "rules[1].match.error_types[0]", "\"\""),
+            (matching(&format!("error_types: [{long}]")), "rules[1].match.error_types[0]", "\"xxx"),
+            (matching("exit_codes: [{min: 2, max: 1}]"), "rules[1].match.exit_codes[0]", "2 to 1"),
             (matching("message_pattern: '('"), "rules[1].match.message_pattern", "\"(\""),
             (
                 matching("condition: 'failure.colour'"),
@@ -653,7 +653,7 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let yaml = "{max_elapsed: 0s, backoff: {schedule: {delays: []}}, rules: [{name: '', match: {codes: [x, y]}}]}";
+        let yaml = "{max_elapsed: 0s, backoff: {schedule: {delays: []}}, rules: [{name: '', match: {codes: [x, z]}}]}";
         let fields: Vec<String> =
             violations(yaml).into_iter().map(|violation| violation.field).collect();
         assert_eq!(

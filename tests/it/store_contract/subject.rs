@@ -58,7 +58,7 @@ pub enum Applied {
     Stood(Answer),
     Wrote(Box<Settlement>),
     Purged,
-    Refused(Refusal),
+    Refused(#[expect(dead_code, reason = "shown when a test fails")] Refusal),
 }
 
 impl Applied {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use prost::Message as _;
 use prost_types::{Duration, FileDescriptorSet, Timestamp, field_descriptor_proto::Type};
-use tonic_types::StatusExt as _;
+use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::{
     begin_request, evaluate_request, named_policy, namespace, policy, report_request, rule, seconds,
@@ -914,7 +914,11 @@ fn a_bad_value_is_refused_by_the_name_of_its_field() {
         assert!(status.message().contains(path), "{field}: {}", status.message());
         let details = status.get_error_details();
         let told = &details.bad_request().unwrap().field_violations;
-        let violation = told.iter().find(|violation| violation.field == path);
+        // Of a list, the entry at fault is named.
+        let named = |violation: &&FieldViolation| {
+            violation.field.strip_suffix("[0]").unwrap_or(&violation.field) == path
+        };
+        let violation = told.iter().find(named);
         let violation =
             violation.unwrap_or_else(|| panic!("{field}: {path} is not among {told:?}"));
         assert!(
