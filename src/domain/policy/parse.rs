@@ -662,8 +662,8 @@ mod tests {
                 "backoff.schedule.delays",
                 "max_elapsed",
                 "rules[0].name",
-                "rules[0].match.codes",
-                "rules[0].match.codes",
+                "rules[0].match.codes[0]",
+                "rules[0].match.codes[1]",
                 "rules[0]"
             ]
         );

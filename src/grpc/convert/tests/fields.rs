@@ -916,7 +916,7 @@ fn a_bad_value_is_refused_by_the_name_of_its_field() {
         let told = &details.bad_request().unwrap().field_violations;
         // Of a list, the entry at fault is named.
         let named = |violation: &&FieldViolation| {
-            violation.field.strip_suffix("[0]").unwrap_or(&violation.field) == path
+            violation.field == path || violation.field.strip_suffix("[0]") == Some(path)
         };
         let violation = told.iter().find(named);
         let violation =
