@@ -58,6 +58,12 @@ impl Steps {
         self.index.len()
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// How many are not over.
     #[must_use]
     pub const fn live(&self) -> u64 {
