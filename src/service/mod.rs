@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Change, Commit, Committed, ConfigurationChange, Loaded, Store, StoreError,
-        configuration::{Configuration, PolicyRevision, digest},
+        configuration::{PolicyRevision, digest},
     },
     telemetry::Telemetry,
 };
@@ -253,7 +253,7 @@ impl<S: Store> Service<S> {
             }
             Some(GivenPolicy::Inline(spec)) => {
                 let digest = digest(spec);
-                self.remember_inline(key, spec, digest, &loaded.configuration).await?;
+                self.remember_inline(key, spec, digest).await?;
                 Ok(PolicyChoice::Inline(digest))
             }
         }
@@ -266,26 +266,23 @@ impl<S: Store> Service<S> {
         key: &StepKey<'_>,
         spec: &PolicySpec,
         digest: u128,
-        configuration: &Configuration,
     ) -> Result<(), ServiceError> {
         if self.store.inline_policy(key.namespace, digest).await?.is_some() {
             return Ok(());
         }
         let revision = Arc::new(PolicyRevision::parse(spec.clone(), 0, Timestamp::EPOCH)?);
-        let namespace = key
-            .namespace
-            .parse()
-            .map_err(|_| StoreError::NamespaceUnknown(key.namespace.to_owned()))?;
-        match self
-            .store
-            .configure(&namespace, configuration.revision, ConfigurationChange::Inline(revision))
-            .await
-        {
-            // Somebody changed something meanwhile: the commit will notice, and
-            // the next round comes here again.
-            Ok(()) | Err(StoreError::ConfigurationChanged) => Ok(()),
-            Err(error) => Err(error.into()),
+        let unknown = || StoreError::NamespaceUnknown(key.namespace.to_owned());
+        let namespace: Id = key.namespace.parse().map_err(|_| unknown())?;
+        for _ in 0..ROUNDS {
+            let current = self.store.configuration(key.namespace).await?.revision;
+            let change = ConfigurationChange::Inline(Arc::clone(&revision));
+            match self.store.configure(&namespace, current, change).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::ConfigurationChanged) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(ServiceError::Contended)
     }
 
     async fn in_force(

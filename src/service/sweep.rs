@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Service, ServiceError};
 use crate::{
     domain::{event::Event, id::StepKey},
-    store::Store,
+    store::{Due, Store},
 };
 
 /// How often it is looked. A lease is noticed to have ended within this time.
@@ -42,17 +42,21 @@ impl<S: Store> Service<S> {
                 return 0;
             }
         };
-        let mut handled = 0;
-        for step in &due {
-            let Some(key) = StepKey::split(&step.namespace, &step.joined) else { continue };
-            match self.apply(&key, None, &Event::Tick).await {
-                Ok(done) => handled += usize::from(done.is_change),
-                Err(ServiceError::Contended) => {}
-                Err(error) => {
-                    tracing::error!(step = %key, %error, "a step whose event has come could not be handled")
-                }
+        // All at once: what they write is made durable together.
+        let handled = due.iter().map(|step| self.tick(step));
+        futures_util::future::join_all(handled).await.into_iter().filter(|moved| *moved).count()
+    }
+
+    /// Whether the step moved on.
+    async fn tick(&self, step: &Due) -> bool {
+        let Some(key) = StepKey::split(&step.namespace, &step.joined) else { return false };
+        match self.apply(&key, None, &Event::Tick).await {
+            Ok(done) => done.is_change,
+            Err(ServiceError::Contended) => false,
+            Err(error) => {
+                tracing::error!(step = %key, %error, "a step whose event has come could not be handled");
+                false
             }
         }
-        handled
     }
 }
