@@ -8,6 +8,9 @@
     reason = "a test that fails is told by its panic, helpers included"
 )]
 
+mod chance;
 mod cli_exec;
+mod kill;
+mod process;
 mod purity;
 mod scripted;
