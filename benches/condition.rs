@@ -34,11 +34,7 @@ const SCOPE: ConditionScope<'static> = ConditionScope {
         crashes: 0,
         elapsed_s: 95.0,
     },
-    outcomes: &[
-        FailureClass::Transient,
-        FailureClass::Transient,
-        FailureClass::Timeout,
-    ],
+    outcomes: &[FailureClass::Transient, FailureClass::Transient, FailureClass::Timeout],
     last_exit_codes: &[143, 137, -1],
 };
 
@@ -47,10 +43,7 @@ const CONDITIONS: [(&str, &str); 4] = [
         "plain",
         r#"failure.class == "TRANSIENT" && failure.exit_code in [137, 143] && count("TRANSIENT") < 3"#,
     ),
-    (
-        "pattern",
-        r#"failure.message.matches("(?i)reset by peer|broken pipe|timed? ?out")"#,
-    ),
+    ("pattern", r#"failure.message.matches("(?i)reset by peer|broken pipe|timed? ?out")"#),
     (
         "arithmetic",
         "failure.duration_s * double(step.retries + 1) < 600.0 && last_exit_codes[1] == 137",

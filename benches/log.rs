@@ -24,15 +24,10 @@ const SPAN: Duration = Duration::from_secs(2);
 fn main() {
     let root = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let root = root.map_or_else(std::env::temp_dir, PathBuf::from);
-    println!(
-        "{:<34} {:>12} {:>10} {:>10}",
-        "", "appends/s", "p50 µs", "CPU µs"
-    );
+    println!("{:<34} {:>12} {:>10} {:>10}", "", "appends/s", "p50 µs", "CPU µs");
     report("one sync an append, no log", || one_by_one(&root));
     for callers in [1, 16, 64, 256, 1024] {
-        report(&format!("always, {callers} callers"), || {
-            grouped(&root, callers, Fsync::Always)
-        });
+        report(&format!("always, {callers} callers"), || grouped(&root, callers, Fsync::Always));
     }
     for callers in [1, 256] {
         report(&format!("interval, {callers} callers"), || {
@@ -70,10 +65,7 @@ fn cpu_time() -> Duration {
 fn one_by_one(root: &Path) -> Found {
     let dir = tempfile::tempdir_in(root).expect("a directory");
     let mut file = OpenOptions::new();
-    let file = file
-        .write(true)
-        .create_new(true)
-        .open(dir.path().join("file"));
+    let file = file.write(true).create_new(true).open(dir.path().join("file"));
     let file = file.expect("a file");
     file.write_all_at(&vec![0; 16 << 20], 0).expect("zeros");
     file.sync_all().expect("a sync");
@@ -91,19 +83,15 @@ fn one_by_one(root: &Path) -> Found {
 /// Callers on one thread, each waiting for its append before the next.
 fn grouped(root: &Path, callers: usize, fsync: Fsync) -> Found {
     let dir = tempfile::tempdir_in(root).expect("a directory");
-    let options = LogOptions {
-        fsync,
-        ..LogOptions::default()
-    };
+    let options = LogOptions { fsync, ..LogOptions::default() };
     let (log, _) = Log::open(dir.path(), options, |_| Ok::<_, std::io::Error>(())).expect("a log");
     let log = Rc::new(log);
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime");
     let tasks = LocalSet::new();
     let began = Instant::now();
-    let callers: Vec<_> = (0..callers)
-        .map(|_| tasks.spawn_local(call(Rc::clone(&log), began)))
-        .collect();
+    let callers: Vec<_> =
+        (0..callers).map(|_| tasks.spawn_local(call(Rc::clone(&log), began))).collect();
     let times = tasks.block_on(&runtime, async {
         let mut times = Vec::new();
         for caller in callers {
@@ -133,10 +121,7 @@ async fn call(log: Rc<Log>, began: Instant) -> Vec<Duration> {
 
 fn found(mut times: Vec<Duration>) -> Found {
     times.sort_unstable();
-    Found {
-        appends: times.len() as u64,
-        p50: times[times.len() / 2],
-    }
+    Found { appends: times.len() as u64, p50: times[times.len() / 2] }
 }
 
 /// How long opening takes: a new log, and one with a million entries.

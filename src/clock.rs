@@ -77,5 +77,6 @@ pub fn wall() -> Timestamp {
 }
 
 fn since_boot() -> Duration {
-    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)).unwrap_or_default()
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime))
+        .unwrap_or_default()
 }

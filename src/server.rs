@@ -77,7 +77,9 @@ pub enum ServerError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The metrics address could not be bound.
-    #[error("{address} could not be bound for metrics: {source}; choose another with [metrics] listen, or \"\" for none")]
+    #[error(
+        "{address} could not be bound for metrics: {source}; choose another with [metrics] listen, or \"\" for none"
+    )]
     Metrics {
         /// The address.
         address: SocketAddr,
@@ -91,7 +93,9 @@ pub enum ServerError {
     #[error("the compiled contract cannot be served for reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The store stopped for good.
-    #[error("the store stopped: {0}; what was acknowledged is safe, start again once the disk is well")]
+    #[error(
+        "the store stopped: {0}; what was acknowledged is safe, start again once the disk is well"
+    )]
     StoreStopped(String),
 }
 
@@ -113,17 +117,33 @@ impl Server {
         let listener = Listener::bind(&settings.listen, listener_settings(settings), chance::unit)?;
         let endpoint = match settings.metrics {
             None => None,
-            Some(address) => {
-                Some(Endpoint::bind(address).await.map_err(|source| ServerError::Metrics { address, source })?)
-            }
+            Some(address) => Some(
+                Endpoint::bind(address)
+                    .await
+                    .map_err(|source| ServerError::Metrics { address, source })?,
+            ),
         };
         let about = Arc::new(About {
             started_at: store.now().at,
-            policy_file: settings.policy_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+            policy_file: settings
+                .policy_file
+                .as_ref()
+                .map(|file| file.display().to_string())
+                .unwrap_or_default(),
             policy_file_error: ArcSwap::default(),
         });
         let policy_file = settings.policy_file.clone();
-        Ok(Self { store, service, listener, endpoint, admission, about, clock, reflection: settings.reflection, policy_file })
+        Ok(Self {
+            store,
+            service,
+            listener,
+            endpoint,
+            admission,
+            about,
+            clock,
+            reflection: settings.reflection,
+            policy_file,
+        })
     }
 
     /// Where it listens.
@@ -140,7 +160,17 @@ impl Server {
     /// # Errors
     /// The store stopped by itself.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
-        let Self { store, service, listener, endpoint, admission, about, clock, reflection, policy_file } = self;
+        let Self {
+            store,
+            service,
+            listener,
+            endpoint,
+            admission,
+            about,
+            clock,
+            reflection,
+            policy_file,
+        } = self;
         let health = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(health.clone()));
         set_health(&health, ServingStatus::Serving).await;
@@ -152,7 +182,13 @@ impl Server {
         let served = AdmissionLayer::new(admission.clone(), class_of).layer(routes);
 
         let ended = CancellationToken::new();
-        let background = Background { service: &service, store: &store, admission: &admission, about: &about, ended: &ended };
+        let background = Background {
+            service: &service,
+            store: &store,
+            admission: &admission,
+            about: &about,
+            ended: &ended,
+        };
         background.start(endpoint, policy_file, &ready);
 
         let stop = shutdown.child_token();
@@ -184,7 +220,12 @@ struct Background<'a> {
 }
 
 impl Background<'_> {
-    fn start(&self, endpoint: Option<Endpoint>, policy_file: Option<PathBuf>, ready: &Arc<AtomicBool>) {
+    fn start(
+        &self,
+        endpoint: Option<Endpoint>,
+        policy_file: Option<PathBuf>,
+        ready: &Arc<AtomicBool>,
+    ) {
         tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
         if let Some(endpoint) = endpoint {
             let shown = Shown { metrics: self.metrics(), ready: Arc::clone(ready) };
@@ -198,7 +239,8 @@ impl Background<'_> {
     }
 
     fn metrics(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
-        let (service, store, admission) = (Arc::clone(self.service), self.store.clone(), self.admission.clone());
+        let (service, store, admission) =
+            (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
             let sizes = store.sizes();
@@ -240,7 +282,8 @@ fn admission_state(stats: &AdmissionStats) -> AdmissionState {
     ];
     let level = |level: &AtomicUsize| level.load(Ordering::Relaxed) as u64;
     AdmissionState {
-        refused: refused.map(|(name, refusal)| (name, stats.refused(refusal).load(Ordering::Relaxed))),
+        refused: refused
+            .map(|(name, refusal)| (name, stats.refused(refusal).load(Ordering::Relaxed))),
         in_flight: level(&stats.in_flight),
         queued: level(&stats.queued),
         limit: level(&stats.limit),

@@ -80,10 +80,18 @@ pub struct AdmissionState {
 
 impl AdmissionMetrics {
     fn register(&self, registry: &mut Registry) {
-        registry.register("calls_refused", "Calls refused by admission, by reason, since the start", self.refused.clone());
+        registry.register(
+            "calls_refused",
+            "Calls refused by admission, by reason, since the start",
+            self.refused.clone(),
+        );
         registry.register("calls_in_flight", "Calls in flight", self.in_flight.clone());
         registry.register("calls_queued", "Calls that wait to be let in", self.queued.clone());
-        registry.register("calls_limit", "Calls that may be in flight at once, as learned", self.limit.clone());
+        registry.register(
+            "calls_limit",
+            "Calls that may be in flight at once, as learned",
+            self.limit.clone(),
+        );
     }
 
     /// Takes over what admission stands at.
@@ -145,13 +153,23 @@ impl Telemetry {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("reprise");
         let decisions = Family::<ReasonLabels, Counter>::default();
-        registry.register("decisions", "Decisions given, by verdict and reason; replays left out", decisions.clone());
-        let handles = Reason::ALL.iter().map(|reason| decisions.get_or_create(&labels_of(*reason)).clone()).collect();
+        registry.register(
+            "decisions",
+            "Decisions given, by verdict and reason; replays left out",
+            decisions.clone(),
+        );
+        let handles = Reason::ALL
+            .iter()
+            .map(|reason| decisions.get_or_create(&labels_of(*reason)).clone())
+            .collect();
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The version that runs", build);
-        let commit_seconds = Histogram::new([0.000_01, 0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0]);
-        let call_seconds: Family<MethodLabels, Histogram, fn() -> Histogram> = Family::new_with_constructor(call_histogram);
+        let commit_seconds = Histogram::new([
+            0.000_01, 0.000_1, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
+        ]);
+        let call_seconds: Family<MethodLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(call_histogram);
         let metrics = Self {
             decisions: handles,
             granted: Counter::default(),
@@ -175,20 +193,68 @@ impl Telemetry {
     }
 
     fn registered(self, mut registry: Registry) -> Self {
-        registry.register("attempts_granted", "Attempts that were given a lease", self.granted.clone());
-        registry.register("reports_stale", "Reports about attempts that others had taken over", self.stale.clone());
-        registry.register("reports_late", "Reports that came after their lease had ended", self.late.clone());
-        registry.register("replays", "Calls that repeated an earlier one and were answered the same", self.replayed.clone());
-        registry.register("ticks", "Leases, holds and waits that ended without a caller", self.ticks.clone());
-        registry.register("conflicts", "Plans made again because somebody else wrote first", self.conflicts.clone());
-        registry.register("store_errors", "Commits that the store refused or did not answer", self.store_errors.clone());
-        registry.register("store_commit_seconds", "Time until a change is durable", self.commit_seconds.clone());
+        registry.register(
+            "attempts_granted",
+            "Attempts that were given a lease",
+            self.granted.clone(),
+        );
+        registry.register(
+            "reports_stale",
+            "Reports about attempts that others had taken over",
+            self.stale.clone(),
+        );
+        registry.register(
+            "reports_late",
+            "Reports that came after their lease had ended",
+            self.late.clone(),
+        );
+        registry.register(
+            "replays",
+            "Calls that repeated an earlier one and were answered the same",
+            self.replayed.clone(),
+        );
+        registry.register(
+            "ticks",
+            "Leases, holds and waits that ended without a caller",
+            self.ticks.clone(),
+        );
+        registry.register(
+            "conflicts",
+            "Plans made again because somebody else wrote first",
+            self.conflicts.clone(),
+        );
+        registry.register(
+            "store_errors",
+            "Commits that the store refused or did not answer",
+            self.store_errors.clone(),
+        );
+        registry.register(
+            "store_commit_seconds",
+            "Time until a change is durable",
+            self.commit_seconds.clone(),
+        );
         registry.register("calls", "Calls by method and gRPC code", self.calls.clone());
-        registry.register("call_seconds", "Time from the arrival of a call to its answer", self.call_seconds.clone());
+        registry.register(
+            "call_seconds",
+            "Time from the arrival of a call to its answer",
+            self.call_seconds.clone(),
+        );
         registry.register("live_steps", "Steps that are not over", self.live_steps.clone());
-        registry.register("steps", "Steps that are remembered, those that are over included", self.steps.clone());
-        registry.register("store_bytes", "Bytes that the store has on the disk", self.store_bytes.clone());
-        registry.register("policy_file_applied", "Whether the policy file's last change was applied", self.policy_file_applied.clone());
+        registry.register(
+            "steps",
+            "Steps that are remembered, those that are over included",
+            self.steps.clone(),
+        );
+        registry.register(
+            "store_bytes",
+            "Bytes that the store has on the disk",
+            self.store_bytes.clone(),
+        );
+        registry.register(
+            "policy_file_applied",
+            "Whether the policy file's last change was applied",
+            self.policy_file_applied.clone(),
+        );
         self.admission.register(&mut registry);
         Self { registry, ..self }
     }
@@ -224,7 +290,11 @@ impl Telemetry {
 
     fn decided(&self, decision: &Decision) {
         let reason = decision.settled.reason;
-        if let Some(counter) = Reason::ALL.iter().position(|known| *known == reason).and_then(|at| self.decisions.get(at)) {
+        if let Some(counter) = Reason::ALL
+            .iter()
+            .position(|known| *known == reason)
+            .and_then(|at| self.decisions.get(at))
+        {
             counter.inc();
         }
     }

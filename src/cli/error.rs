@@ -44,12 +44,24 @@ impl CliError {
         self
     }
 
+    /// The same, with another exit code.
+    pub fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Reads the error of a call; `doing` completes "could not …".
     pub fn of_call(doing: &str, status: &Status) -> Self {
+        let details = details_of(status);
+        let headline = match headline(status) {
+            // Told field by field below, and once is enough.
+            told if details.iter().any(|line| told.contains(line)) => "it was refused".to_owned(),
+            told => told,
+        };
+        let reason = reason(status).map(|reason| format!(" ({reason})"));
         Self {
             exit: exit_of(status),
-            message: format!("could not {doing}: {}", headline(status)),
-            details: details_of(status),
+            message: format!("could not {doing}: {headline}{}", reason.unwrap_or_default()),
+            details,
             next: next_step(status),
         }
     }
@@ -128,12 +140,6 @@ fn details_of(status: &Status) -> Vec<String> {
     if let Some(quota) = details.quota_failure() {
         lines.extend(quota.violations.iter().map(|v| about(&v.subject, &v.description)));
     }
-    if let Some(resource) = details.resource_info() {
-        lines.push(about(&resource.resource_type, &resource.resource_name));
-    }
-    if let Some(info) = details.error_info() {
-        lines.push(about("reason", &info.reason));
-    }
     lines
 }
 
@@ -144,6 +150,11 @@ fn about(subject: &str, description: &str) -> String {
     }
 }
 
+/// The service's own name for what is wrong.
+fn reason(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
 fn next_step(status: &Status) -> Option<String> {
     if unanswered(status) {
         return Some("`reprise doctor` looks for the reason".to_owned());
@@ -152,6 +163,7 @@ fn next_step(status: &Status) -> Option<String> {
         return Some(format!("try again in {}", text::duration(delay)));
     }
     let step = match status.code() {
+        Code::NotFound => return reason(status).as_deref().and_then(where_to_look).map(Into::into),
         Code::InvalidArgument | Code::OutOfRange => "correct the value and try again",
         Code::Aborted => "it has changed since it was read; read it again and retry",
         Code::Unauthenticated | Code::PermissionDenied => {
@@ -162,4 +174,14 @@ fn next_step(status: &Status) -> Option<String> {
         _ => return None,
     };
     Some(step.to_owned())
+}
+
+/// Where a person sees what there is, when something is not there.
+fn where_to_look(reason: &str) -> Option<&'static str> {
+    match reason {
+        "NAMESPACE_NOT_FOUND" => Some("`reprise namespace list` shows what there is"),
+        "POLICY_NOT_FOUND" => Some("`reprise policy list` shows what there is"),
+        "STEP_NOT_FOUND" => Some("check run, step and --namespace; steps are forgotten in time"),
+        _ => None,
+    }
 }

@@ -2,21 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{error::CliError, exit::Exit};
+use crate::chance;
 
 /// Sixteen random bytes: the same call keeps them when it is repeated.
-pub fn request_id() -> Result<[u8; 16], CliError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| {
-        CliError::new(Exit::Failed, format!("the system gives no random numbers: {e}"))
-    })?;
-    Ok(id)
+pub fn request_id() -> [u8; 16] {
+    chance::bytes()
 }
 
 /// The id of a new run: a UUID of version 7, so that runs sort by their start.
-pub fn run_id() -> Result<String, CliError> {
+pub fn run_id() -> String {
     let millis = Timestamp::now().as_millisecond().unsigned_abs();
-    Ok(uuid_v7(millis, request_id()?))
+    uuid_v7(millis, chance::bytes())
 }
 
 fn uuid_v7(millis: u64, random: [u8; 16]) -> String {

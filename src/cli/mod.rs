@@ -1,20 +1,36 @@
 //! The command line: one file per subcommand. It knows the service by its
 //! contract only, and the rule only where no service is asked.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the edge: what a person waits for passes in real time"
+)]
 
+mod bench;
 mod call;
+mod client;
 mod connect;
+mod doctor;
 mod error;
+mod evaluate;
 mod exec;
 mod exit;
+mod explain;
+mod failure_flag;
+mod healthcheck;
 mod id;
+mod namespace;
 mod output;
+mod policy;
 mod policy_flags;
+mod schedule;
 mod serve;
+mod step;
 mod text;
+mod view;
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use connect::Address;
 use error::CliError;
@@ -76,8 +92,30 @@ impl Global {
 enum Command {
     /// Run a command as a step, and again for as long as the service says so
     Exec(Box<exec::ExecArgs>),
+    /// Show and explain steps
+    #[command(subcommand)]
+    Step(step::StepCommand),
+    /// Check, apply, show and delete policies, and see the waits they give
+    #[command(subcommand)]
+    Policy(Box<policy::PolicyCommand>),
+    /// Create, show, change and delete namespaces
+    #[command(subcommand)]
+    Namespace(Box<namespace::NamespaceCommand>),
+    /// Decide a sequence of failures without touching any step
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Find out why the service does not answer as it should
+    Doctor,
+    /// End with 0 when the service is ready, for probes
+    Healthcheck,
+    /// Write a completion script for a shell to stdout
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// Start the service
     Serve(Box<serve::ServeArgs>),
+    /// Measure the service against a bare gRPC echo
+    Bench(Box<bench::Args>),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -86,7 +124,15 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
+        Command::Step(command) => asking(step::run(&global, command)),
+        Command::Policy(command) => asking(policy::run(&global, *command)),
+        Command::Namespace(command) => asking(namespace::run(&global, *command)),
+        Command::Evaluate(args) => asking(evaluate::run(&global, *args)),
+        Command::Doctor => asking(doctor::run(&global)),
+        Command::Healthcheck => asking(healthcheck::run(&global)),
+        Command::Completions { shell } => completions(shell),
         Command::Serve(args) => serve::run(*args),
+        Command::Bench(args) => bench::run(*args, global.output),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);
@@ -101,4 +147,11 @@ fn asking(command: impl Future<Output = Result<ExitCode, CliError>>) -> Result<E
     // A thread may still pass a command's stderr on; nothing waits for it.
     runtime.shutdown_background();
     done
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "reprise", &mut script);
+    output::print(&String::from_utf8_lossy(&script))?;
+    Ok(exit::Exit::Ok.into())
 }

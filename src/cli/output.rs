@@ -96,6 +96,13 @@ pub fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> Strin
     lines.collect()
 }
 
+/// Names and values, a line each.
+pub fn fields(fields: Vec<(&'static str, String)>) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, value): (&str, String)| format!("{name:width$}  {value}\n");
+    fields.into_iter().map(line).collect()
+}
+
 fn header_cell(title: &str) -> Cell {
     match colours_wanted(&io::stdout()) {
         true => Cell::new(title).add_attribute(Attribute::Bold),

@@ -5,9 +5,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{error::CliError, text};
-use crate::proto::{
-    Backoff, ExponentialBackoff, FixedBackoff, Jitter, JitterKind, LinearBackoff, Policy,
-    backoff::Shape,
+use crate::domain::{
+    policy::{
+        Policy, Violations,
+        spec::{BackoffSpec, DelaySpec, ExponentialSpec, JitterSpec, LinearSpec, PolicySpec},
+    },
+    time::Span,
 };
 
 /// The wait before the first retry when a backoff is asked for without one,
@@ -67,8 +70,21 @@ pub enum JitterFlag {
 }
 
 impl PolicyFlags {
-    /// Whether any of the flags was given.
-    pub fn given(&self) -> bool {
+    /// The policy as written by the flags, checked; `None` when none was given.
+    pub fn spec(&self) -> Result<Option<PolicySpec>, CliError> {
+        match self.given() {
+            true => self.checked().map(|_| Some(self.written())),
+            false => Ok(None),
+        }
+    }
+
+    /// The policy that the flags describe; without any, their defaults.
+    pub fn checked(&self) -> Result<Policy, CliError> {
+        self.refuse_what_does_not_apply()?;
+        Policy::parse(&self.written()).map_err(|violations| wrong("the inline policy", &violations))
+    }
+
+    fn given(&self) -> bool {
         let Self { max_retries, backoff, delay, factor, max_delay, jitter, max_elapsed } = self;
         let spans = [delay, max_delay, max_elapsed];
         max_retries.is_some()
@@ -78,70 +94,61 @@ impl PolicyFlags {
             || spans.iter().any(|span| span.is_some())
     }
 
-    /// The policy that the flags describe; `None` when none was given.
-    pub fn policy(&self) -> Result<Option<Policy>, CliError> {
-        match self.given() {
-            true => self.described().map(Some),
-            false => Ok(None),
+    fn written(&self) -> PolicySpec {
+        PolicySpec {
+            max_retries: self.max_retries,
+            max_elapsed: self.max_elapsed.map(Span),
+            backoff: self.backoff_written(),
+            ..PolicySpec::default()
         }
     }
 
-    fn described(&self) -> Result<Policy, CliError> {
-        Ok(Policy {
-            max_retries: self.max_retries,
-            max_elapsed: self.max_elapsed.map(text::to_proto_duration),
-            backoff: self.backoff()?,
-            ..Policy::default()
-        })
-    }
-
-    fn backoff(&self) -> Result<Option<Backoff>, CliError> {
-        let shape = self.backoff.unwrap_or(BackoffShape::Exponential);
-        self.refuse_what_does_not_apply(shape)?;
-        let delay = Some(text::to_proto_duration(self.delay.unwrap_or(DELAY)));
-        let grows = matches!(shape, BackoffShape::Linear | BackoffShape::Exponential);
-        let shape = match shape {
-            BackoffShape::None => return Ok(None),
-            BackoffShape::Fixed => Shape::Fixed(FixedBackoff { delay }),
-            BackoffShape::Linear => Shape::Linear(LinearBackoff { delay, increment: None }),
-            BackoffShape::Exponential => Shape::Exponential(ExponentialBackoff {
-                delay,
-                factor: self.factor,
-                max_doublings: None,
-            }),
+    fn backoff_written(&self) -> Option<BackoffSpec> {
+        let delay = Span(self.delay.unwrap_or(DELAY));
+        let shape = match self.shape() {
+            BackoffShape::None => return None,
+            BackoffShape::Fixed => {
+                BackoffSpec { fixed: Some(DelaySpec { delay }), ..BackoffSpec::default() }
+            }
+            BackoffShape::Linear => {
+                let linear = Some(LinearSpec { delay, increment: None });
+                BackoffSpec { linear, ..BackoffSpec::default() }
+            }
+            BackoffShape::Exponential => {
+                let factor = self.factor;
+                let exponential = Some(ExponentialSpec { delay, factor, max_doublings: None });
+                BackoffSpec { exponential, ..BackoffSpec::default() }
+            }
         };
-        Ok(Some(Backoff {
-            shape: Some(shape),
-            max_delay: self.max_delay.or(grows.then_some(MAX_DELAY)).map(text::to_proto_duration),
-            first_delay: None,
-            jitter: Some(self.jitter()),
-        }))
+        let grows = shape.fixed.is_none();
+        let max_delay = self.max_delay.or(grows.then_some(MAX_DELAY)).map(Span);
+        Some(BackoffSpec { max_delay, jitter: Some(self.jitter_written()), ..shape })
     }
 
-    fn refuse_what_does_not_apply(&self, shape: BackoffShape) -> Result<(), CliError> {
+    fn shape(&self) -> BackoffShape {
+        self.backoff.unwrap_or(BackoffShape::Exponential)
+    }
+
+    fn jitter_written(&self) -> JitterSpec {
+        match self.jitter.unwrap_or(JitterFlag::Full) {
+            JitterFlag::None => JitterSpec::None,
+            JitterFlag::Full => JitterSpec::Full,
+            JitterFlag::Equal => JitterSpec::Equal,
+        }
+    }
+
+    fn refuse_what_does_not_apply(&self) -> Result<(), CliError> {
+        let shape = self.shape();
         if self.factor.is_some() && shape != BackoffShape::Exponential {
             return Err(CliError::usage("--factor goes with --backoff exponential only"));
         }
-        if self.factor.is_some_and(|factor| !factor.is_finite() || factor < 0.0) {
-            return Err(CliError::usage("--factor: accepted is a number of 0 or more"));
-        }
-        let waits = [self.delay, self.max_delay];
-        let timed = waits.iter().any(|wait| wait.is_some()) || self.jitter.is_some();
+        let timed = self.delay.is_some() || self.max_delay.is_some() || self.jitter.is_some();
         if shape == BackoffShape::None && timed {
             return Err(CliError::usage(
                 "--backoff none has no wait: leave --delay, --max-delay and --jitter out",
             ));
         }
         Ok(())
-    }
-
-    fn jitter(&self) -> Jitter {
-        let kind = match self.jitter.unwrap_or(JitterFlag::Full) {
-            JitterFlag::None => JitterKind::None,
-            JitterFlag::Full => JitterKind::Full,
-            JitterFlag::Equal => JitterKind::Equal,
-        };
-        Jitter { kind: kind.into(), ratio: None }
     }
 
     /// The backoff in words, such as "exponential, full jitter".
@@ -151,11 +158,17 @@ impl PolicyFlags {
             JitterFlag::Full => "full jitter",
             JitterFlag::Equal => "equal jitter",
         };
-        match self.backoff.unwrap_or(BackoffShape::Exponential) {
+        match self.shape() {
             BackoffShape::None => "none".to_owned(),
             BackoffShape::Fixed => format!("fixed, {jitter}"),
             BackoffShape::Linear => format!("linear, {jitter}"),
             BackoffShape::Exponential => format!("exponential, {jitter}"),
         }
     }
+}
+
+/// Everything that is wrong with a policy, a line each.
+pub fn wrong(what: &str, Violations(violations): &Violations) -> CliError {
+    let error = CliError::usage(format!("{what} does not hold"));
+    violations.iter().fold(error, |error, violation| error.detail(violation.to_string()))
 }

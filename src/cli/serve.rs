@@ -77,7 +77,9 @@ impl ServeArgs {
         };
         let store = match self.store {
             StoreKind::Memory => StoreSettings::Memory,
-            StoreKind::Embedded => StoreSettings::Embedded { dir: self.data, fsync, size_max: None },
+            StoreKind::Embedded => {
+                StoreSettings::Embedded { dir: self.data, fsync, size_max: None }
+            }
         };
         Settings {
             listen: self.listen,
@@ -125,7 +127,9 @@ async fn serve(settings: &Settings) -> Result<(), ServerError> {
 
 /// The first signal drains; the second ends the process at once.
 async fn stop_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be heard; only killing ends this process");
         return;
     };
@@ -139,13 +143,19 @@ async fn stop_on_signal(shutdown: CancellationToken) {
     tracing::info!("stopping: calls in flight are finished; a second signal ends at once");
     shutdown.cancel();
     asked().await;
+    #[expect(clippy::exit, reason = "asked for twice: nothing is waited for any more")]
     std::process::exit(130);
 }
 
 fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("REPRISE_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("REPRISE_LOG")
+        .unwrap_or_else(|_| "info".into());
     // A second start within one process, as in tests, keeps the first's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
 }
 
 fn error(error: ServerError) -> CliError {

@@ -38,7 +38,7 @@ pub fn duration(span: Duration) -> String {
     let (large, small) = match seconds {
         _ if span.is_zero() => return "0s".to_owned(),
         _ if span < Duration::from_millis(50) => return format!("{}ms", span.as_millis().max(1)),
-        0..60 => return format!("{:.1}s", span.as_secs_f64().min(59.9)),
+        0..60 => return tenths(span),
         60..3600 => ((seconds / 60, "m"), (seconds % 60, "s")),
         3600..86400 => ((seconds / 3600, "h"), (seconds % 3600 / 60, "m")),
         _ => ((seconds / 86400, "d"), (seconds % 86400 / 3600, "h")),
@@ -49,12 +49,34 @@ pub fn duration(span: Duration) -> String {
     }
 }
 
+/// Seconds and tenths of a span under a minute, rounded down there so as not
+/// to become one.
+fn tenths(span: Duration) -> String {
+    let text = format!("{:.1}", span.as_secs_f64().min(59.9));
+    format!("{}s", text.trim_end_matches(".0"))
+}
+
 /// An instant as a time of day, with its date when it is not `today`'s.
 pub fn clock_time(instant: Timestamp, today: Timestamp) -> String {
     let utc = |at: Timestamp| at.to_zoned(TimeZone::UTC);
     let format =
         if utc(instant).date() == utc(today).date() { "%H:%M:%SZ" } else { "%F %H:%M:%SZ" };
     utc(instant).strftime(format).to_string()
+}
+
+/// An instant beside how far it is away: `14:03:07Z (in 1m 20s)`.
+pub fn relative(instant: Timestamp, now: Timestamp) -> String {
+    let away = |span| duration(Duration::try_from(span).unwrap_or_default());
+    let clock = clock_time(instant, now);
+    match instant > now {
+        true => format!("{clock} (in {})", away(instant.duration_since(now))),
+        false => format!("{clock} ({} ago)", away(now.duration_since(instant))),
+    }
+}
+
+/// A span of so many seconds; what is no span is no time at all.
+pub fn from_seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// A span of the contract; a negative one is no time at all.
@@ -122,6 +144,7 @@ mod tests {
         assert_eq!(written(0), "0s");
         assert_eq!(written(7), "7ms");
         assert_eq!(written(200), "0.2s");
+        assert_eq!(written(10_000), "10s");
         assert_eq!(written(59_999), "59.9s");
         assert_eq!(written(60_000), "1m");
         assert_eq!(written(303_000), "5m 3s");

@@ -1,5 +1,6 @@
 //! What the service shows, as `--output json` writes it: stable snake_case
-//! names, spans in seconds, instants as RFC 3339, absent things as null.
+//! names, spans in seconds, instants as RFC 3339, absent things as null. The
+//! contract documents each field, once.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,6 @@ fn said(text: String) -> Option<String> {
 
 /// A step.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Step {
     pub namespace: String,
     pub run: String,
@@ -77,7 +77,6 @@ impl From<proto::Step> for Step {
 
 /// One try of a step.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Attempt {
     pub number: u32,
     pub began_at: Option<Timestamp>,
@@ -125,7 +124,6 @@ fn known(name: &'static str) -> Option<&'static str> {
 
 /// A decision.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Decision {
     pub verdict: &'static str,
     pub reason: &'static str,
@@ -170,7 +168,6 @@ impl From<proto::Decision> for Decision {
 
 /// Which policy was applied.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Policy {
     pub name: Option<String>,
     pub revision: u64,
@@ -189,14 +186,14 @@ impl Policy {
         match (&self.name, self.revision) {
             (Some(name), 0) => name.clone(),
             (Some(name), revision) => format!("{name} r{revision}"),
-            (None, _) => "inline".to_owned(),
+            // Given inline, or built in: the contract does not tell.
+            (None, _) => "without a name".to_owned(),
         }
     }
 }
 
 /// What has been counted.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Counters {
     pub attempts: u32,
     pub retries: u32,
@@ -219,7 +216,6 @@ impl From<proto::Counters> for Counters {
 
 /// What bounded an instant.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Constraint {
     pub kind: &'static str,
     pub key: Option<String>,
@@ -242,7 +238,6 @@ impl From<proto::Constraint> for Constraint {
 
 /// A host to stay away from.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct ExcludedHost {
     pub host: String,
     pub hard: bool,
@@ -256,7 +251,6 @@ impl From<proto::ExcludedHost> for ExcludedHost {
 
 /// A namespace.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Namespace {
     pub name: String,
     pub settings: Settings,
@@ -281,7 +275,6 @@ impl From<proto::Namespace> for Namespace {
 
 /// A namespace's settings; null is the service's default.
 #[derive(Debug, Serialize)]
-#[expect(missing_docs, reason = "the contract documents each field, once")]
 pub struct Settings {
     pub default_policy: Option<String>,
     pub lease_seconds: Option<f64>,

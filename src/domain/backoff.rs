@@ -112,8 +112,12 @@ impl Window {
 
 impl Backoff {
     /// No wait at all.
-    pub const NONE: Self =
-        Self { shape: Shape::Fixed { delay: Duration::ZERO }, delay_max: Duration::MAX, first_delay: None, jitter: Jitter::None };
+    pub const NONE: Self = Self {
+        shape: Shape::Fixed { delay: Duration::ZERO },
+        delay_max: Duration::MAX,
+        first_delay: None,
+        jitter: Jitter::None,
+    };
 
     /// The window from which the wait before retry `k` (1 is the first) is
     /// drawn. None when the schedule has ended. `before` is the wait before the
@@ -160,8 +164,12 @@ impl Shape {
     fn height(&self, k: u32) -> Option<Duration> {
         Some(match self {
             Self::Fixed { delay } => *delay,
-            Self::Linear { delay, increment } => delay.saturating_add(increment.saturating_mul(k - 1)),
-            Self::Exponential { delay, factor, doublings_max } => exponential(*delay, *factor, *doublings_max, k - 1),
+            Self::Linear { delay, increment } => {
+                delay.saturating_add(increment.saturating_mul(k - 1))
+            }
+            Self::Exponential { delay, factor, doublings_max } => {
+                exponential(*delay, *factor, *doublings_max, k - 1)
+            }
             Self::DoublingSum { delay } => scaled(*delay, (f64::from(k)).exp2() - 1.0),
             Self::Fibonacci { delay } => scaled(*delay, fibonacci(k)),
             Self::Schedule { delays, repeats } => {
@@ -210,7 +218,11 @@ fn scaled(span: Duration, factor: f64) -> Duration {
     }
     // Whole factors are multiplied exactly: 0.1 s · 3 is not 0.30000000000000004 s.
     if factor.fract() == 0.0 && factor <= f64::from(u32::MAX) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and in range")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be whole and in range"
+        )]
         return span.saturating_mul(factor as u32);
     }
     Duration::try_from_secs_f64(span.as_secs_f64() * factor).unwrap_or(Duration::MAX)

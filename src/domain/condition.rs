@@ -113,12 +113,7 @@ impl Condition {
     /// Reads and checks a condition, or says what is wrong with it.
     pub fn parse(source: &str) -> Result<Self, ConditionError> {
         let test = compile::compile(source)?;
-        Ok(Self {
-            compiled: Arc::new(Compiled {
-                source: source.into(),
-                test,
-            }),
-        })
+        Ok(Self { compiled: Arc::new(Compiled { source: source.into(), test }) })
     }
 
     /// Whether the condition holds. On an error the rule that asked does not match, and the
@@ -221,10 +216,7 @@ pub struct StepView<'a> {
 /// Why a condition was refused, in the three parts that an answer to its author needs: what is
 /// wrong, where, and what would be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "line {line}, column {column}: {problem}{}; accepted: {accepted}",
-    Near(excerpt)
-)]
+#[error("line {line}, column {column}: {problem}{}; accepted: {accepted}", Near(excerpt))]
 pub struct ConditionError {
     /// What is wrong.
     pub problem: String,

@@ -109,8 +109,12 @@ impl Reason {
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed => Verdict::Retry(Timestamp::EPOCH),
-            Self::NotDue | Self::InProgress | Self::Stopping | Self::ExcludedHost => Verdict::Wait(None),
+            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed => {
+                Verdict::Retry(Timestamp::EPOCH)
+            }
+            Self::NotDue | Self::InProgress | Self::Stopping | Self::ExcludedHost => {
+                Verdict::Wait(None)
+            }
             Self::RetriesSpent
             | Self::Rule
             | Self::NotRetryable
@@ -140,7 +144,9 @@ impl Reason {
             Self::NotDue => "The next attempt is not due yet.",
             Self::InProgress => "Another attempt holds the lease.",
             Self::Stopping => "The step stops when its backoff would have ended.",
-            Self::ExcludedHost => "The step failed on this host before; another host has to run it.",
+            Self::ExcludedHost => {
+                "The step failed on this host before; another host has to run it."
+            }
             Self::RetriesSpent => "All retries that the policy allows have been used.",
             Self::Rule => "A rule of the policy stops on this failure.",
             Self::NotRetryable => "The worker said that another try is pointless.",
@@ -194,7 +200,9 @@ impl Counters {
     /// Retries granted, over all counters.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.by_rule.iter().fold(self.retries.saturating_add(self.crashes), |sum, (_, count)| sum.saturating_add(*count))
+        self.by_rule.iter().fold(self.retries.saturating_add(self.crashes), |sum, (_, count)| {
+            sum.saturating_add(*count)
+        })
     }
 
     /// What stands on one counter.

@@ -26,8 +26,15 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// Every class, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Failure, Self::Error, Self::Transient, Self::Timeout, Self::Throttled, Self::Crash, Self::Canceled];
+    pub const ALL: [Self; 7] = [
+        Self::Failure,
+        Self::Error,
+        Self::Transient,
+        Self::Timeout,
+        Self::Throttled,
+        Self::Crash,
+        Self::Canceled,
+    ];
 
     /// The name that conditions, policies and people use.
     #[must_use]
@@ -84,14 +91,21 @@ impl Code {
     /// The gRPC code of this name, such as `UNAVAILABLE`.
     #[must_use]
     pub fn from_grpc_name(name: &str) -> Option<Self> {
-        GRPC_NAMES.iter().skip(1).position(|known| *known == name).and_then(|at| u8::try_from(at + 1).ok()).map(Self::Grpc)
+        GRPC_NAMES
+            .iter()
+            .skip(1)
+            .position(|known| *known == name)
+            .and_then(|at| u8::try_from(at + 1).ok())
+            .map(Self::Grpc)
     }
 
     /// The name of a gRPC code, the digits of an HTTP status.
     #[must_use]
     pub fn name(self) -> std::borrow::Cow<'static, str> {
         match self {
-            Self::Grpc(code) => GRPC_NAMES.get(usize::from(code)).copied().unwrap_or("UNKNOWN").into(),
+            Self::Grpc(code) => {
+                GRPC_NAMES.get(usize::from(code)).copied().unwrap_or("UNKNOWN").into()
+            }
             Self::Http(status) => status.to_string().into(),
         }
     }

@@ -29,8 +29,8 @@ const fn legal_bytes() -> [bool; 256] {
     let mut legal = [false; 256];
     let mut byte = 0u8;
     loop {
-        legal[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b':' | b'/' | b'@' | b'+' | b'-');
+        legal[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'~' | b':' | b'/' | b'@' | b'+' | b'-');
         if byte == u8::MAX {
             return legal;
         }
@@ -147,5 +147,6 @@ mod tests {
     fn a_joined_key_splits_again() {
         let key = StepKey { namespace: "n", run: "r/1", step: "s:2" };
         assert_eq!(StepKey::split("n", &key.joined()), Some(key));
+        assert_eq!(StepKey::split("n", "no-separator"), None);
     }
 }

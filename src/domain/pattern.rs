@@ -40,18 +40,14 @@ impl Pattern {
             return Err(PatternError::Empty);
         }
         if source.len() > SOURCE_BYTES_MAX {
-            return Err(PatternError::TooLong {
-                bytes: source.len(),
-            });
+            return Err(PatternError::TooLong { bytes: source.len() });
         }
         RegexBuilder::new(source)
             .size_limit(COMPILED_BYTES_MAX)
             .dfa_size_limit(WORKING_BYTES_MAX)
             .nest_limit(NESTING_MAX)
             .build()
-            .map(|regex| Self {
-                regex: Arc::new(regex),
-            })
+            .map(|regex| Self { regex: Arc::new(regex) })
             .map_err(PatternError::from)
     }
 
@@ -113,9 +109,7 @@ impl From<regex::Error> for PatternError {
     fn from(error: regex::Error) -> Self {
         match error {
             regex::Error::CompiledTooBig(_) => Self::TooLarge,
-            other => Self::Syntax {
-                reason: last_line(&other.to_string()),
-            },
+            other => Self::Syntax { reason: last_line(&other.to_string()) },
         }
     }
 }
@@ -136,14 +130,8 @@ mod tests {
     #[test]
     fn finds_its_text_anywhere_unless_anchored() {
         let found = |pattern: &str, text: &str| Pattern::parse(pattern).unwrap().is_match(text);
-        assert!(found(
-            "reset by peer",
-            "read: connection reset by peer (104)"
-        ));
-        assert!(found(
-            "(?i)too many (connections|requests)",
-            "FATAL: Too Many Connections"
-        ));
+        assert!(found("reset by peer", "read: connection reset by peer (104)"));
+        assert!(found("(?i)too many (connections|requests)", "FATAL: Too Many Connections"));
         assert!(found(r"\bOOM\b", "killed: OOM"));
         assert!(!found("^reset", "connection reset"));
         assert!(found("é.$", "cafés"));
@@ -158,10 +146,7 @@ mod tests {
             ("(oops", "unclosed group; accepted is RE2 syntax"),
             ("[a", "unclosed character class"),
             ("*", "repetition operator missing expression"),
-            (
-                "(?=x)",
-                "look-around, including look-ahead and look-behind, is not supported",
-            ),
+            ("(?=x)", "look-around, including look-ahead and look-behind, is not supported"),
             (r"(a)\1", "backreferences are not supported"),
             (r"(\w{99}){99}", "more than 262144 bytes"),
             ("((((a{99}){99}){99}){99}){99}", "more than 262144 bytes"),

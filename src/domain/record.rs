@@ -249,7 +249,13 @@ impl Record {
     /// The standing decision.
     #[must_use]
     pub fn decision(&self) -> Option<&Settled> {
-        self.standing.as_ref().or_else(|| self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|end| &end.settled))
+        self.standing.as_ref().or_else(|| {
+            self.attempts
+                .iter()
+                .rev()
+                .find_map(|attempt| attempt.end.as_ref())
+                .map(|end| &end.settled)
+        })
     }
 
     /// Begins the next attempt: numbers it, fences it, forgets the oldest one.
@@ -257,7 +263,13 @@ impl Record {
     /// The fence is above every earlier one of the step even when its record
     /// was purged or lost meanwhile, since it is at least the time in
     /// microseconds.
-    pub fn begin(&mut self, began_at: Timestamp, begun_by: Option<Identity>, host: Option<Arc<str>>, at: Timestamp) -> u32 {
+    pub fn begin(
+        &mut self,
+        began_at: Timestamp,
+        begun_by: Option<Identity>,
+        host: Option<Arc<str>>,
+        at: Timestamp,
+    ) -> u32 {
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         self.fence = self.fence.saturating_add(1).max(at.as_micros());
         self.first_began_at.get_or_insert(began_at);
@@ -266,7 +278,14 @@ impl Record {
             self.attempts.pop_front();
         }
         let number = self.counters.attempts;
-        self.attempts.push_back(Attempt { number, fence: self.fence, began_at, begun_by, host, end: None });
+        self.attempts.push_back(Attempt {
+            number,
+            fence: self.fence,
+            began_at,
+            begun_by,
+            host,
+            end: None,
+        });
         number
     }
 }
@@ -313,14 +332,15 @@ impl Evidence {
     }
 }
 
-/// A text as it is kept: control characters escaped, so that it stays one line
-/// wherever it is shown, and cut to `max` bytes at a character.
+/// A text as it is kept: whatever could break the line or turn its direction
+/// escaped, so that it stays one readable line wherever it is shown, and cut to
+/// `max` bytes at a character.
 #[must_use]
 pub fn kept(text: &str, max: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(max));
     for char in text.chars() {
         let start = kept.len();
-        if char.is_control() {
+        if char.is_control() || is_layout(char) {
             kept.extend(char.escape_default());
         } else {
             kept.push(char);
@@ -331,4 +351,66 @@ pub fn kept(text: &str, max: usize) -> String {
         }
     }
     kept
+}
+
+/// Characters that are not control characters but lay a text out: line and
+/// paragraph separators, and the marks that turn its direction.
+const fn is_layout(char: char) -> bool {
+    matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_kept_text_is_one_line_and_not_too_long() {
+        for (text, max, expected) in [
+            ("read: timed out", 64, "read: timed out"),
+            ("a\nb\tc\0", 64, "a\\nb\\tc\\u{0}"),
+            ("a\u{2028}b\u{202e}c", 64, "a\\u{2028}b\\u{202e}c"),
+            ("héé", 3, "hé"),
+            ("héé", 2, "h"),
+            ("ab\n", 3, "ab"),
+            ("ab", 0, ""),
+        ] {
+            assert_eq!(kept(text, max), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn evidence_keeps_the_latest_failures_once_each() {
+        let text = |attempt, late, message: &str| FailureText {
+            attempt,
+            late,
+            message: message.to_owned(),
+            ..FailureText::default()
+        };
+        let mut evidence = Evidence::default();
+        for attempt in 1..=6 {
+            evidence.add(text(attempt, false, "first"));
+        }
+        evidence.add(text(6, true, "late"));
+        evidence.add(text(6, false, "again"));
+        let kept: Vec<_> = evidence
+            .failures
+            .iter()
+            .map(|text| (text.attempt, text.late, text.message.as_str()))
+            .collect();
+        assert_eq!(
+            kept,
+            [(4, false, "first"), (5, false, "first"), (6, true, "late"), (6, false, "again")]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn keeping_never_splits_a_character(text in any::<String>(), max in 0..64_usize) {
+            let kept = kept(&text, max);
+            prop_assert!(kept.len() <= max);
+            prop_assert!(!kept.chars().any(|char| char.is_control() || is_layout(char)));
+        }
+    }
 }

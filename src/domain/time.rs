@@ -53,7 +53,9 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = i64::try_from(self.0).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        let instant = i64::try_from(self.0)
+            .ok()
+            .and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
         match instant {
             Some(instant) => write!(f, "{instant:.3}"),
             None => f.write_str("never"),
@@ -72,6 +74,16 @@ pub fn micros(span: Duration) -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// What is said about a number of seconds that could not be written out again.
+const TOO_LONG: &str = "a length of time is below 2^63 seconds";
+
+impl Span {
+    /// The span, when it can be written and read again.
+    fn checked(span: Duration) -> Option<Self> {
+        jiff::SignedDuration::try_from(span).ok().map(|_| Self(span))
+    }
+}
+
 impl From<Duration> for Span {
     fn from(span: Duration) -> Self {
         Self(span)
@@ -83,9 +95,13 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const ACCEPTED: &str = "a length of time such as 500ms, 30s, 1m30s, 2h or PT1M30S";
-        let signed: jiff::SignedDuration =
-            text.trim().parse().map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
-        Duration::try_from(signed).map(Self).map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
+        let signed: jiff::SignedDuration = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
+        Duration::try_from(signed)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
     }
 }
 
@@ -120,17 +136,20 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
-                Ok(Span(Duration::from_secs(seconds)))
+                Span::checked(Duration::from_secs(seconds)).ok_or_else(|| E::custom(TOO_LONG))
             }
 
             fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Span, E> {
-                u64::try_from(seconds).map_err(|_| E::custom("a length of time is not negative")).and_then(|s| self.visit_u64(s))
+                u64::try_from(seconds)
+                    .map_err(|_| E::custom("a length of time is not negative"))
+                    .and_then(|s| self.visit_u64(s))
             }
 
             fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-                Duration::try_from_secs_f64(seconds)
-                    .map(Span)
-                    .map_err(|_| E::custom(format!("{seconds} is not a length of time in seconds")))
+                let span = Duration::try_from_secs_f64(seconds).map_err(|_| {
+                    E::custom(format!("{seconds} is not a length of time in seconds"))
+                })?;
+                Span::checked(span).ok_or_else(|| E::custom(TOO_LONG))
             }
         }
 
@@ -144,13 +163,51 @@ mod tests {
 
     #[test]
     fn spans_read_what_people_write_and_write_what_they_read() {
-        for (text, millis) in [("500ms", 500), ("1m30s", 90_000), ("PT1M30S", 90_000), ("2h", 7_200_000), ("0s", 0), ("1.5s", 1_500)] {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("PT1M30S", 90_000),
+            ("2h", 7_200_000),
+            ("0s", 0),
+            ("1.5s", 1_500),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{text}");
         }
         assert!("-1s".parse::<Span>().is_err());
         assert!("soon".parse::<Span>().is_err());
+    }
+
+    #[test]
+    fn every_span_that_is_read_is_written_so_that_it_is_read_again() {
+        for json in
+            ["0", "1", "0.1", "1.000000001", "9223372036854775807", "9e18", "\"90m\"", "\"PT2H\""]
+        {
+            let span: Span =
+                serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            let written = serde_json::to_string(&span).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Span>(&written).unwrap(),
+                span,
+                "{json} as {written}"
+            );
+        }
+        for json in [
+            "-1",
+            "-0.5",
+            "18446744073709551615",
+            "9223372036854775808",
+            "1e300",
+            "\"\"",
+            "\"1d\"",
+            "\"-1s\"",
+            "\"5\"",
+            "null",
+            "[]",
+        ] {
+            assert!(serde_json::from_str::<Span>(json).is_err(), "{json}");
+        }
     }
 
     #[test]

@@ -15,10 +15,7 @@ use super::{
     status,
 };
 use crate::{
-    domain::{
-        id::Id,
-        time::Timestamp,
-    },
+    domain::{id::Id, time::Timestamp},
     proto::{self, admin_service_server::AdminService},
     service::{EvaluatedDecision, PolicyInForce, PolicyWrite, Service, etag},
     store::{NamespaceView, Store},
@@ -49,19 +46,28 @@ impl<S: Store> Admin<S> {
         Self { service, about }
     }
 
-    async fn written(&self, write: admin::PolicyWrite, may_exist: bool, may_be_missing: bool) -> Result<proto::NamedPolicy, Status> {
+    async fn written(
+        &self,
+        write: admin::PolicyWrite,
+        may_exist: bool,
+        may_be_missing: bool,
+    ) -> Result<proto::NamedPolicy, Status> {
         let admin::PolicyWrite { name, spec, etag, validate_only, .. } = write;
-        let (namespace, policy) = (id("namespace", &name.namespace)?, id("policy.name", &name.name)?);
+        let (namespace, policy) =
+            (id("namespace", &name.namespace)?, id("policy.name", &name.name)?);
         let write = PolicyWrite { spec, etag, validate_only, may_exist, may_be_missing };
         let written = self.service.write_policy(&namespace, &policy, &write).await;
-        let written = written.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
+        let written =
+            written.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
         Ok(named_policy(&name.namespace, &written, false))
     }
 }
 
 /// Parses a name that was checked to be one.
 fn id(field: &str, text: &str) -> Result<Id, Status> {
-    text.parse().map_err(|error: crate::domain::id::NotAnId| Invalid::of(field, text, error.to_string()).into())
+    text.parse().map_err(|error: crate::domain::id::NotAnId| {
+        Invalid::of(field, text, error.to_string()).into()
+    })
 }
 
 fn namespace_to_proto(view: &NamespaceView) -> proto::Namespace {
@@ -112,13 +118,24 @@ impl<S: Store> AdminService for Admin<S> {
         let name = id("namespace.name", &creation.name)?;
         let view = self.service.create_namespace(&name, creation.settings).await;
         let view = view.map_err(|error| status::admin(&error, &name, ""))?;
-        Ok(Response::new(proto::CreateNamespaceResponse { namespace: Some(namespace_to_proto(&view)) }))
+        Ok(Response::new(proto::CreateNamespaceResponse {
+            namespace: Some(namespace_to_proto(&view)),
+        }))
     }
 
-    async fn get_namespace(&self, request: Request<proto::GetNamespaceRequest>) -> Result<Response<proto::GetNamespaceResponse>, Status> {
+    async fn get_namespace(
+        &self,
+        request: Request<proto::GetNamespaceRequest>,
+    ) -> Result<Response<proto::GetNamespaceResponse>, Status> {
         let name = admin::get_namespace(request.into_inner())?;
-        let view = self.service.namespace(&name).await.map_err(|error| status::admin(&error, &name, ""))?;
-        Ok(Response::new(proto::GetNamespaceResponse { namespace: Some(namespace_to_proto(&view)) }))
+        let view = self
+            .service
+            .namespace(&name)
+            .await
+            .map_err(|error| status::admin(&error, &name, ""))?;
+        Ok(Response::new(proto::GetNamespaceResponse {
+            namespace: Some(namespace_to_proto(&view)),
+        }))
     }
 
     async fn list_namespaces(
@@ -127,9 +144,18 @@ impl<S: Store> AdminService for Admin<S> {
     ) -> Result<Response<proto::ListNamespacesResponse>, Status> {
         let page = admin::list_namespaces(request.into_inner())?;
         let after = page.after.unwrap_or_default();
-        let views = self.service.store().namespaces(&after, page.size).await.map_err(|error| status::store(&error))?;
-        let next_page_token = next_token(views.len() == page.size, views.last().map(|view| &*view.name));
-        Ok(Response::new(proto::ListNamespacesResponse { namespaces: views.iter().map(namespace_to_proto).collect(), next_page_token }))
+        let views = self
+            .service
+            .store()
+            .namespaces(&after, page.size)
+            .await
+            .map_err(|error| status::store(&error))?;
+        let next_page_token =
+            next_token(views.len() == page.size, views.last().map(|view| &*view.name));
+        Ok(Response::new(proto::ListNamespacesResponse {
+            namespaces: views.iter().map(namespace_to_proto).collect(),
+            next_page_token,
+        }))
     }
 
     async fn update_namespace(
@@ -138,9 +164,14 @@ impl<S: Store> AdminService for Admin<S> {
     ) -> Result<Response<proto::UpdateNamespaceResponse>, Status> {
         let change = admin::update_namespace(request.into_inner())?;
         let name = id("namespace.name", &change.name)?;
-        let view = self.service.update_namespace(&name, &change.etag, |current| change.apply(current)).await;
+        let view = self
+            .service
+            .update_namespace(&name, &change.etag, |current| change.apply(current))
+            .await;
         let view = view.map_err(|error| status::admin(&error, &name, ""))?;
-        Ok(Response::new(proto::UpdateNamespaceResponse { namespace: Some(namespace_to_proto(&view)) }))
+        Ok(Response::new(proto::UpdateNamespaceResponse {
+            namespace: Some(namespace_to_proto(&view)),
+        }))
     }
 
     async fn delete_namespace(
@@ -154,41 +185,61 @@ impl<S: Store> AdminService for Admin<S> {
         Ok(Response::new(proto::DeleteNamespaceResponse {}))
     }
 
-    async fn create_policy(&self, request: Request<proto::CreatePolicyRequest>) -> Result<Response<proto::CreatePolicyResponse>, Status> {
+    async fn create_policy(
+        &self,
+        request: Request<proto::CreatePolicyRequest>,
+    ) -> Result<Response<proto::CreatePolicyResponse>, Status> {
         let write = admin::create_policy(request.into_inner())?;
         let policy = self.written(write, false, true).await?;
         Ok(Response::new(proto::CreatePolicyResponse { policy: Some(policy) }))
     }
 
-    async fn update_policy(&self, request: Request<proto::UpdatePolicyRequest>) -> Result<Response<proto::UpdatePolicyResponse>, Status> {
+    async fn update_policy(
+        &self,
+        request: Request<proto::UpdatePolicyRequest>,
+    ) -> Result<Response<proto::UpdatePolicyResponse>, Status> {
         let write = admin::update_policy(request.into_inner())?;
         let allow_missing = write.allow_missing;
         let policy = self.written(write, true, allow_missing).await?;
         Ok(Response::new(proto::UpdatePolicyResponse { policy: Some(policy) }))
     }
 
-    async fn get_policy(&self, request: Request<proto::GetPolicyRequest>) -> Result<Response<proto::GetPolicyResponse>, Status> {
+    async fn get_policy(
+        &self,
+        request: Request<proto::GetPolicyRequest>,
+    ) -> Result<Response<proto::GetPolicyResponse>, Status> {
         let (name, revision) = admin::get_policy(request.into_inner())?;
         let history = self.service.policy(&name.namespace, &name.name).await;
-        let history = history.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
+        let history =
+            history.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
         let unknown = || status::policy_not_found(&name.namespace, &name.name);
         let revision = history.revision(revision.unwrap_or_default()).ok_or_else(unknown)?;
-        let policy = PolicyInForce { name: Some(id("name", &name.name)?), revision: Arc::clone(revision) };
-        Ok(Response::new(proto::GetPolicyResponse { policy: Some(named_policy(&name.namespace, &policy, history.deleted)) }))
+        let policy =
+            PolicyInForce { name: Some(id("name", &name.name)?), revision: Arc::clone(revision) };
+        Ok(Response::new(proto::GetPolicyResponse {
+            policy: Some(named_policy(&name.namespace, &policy, history.deleted)),
+        }))
     }
 
-    async fn list_policies(&self, request: Request<proto::ListPoliciesRequest>) -> Result<Response<proto::ListPoliciesResponse>, Status> {
+    async fn list_policies(
+        &self,
+        request: Request<proto::ListPoliciesRequest>,
+    ) -> Result<Response<proto::ListPoliciesResponse>, Status> {
         let (namespace, page) = admin::list_policies(request.into_inner())?;
         let after = page.after.unwrap_or_default();
         let policies = self.service.policies(&namespace, &after, page.size).await;
         let policies = policies.map_err(|error| status::admin(&error, &namespace, ""))?;
         let last = policies.last().and_then(|policy| policy.name.as_deref());
         let next_page_token = next_token(policies.len() == page.size, last);
-        let policies = policies.iter().map(|policy| named_policy(&namespace, policy, false)).collect();
+        let policies =
+            policies.iter().map(|policy| named_policy(&namespace, policy, false)).collect();
         Ok(Response::new(proto::ListPoliciesResponse { policies, next_page_token }))
     }
 
-    async fn delete_policy(&self, request: Request<proto::DeletePolicyRequest>) -> Result<Response<proto::DeletePolicyResponse>, Status> {
+    async fn delete_policy(
+        &self,
+        request: Request<proto::DeletePolicyRequest>,
+    ) -> Result<Response<proto::DeletePolicyResponse>, Status> {
         let (name, given_etag) = admin::delete_policy(request.into_inner())?;
         let (namespace, policy) = (id("namespace", &name.namespace)?, id("name", &name.name)?);
         let deleted = self.service.delete_policy(&namespace, &policy, &given_etag).await;
@@ -202,21 +253,31 @@ impl<S: Store> AdminService for Admin<S> {
     ) -> Result<Response<proto::ListPolicyRevisionsResponse>, Status> {
         let name = admin::list_policy_revisions(request.into_inner())?;
         let history = self.service.policy(&name.namespace, &name.name).await;
-        let history = history.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
+        let history =
+            history.map_err(|error| status::admin(&error, &name.namespace, &name.name))?;
         let policy = id("name", &name.name)?;
         let shown = |revision| {
-            let policy = PolicyInForce { name: Some(policy.clone()), revision: Arc::clone(revision) };
+            let policy =
+                PolicyInForce { name: Some(policy.clone()), revision: Arc::clone(revision) };
             named_policy(&name.namespace, &policy, history.deleted)
         };
         let revisions = history.revisions.iter().rev().map(shown).collect();
         Ok(Response::new(proto::ListPolicyRevisionsResponse { revisions }))
     }
 
-    async fn evaluate(&self, request: Request<proto::EvaluateRequest>) -> Result<Response<proto::EvaluateResponse>, Status> {
+    async fn evaluate(
+        &self,
+        request: Request<proto::EvaluateRequest>,
+    ) -> Result<Response<proto::EvaluateResponse>, Status> {
         let evaluation = admin::evaluate(request.into_inner())?;
         let result = self.service.evaluate(&evaluation).await;
-        let result = result.map_err(|error| status::service(&error, &evaluation.step.key(), "inline_policy"))?;
-        let decisions = result.decisions.into_iter().map(|decision| evaluated(decision, &result.policy)).collect();
+        let result = result
+            .map_err(|error| status::service(&error, &evaluation.step.key(), "inline_policy"))?;
+        let decisions = result
+            .decisions
+            .into_iter()
+            .map(|decision| evaluated(decision, &result.policy))
+            .collect();
         Ok(Response::new(proto::EvaluateResponse { decisions }))
     }
 

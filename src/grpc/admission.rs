@@ -213,13 +213,7 @@ impl Admission {
         let stats = AdmissionStats::default();
         stats.limit.store(gate.limit(), Ordering::Relaxed);
         let gate = Mutex::new(gate);
-        Self(Arc::new(Shared {
-            settings,
-            gate,
-            stats,
-            emptied: Notify::new(),
-            draw,
-        }))
+        Self(Arc::new(Shared { settings, gate, stats, emptied: Notify::new(), draw }))
     }
 
     /// The counters.
@@ -274,11 +268,7 @@ impl Admission {
 
     fn permit(&self, class: Class, started_at: Instant) -> Permit {
         self.0.stats.admitted[class as usize].fetch_add(1, Ordering::Relaxed);
-        Permit {
-            admission: self.clone(),
-            class,
-            started_at,
-        }
+        Permit { admission: self.clone(), class, started_at }
     }
 }
 
@@ -321,11 +311,7 @@ pub struct Permit {
 
 impl Permit {
     fn count_detached(&self) {
-        self.admission
-            .0
-            .stats
-            .detached
-            .fetch_add(1, Ordering::Relaxed);
+        self.admission.0.stats.detached.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -356,11 +342,7 @@ impl Future for Ticket {
         let mut outcome = waiter.poll(cx);
         if outcome.is_pending() && self.patience.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            outcome = Poll::Ready(
-                self.admission
-                    .0
-                    .with_gate(|gate| gate.give_up(now, &waiter)),
-            );
+            outcome = Poll::Ready(self.admission.0.with_gate(|gate| gate.give_up(now, &waiter)));
         }
         let outcome = ready!(outcome);
         let class = waiter.class();

@@ -73,12 +73,7 @@ impl Listener {
             .map(|address| Socket::bind(address, &settings))
             .collect::<Result<_, _>>()?;
         let stats = Arc::default();
-        Ok(Self {
-            sockets,
-            settings,
-            stats,
-            draw,
-        })
+        Ok(Self { sockets, settings, stats, draw })
     }
 
     /// The addresses bound, in the order given; port 0 is replaced by the port
@@ -113,19 +108,11 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Self {
-            sockets,
-            settings,
-            stats,
-            draw,
-        } = self;
+        let Self { sockets, settings, stats, draw } = self;
         let terms = Arc::new(Terms::new(&settings, shutdown.clone()));
         let seats = Seats::new(&settings, stats);
         let mut connections = JoinSet::new();
-        let mut accepting = Accepting {
-            sockets,
-            rested_at: None,
-        };
+        let mut accepting = Accepting { sockets, rested_at: None };
         loop {
             tokio::select! {
                 biased;
@@ -220,9 +207,7 @@ impl Accepting {
             }
             let accepted = poll_fn(|cx| {
                 let mut ready = self.sockets.iter().map(|socket| socket.poll_accept(cx));
-                ready
-                    .find(std::task::Poll::is_ready)
-                    .unwrap_or(std::task::Poll::Pending)
+                ready.find(std::task::Poll::is_ready).unwrap_or(std::task::Poll::Pending)
             });
             match accepted.await {
                 Ok(accepted) => return accepted,
@@ -239,10 +224,7 @@ impl Accepting {
 /// Whether an accept error says something of the one connection only.
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// The bound on open connections, in all and for each peer address.
@@ -273,10 +255,7 @@ impl Seats {
         self.stats.open.fetch_add(1, Ordering::Relaxed);
         count(&self.stats.accepted);
         let stats = Arc::clone(&self.stats);
-        let by_peer = self
-            .per_peer_max
-            .and(peer.ip())
-            .map(|ip| (ip, Arc::clone(&self.by_peer)));
+        let by_peer = self.per_peer_max.and(peer.ip()).map(|ip| (ip, Arc::clone(&self.by_peer)));
         Some(Seat { stats, by_peer })
     }
 
@@ -293,10 +272,13 @@ impl Seats {
     }
 }
 
+/// Connections open, by the peer's address.
+type ByPeer = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// One open connection, as counted; counted off when dropped, panics included.
 struct Seat {
     stats: Arc<ListenerStats>,
-    by_peer: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    by_peer: Option<(IpAddr, ByPeer)>,
 }
 
 impl Seat {

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    domain::{event::{Event, Report}, id::StepName},
+    domain::{
+        event::{Event, Report},
+        id::StepName,
+    },
     proto::{self, retry_service_server::RetryService},
     service::{GivenPolicy, Handled, Service, ServiceError},
     store::Store,
@@ -45,46 +48,76 @@ impl<S: Store> Retry<S> {
         Self { service, clock, metrics }
     }
 
-    async fn apply(&self, step: &StepName, given: Option<&GivenPolicy>, event: &Event) -> Result<Handled, Status> {
-        self.service.apply(&step.key(), given, event).await.map_err(|error| status::service(&error, &step.key(), "inline_policy"))
+    async fn apply(
+        &self,
+        step: &StepName,
+        given: Option<&GivenPolicy>,
+        event: &Event,
+    ) -> Result<Handled, Status> {
+        self.service
+            .apply(&step.key(), given, event)
+            .await
+            .map_err(|error| status::service(&error, &step.key(), "inline_policy"))
     }
 
-    async fn report(&self, step: &StepName, given: Option<&GivenPolicy>, report: Report) -> Result<proto::ReportAttemptResponse, Status> {
+    async fn report(
+        &self,
+        step: &StepName,
+        given: Option<&GivenPolicy>,
+        report: Report,
+    ) -> Result<proto::ReportAttemptResponse, Status> {
         let handled = self.apply(step, given, &Event::Report(report)).await?;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
         answer::report(handled.answer, context).ok_or_else(status::mismatched)
     }
 
     /// Records how long a call took and how it ended.
-    async fn measured<T>(&self, metrics: &MethodMetrics, call: impl Future<Output = Result<T, Status>>) -> Result<Response<T>, Status> {
+    async fn measured<T>(
+        &self,
+        metrics: &MethodMetrics,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
         let started = self.clock.now();
         let answer = call.await;
         let seconds = (self.clock.now() - started).as_secs_f64();
-        metrics.ended(answer.as_ref().err().map(|status| status::code_name(status.code())), seconds);
+        metrics
+            .ended(answer.as_ref().err().map(|status| status::code_name(status.code())), seconds);
         answer.map(Response::new)
     }
 
-    async fn begin_attempt(&self, request: proto::BeginAttemptRequest) -> Result<proto::BeginAttemptResponse, Status> {
+    async fn begin_attempt(
+        &self,
+        request: proto::BeginAttemptRequest,
+    ) -> Result<proto::BeginAttemptResponse, Status> {
         let (step, given, begin) = request::begin(request)?;
         let handled = self.apply(&step, given.as_ref(), &Event::Begin(begin)).await?;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
         answer::begin(handled.answer, context).ok_or_else(status::mismatched)
     }
 
-    async fn heartbeat(&self, request: proto::HeartbeatRequest) -> Result<proto::HeartbeatResponse, Status> {
+    async fn heartbeat(
+        &self,
+        request: proto::HeartbeatRequest,
+    ) -> Result<proto::HeartbeatResponse, Status> {
         let (step, heartbeat) = request::heartbeat(request)?;
         let handled = self.apply(&step, None, &Event::Heartbeat(heartbeat)).await?;
         answer::heartbeat(&handled.answer, handled.at).ok_or_else(status::mismatched)
     }
 
-    async fn report_attempt(&self, request: proto::ReportAttemptRequest) -> Result<proto::ReportAttemptResponse, Status> {
+    async fn report_attempt(
+        &self,
+        request: proto::ReportAttemptRequest,
+    ) -> Result<proto::ReportAttemptResponse, Status> {
         let (step, given, report) = request::report(request)?;
         self.report(&step, given.as_ref(), report).await
     }
 
     /// Reports of different steps are made durable together: all are handed to
     /// the store before the first is waited for.
-    async fn batch(&self, request: proto::BatchReportAttemptsRequest) -> Result<proto::BatchReportAttemptsResponse, Status> {
+    async fn batch(
+        &self,
+        request: proto::BatchReportAttemptsRequest,
+    ) -> Result<proto::BatchReportAttemptsResponse, Status> {
         let batch = request::batch(request)?;
         let reports = batch.reports.into_iter().map(|report| async move {
             match report {
@@ -92,7 +125,9 @@ impl<S: Store> Retry<S> {
                     let answer = self.report(&step, given.as_ref(), report).await;
                     answer::batch_result(step.run, step.step, answer)
                 }
-                Err(rejected) => answer::batch_result(rejected.run, rejected.step, Err(rejected.invalid.into())),
+                Err(rejected) => {
+                    answer::batch_result(rejected.run, rejected.step, Err(rejected.invalid.into()))
+                }
             }
         });
         let results = futures_util::future::join_all(reports).await;
@@ -102,7 +137,11 @@ impl<S: Store> Retry<S> {
     async fn step(&self, request: proto::GetStepRequest) -> Result<proto::GetStepResponse, Status> {
         let name = request::get_step(request)?;
         let key = name.key();
-        let view = self.service.step(&key).await.map_err(|error: ServiceError| status::service(&error, &key, ""))?;
+        let view = self
+            .service
+            .step(&key)
+            .await
+            .map_err(|error: ServiceError| status::service(&error, &key, ""))?;
         let context = Context { at: view.at, policy: view.policy.stamp() };
         let step = answer::step(key, &view.record, &view.evidence, view.ends_by, context);
         Ok(proto::GetStepResponse { step: Some(step) })
@@ -123,11 +162,17 @@ impl Metrics {
 
 #[tonic::async_trait]
 impl<S: Store> RetryService for Retry<S> {
-    async fn begin_attempt(&self, request: Request<proto::BeginAttemptRequest>) -> Result<Response<proto::BeginAttemptResponse>, Status> {
+    async fn begin_attempt(
+        &self,
+        request: Request<proto::BeginAttemptRequest>,
+    ) -> Result<Response<proto::BeginAttemptResponse>, Status> {
         self.measured(&self.metrics.begin, self.begin_attempt(request.into_inner())).await
     }
 
-    async fn heartbeat(&self, request: Request<proto::HeartbeatRequest>) -> Result<Response<proto::HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatResponse>, Status> {
         self.measured(&self.metrics.heartbeat, self.heartbeat(request.into_inner())).await
     }
 
@@ -145,7 +190,10 @@ impl<S: Store> RetryService for Retry<S> {
         self.measured(&self.metrics.batch, self.batch(request.into_inner())).await
     }
 
-    async fn get_step(&self, request: Request<proto::GetStepRequest>) -> Result<Response<proto::GetStepResponse>, Status> {
+    async fn get_step(
+        &self,
+        request: Request<proto::GetStepRequest>,
+    ) -> Result<Response<proto::GetStepResponse>, Status> {
         self.measured(&self.metrics.get_step, self.step(request.into_inner())).await
     }
 }

@@ -64,11 +64,17 @@ impl<S: Store> Routes<S> {
         reflection: bool,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let retry = Arc::new(retry);
-        let served = |max| RetryServiceServer::from_arc(Arc::clone(&retry)).max_decoding_message_size(max).max_encoding_message_size(BATCH_MAX);
+        let served = |max| {
+            RetryServiceServer::from_arc(Arc::clone(&retry))
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(BATCH_MAX)
+        };
         Ok(Self {
             batch: served(BATCH_MAX),
             retry: served(MESSAGE_MAX),
-            admin: AdminServiceServer::new(admin).max_decoding_message_size(BATCH_MAX).max_encoding_message_size(4 * BATCH_MAX),
+            admin: AdminServiceServer::new(admin)
+                .max_decoding_message_size(BATCH_MAX)
+                .max_encoding_message_size(4 * BATCH_MAX),
             health: health.max_decoding_message_size(MESSAGE_MAX),
             reflection: if reflection { Some(self::reflection()?) } else { None },
         })
@@ -100,7 +106,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         const BATCH: &str = "/reprise.v1.RetryService/BatchReportAttempts";
         let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        let service = path
+            .strip_prefix('/')
+            .and_then(|path| path.split_once('/'))
+            .map_or("", |(service, _)| service);
         if path == BATCH {
             return self.batch.call(request);
         }
@@ -114,8 +123,12 @@ where
             return self.health.call(request);
         }
         match &mut self.reflection {
-            Some(reflection) if service.starts_with("grpc.reflection.") => Box::pin(reflection.call(request)),
-            _ => Box::pin(async { Ok(tonic::Status::unimplemented("there is no such service here").into_http()) }),
+            Some(reflection) if service.starts_with("grpc.reflection.") => {
+                Box::pin(reflection.call(request))
+            }
+            _ => Box::pin(async {
+                Ok(tonic::Status::unimplemented("there is no such service here").into_http())
+            }),
         }
     }
 }

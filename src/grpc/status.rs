@@ -12,11 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::convert::Invalid;
 use crate::{
-    domain::{
-        id::StepKey,
-        plan::Refusal,
-        policy::Violation,
-    },
+    domain::{id::StepKey, plan::Refusal, policy::Violation},
     service::{AdminError, ServiceError},
     store::StoreError,
 };
@@ -127,11 +123,19 @@ impl ErrorReason {
     pub const fn code(self) -> Code {
         match self {
             Self::InvalidArgument => Code::InvalidArgument,
-            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => Code::AlreadyExists,
+            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => {
+                Code::AlreadyExists
+            }
             Self::StepNotFound | Self::NamespaceNotFound | Self::PolicyNotFound => Code::NotFound,
-            Self::AttemptGap | Self::NamespaceNotEmpty | Self::NamespaceProtected | Self::PolicyIsDefault => Code::FailedPrecondition,
+            Self::AttemptGap
+            | Self::NamespaceNotEmpty
+            | Self::NamespaceProtected
+            | Self::NamespaceQuota
+            | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
-            Self::LiveStepsQuota | Self::NamespaceQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
+            Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => {
+                Code::ResourceExhausted
+            }
             Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
@@ -146,7 +150,8 @@ struct Told {
 
 impl Told {
     fn new<const N: usize>(reason: ErrorReason, metadata: [(&str, &str); N]) -> Self {
-        let metadata: HashMap<String, String> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let metadata: HashMap<String, String> =
+            metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         Self { reason, details: ErrorDetails::with_error_info(reason.name(), DOMAIN, metadata) }
     }
 
@@ -179,7 +184,8 @@ impl From<Invalid> for Status {
     fn from(invalid: Invalid) -> Self {
         let first = invalid.violations().first().map_or("", |violation| violation.field.as_str());
         let mut told = Told::new(ErrorReason::InvalidArgument, [("field", first)]);
-        let violations: Vec<FieldViolation> = invalid.violations().iter().map(field_violation).collect();
+        let violations: Vec<FieldViolation> =
+            invalid.violations().iter().map(field_violation).collect();
         told.details.set_bad_request(violations);
         told.saying(shortened(invalid.to_string(), 2 * DESCRIPTION_MAX))
     }
@@ -187,13 +193,15 @@ impl From<Invalid> for Status {
 
 fn field_violation(violation: &Violation) -> FieldViolation {
     let separator = if violation.value.is_empty() { "" } else { ": " };
-    let description = format!("{}{separator}{}", violation.value, violation.problem);
+    let value = shortened(violation.value.clone(), DESCRIPTION_MAX / 2);
+    let description = format!("{value}{separator}{}", violation.problem);
     FieldViolation::new(violation.field.as_str(), shortened(description, DESCRIPTION_MAX))
 }
 
 fn shortened(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
+        let cut = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
         text.push('…');
     }
     text
@@ -210,10 +218,12 @@ pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
             "step {name}: this request_id, fence or attempt was used before with another content; \
              repeat a call unchanged, or give a new call an identity of its own"
         )),
-        Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named).about("reprise.v1.Step", &name).saying(format!(
-            "there is no step {name}, or it was over and has been forgotten; \
+        Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named)
+            .about("reprise.v1.Step", &name)
+            .saying(format!(
+                "there is no step {name}, or it was over and has been forgotten; \
              check namespace, run and step, or begin it with BeginAttempt"
-        )),
+            )),
         Refusal::AttemptGap { next } => {
             let next = next.to_string();
             let [namespace, run, step] = named;
@@ -259,14 +269,17 @@ pub fn namespace_exists(namespace: &str) -> Status {
 pub fn policy_exists(namespace: &str, policy: &str) -> Status {
     Told::new(ErrorReason::PolicyExists, [("namespace", namespace), ("policy", policy)])
         .about("reprise.v1.Policy", &format!("{namespace} {policy}"))
-        .saying(format!("there is a policy {policy:?} in namespace {namespace:?}; replace it with UpdatePolicy"))
+        .saying(format!(
+            "there is a policy {policy:?} in namespace {namespace:?}; replace it with UpdatePolicy"
+        ))
 }
 
 /// Namespace or policy `name` was changed since the caller read its etag.
 #[must_use]
 pub fn etag_mismatch(name: &str, current: &str) -> Status {
-    Told::new(ErrorReason::EtagMismatch, [("resource", name), ("etag", current)])
-        .saying(format!("{name:?} was changed meanwhile; read it again, and repeat the change with its new etag"))
+    Told::new(ErrorReason::EtagMismatch, [("resource", name), ("etag", current)]).saying(format!(
+        "{name:?} was changed meanwhile; read it again, and repeat the change with its new etag"
+    ))
 }
 
 /// A namespace that still has steps cannot be deleted.
@@ -333,9 +346,9 @@ pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
 /// The server is about to stop; this call was not looked at.
 #[must_use]
 pub fn shutting_down(retry_after: Duration) -> Status {
-    Told::new(ErrorReason::ShuttingDown, [])
-        .retry_after(retry_after)
-        .saying("the server is about to stop; nothing was done, repeat the call at another instance")
+    Told::new(ErrorReason::ShuttingDown, []).retry_after(retry_after).saying(
+        "the server is about to stop; nothing was done, repeat the call at another instance",
+    )
 }
 
 /// A fault of the server. The cause belongs into the log, once; the caller is
@@ -348,11 +361,12 @@ pub fn internal() -> Status {
 /// The status as one item of a batch carries it.
 #[must_use]
 pub fn to_item(status: &Status) -> tonic_types::Status {
-    tonic_types::Status::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
-        code: i32::from(status.code()),
+    let rich = tonic_types::Status::decode(status.details()).unwrap_or_default();
+    tonic_types::Status {
+        code: status.code().into(),
         message: status.message().to_owned(),
-        details: Vec::new(),
-    })
+        details: rich.details,
+    }
 }
 
 /// How long to wait before the store is asked again, at the least.
@@ -367,7 +381,9 @@ pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status 
     match error {
         ServiceError::Refused(refused) => refusal(refused, *key),
         ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
-        ServiceError::PolicyInvalid(violations) => Invalid::of_policy(violations.clone(), inline).into(),
+        ServiceError::PolicyInvalid(violations) => {
+            Invalid::of_policy(violations.clone(), inline).into()
+        }
         ServiceError::Store(error) => store(error),
         ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
     }
@@ -380,12 +396,18 @@ pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
         AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
         AdminError::Exists(_) => policy_exists(namespace, policy),
         AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
-        AdminError::EtagMismatch { current, .. } if policy.is_empty() => etag_mismatch(namespace, current),
+        AdminError::EtagMismatch { current, .. } if policy.is_empty() => {
+            etag_mismatch(namespace, current)
+        }
         AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
         AdminError::NamespaceProtected => namespace_protected(namespace),
         AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
-        AdminError::Invalid(violations) => Invalid::of_policy(violations.clone(), "policy.policy").into(),
-        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => namespace_not_empty(namespace, *steps),
+        AdminError::Invalid(violations) => {
+            Invalid::of_policy(violations.clone(), "policy.policy").into()
+        }
+        AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => {
+            namespace_not_empty(namespace, *steps)
+        }
         AdminError::Store(error) => store(error),
     }
 }
@@ -397,7 +419,9 @@ pub fn store(error: &StoreError) -> Status {
     match error {
         StoreError::NamespaceUnknown(namespace) => namespace_not_found(namespace),
         StoreError::NamespaceNotEmpty { steps } => namespace_not_empty("", *steps),
-        StoreError::QuotaReached { what: "live steps", max } => live_steps_quota("", *max, spread(ROOM_PAUSE)),
+        StoreError::QuotaReached { what: "live steps", max } => {
+            live_steps_quota("", *max, spread(ROOM_PAUSE))
+        }
         StoreError::QuotaReached { what, max } => quota_reached(what, *max),
         StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
         StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),
@@ -420,7 +444,7 @@ pub fn quota_reached(what: &str, max: u64) -> Status {
     let bound = max.to_string();
     let description = format!("at most {bound} {what}");
     Told::new(ErrorReason::NamespaceQuota, [("what", what), ("max", &bound)])
-        .exceeding(what, &description)
+        .unmet(what, &description)
         .saying(format!("the namespace has {description}, and no room for another; delete some that no step uses"))
 }
 
@@ -460,5 +484,128 @@ pub const fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const STEP: StepKey<'_> = StepKey { namespace: "n", run: "r", step: "s" };
+    const SOON: Duration = Duration::from_millis(500);
+
+    fn every_status() -> Vec<(ErrorReason, Status)> {
+        vec![
+            (ErrorReason::InvalidArgument, Invalid::of("run", "\"a b\"", "accepted: an id").into()),
+            (ErrorReason::IdentityReused, refusal(&Refusal::IdentityReused, STEP)),
+            (ErrorReason::StepNotFound, refusal(&Refusal::UnknownStep, STEP)),
+            (ErrorReason::AttemptGap, refusal(&Refusal::AttemptGap { next: 4 }, STEP)),
+            (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
+            (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
+            (ErrorReason::NamespaceExists, namespace_exists("n")),
+            (ErrorReason::PolicyExists, policy_exists("n", "p")),
+            (ErrorReason::EtagMismatch, etag_mismatch("n", "7")),
+            (ErrorReason::NamespaceNotEmpty, namespace_not_empty("n", 3)),
+            (ErrorReason::NamespaceProtected, namespace_protected("default")),
+            (ErrorReason::LiveStepsQuota, live_steps_quota("n", 100, SOON)),
+            (ErrorReason::NamespaceQuota, quota_reached("policies", 1000)),
+            (ErrorReason::PolicyIsDefault, policy_is_default("n", "p")),
+            (ErrorReason::StoreFull, store_full(Some(SOON))),
+            (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
+            (ErrorReason::Overloaded, overloaded("server", SOON)),
+            (ErrorReason::ShuttingDown, shutting_down(SOON)),
+            (ErrorReason::Internal, internal()),
+        ]
+    }
+
+    #[test]
+    fn every_error_says_who_and_why_once() {
+        let statuses = every_status();
+        let reasons: HashSet<ErrorReason> = statuses.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons.len(), ErrorReason::ALL.len());
+        for (reason, status) in statuses {
+            assert_eq!(status.code(), reason.code());
+            let infos: Vec<_> = status
+                .get_error_details_vec()
+                .into_iter()
+                .filter_map(|detail| match detail {
+                    tonic_types::ErrorDetail::ErrorInfo(info) => Some(info),
+                    _ => None,
+                })
+                .collect();
+            let [info] = infos.as_slice() else { panic!("{reason:?}: {infos:?}") };
+            assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.name(), DOMAIN));
+            assert!(reason.name().bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'));
+        }
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again() {
+        for (reason, status) in every_status() {
+            let waits = matches!(reason.code(), Code::Unavailable | Code::ResourceExhausted);
+            let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(delay, waits.then_some(SOON), "{reason:?}");
+        }
+        assert!(store_full(None).get_error_details().retry_info().is_none());
+    }
+
+    #[test]
+    fn details_fit_the_code() {
+        for (reason, status) in every_status() {
+            let details = status.get_error_details();
+            assert_eq!(
+                details.bad_request().is_some(),
+                reason.code() == Code::InvalidArgument,
+                "{reason:?}"
+            );
+            assert_eq!(
+                details.precondition_failure().is_some(),
+                reason.code() == Code::FailedPrecondition,
+                "{reason:?}"
+            );
+            assert_eq!(
+                details.quota_failure().is_some(),
+                reason.code() == Code::ResourceExhausted,
+                "{reason:?}"
+            );
+            assert!(
+                details.resource_info().is_some() || reason.code() != Code::NotFound,
+                "{reason:?}"
+            );
+        }
+        let gap = refusal(&Refusal::AttemptGap { next: 4 }, STEP).get_error_details();
+        assert_eq!(gap.error_info().unwrap().metadata["next"], "4");
+    }
+
+    #[test]
+    fn a_status_fits_into_trailers_however_much_is_wrong() {
+        let long = "ä".repeat(5000);
+        let violation = || Violation {
+            field: "a.rather[17].deep.path".into(),
+            value: super::super::convert::check::shown(&long),
+            problem: long.clone(),
+        };
+        let violations = crate::domain::policy::Violations(
+            std::iter::repeat_with(violation).take(500).collect(),
+        );
+        let status = Status::from(Invalid::of_policy(violations, "inline_policy"));
+        // In base64 the details, percent-encoded the message.
+        let bytes = status.details().len() * 4 / 3 + status.message().len() * 3;
+        assert!(bytes < 8 * 1024, "{bytes}");
+    }
+
+    #[test]
+    fn an_item_of_a_batch_carries_the_same() {
+        for (_, status) in every_status() {
+            let item = to_item(&status);
+            assert_eq!(
+                (item.code, item.message.as_str()),
+                (i32::from(status.code()), status.message())
+            );
+            assert!(!item.details.is_empty());
+        }
+        assert_eq!(to_item(&Status::not_found("x")).code, 5);
     }
 }

@@ -77,7 +77,11 @@ pub fn etag(revision: u64) -> String {
 
 fn check_etag(given: &str, current: u64) -> Result<(), AdminError> {
     let current = etag(current);
-    if given.is_empty() || given == current { Ok(()) } else { Err(AdminError::EtagMismatch { given: given.to_owned(), current }) }
+    if given.is_empty() || given == current {
+        Ok(())
+    } else {
+        Err(AdminError::EtagMismatch { given: given.to_owned(), current })
+    }
 }
 
 impl<S: Store> Service<S> {
@@ -97,7 +101,11 @@ impl<S: Store> Service<S> {
     ///
     /// # Errors
     /// It exists, or the store is away.
-    pub async fn create_namespace(&self, name: &Id, settings: Settings) -> Result<NamespaceView, AdminError> {
+    pub async fn create_namespace(
+        &self,
+        name: &Id,
+        settings: Settings,
+    ) -> Result<NamespaceView, AdminError> {
         let exists = || AdminError::Exists(format!("namespace {:?}", &**name));
         match self.store.configuration(name).await {
             Ok(_) => return Err(exists()),
@@ -171,15 +179,25 @@ impl<S: Store> Service<S> {
     /// # Errors
     /// It exists or is missing against what the write allows, its etag is
     /// another, it is not valid, or the store is away.
-    pub async fn write_policy(&self, namespace: &Id, name: &Id, write: &PolicyWrite) -> Result<PolicyInForce, AdminError> {
+    pub async fn write_policy(
+        &self,
+        namespace: &Id,
+        name: &Id,
+        write: &PolicyWrite,
+    ) -> Result<PolicyInForce, AdminError> {
         for _ in 0..ROUNDS {
             let configuration = self.store.configuration(namespace).await?;
             let mut history = configuration.policies.get(name).cloned().unwrap_or_default();
             let present = history.latest().filter(|_| !history.deleted).cloned();
             match &present {
-                Some(_) if !write.may_exist => return Err(AdminError::Exists(format!("policy {:?}", &**name))),
+                Some(_) if !write.may_exist => {
+                    return Err(AdminError::Exists(format!("policy {:?}", &**name)));
+                }
                 None if !write.may_be_missing => {
-                    return Err(AdminError::PolicyUnknown { policy: name.to_string(), revision: 0 });
+                    return Err(AdminError::PolicyUnknown {
+                        policy: name.to_string(),
+                        revision: 0,
+                    });
                 }
                 Some(present) => check_etag(&write.etag, present.number)?,
                 None => {}
@@ -192,7 +210,15 @@ impl<S: Store> Service<S> {
             history.add(revision);
             let Some(revision) = history.latest().cloned() else { continue };
             let written = PolicyInForce { name: Some(name.clone()), revision };
-            if write.validate_only || self.configured(namespace, &configuration, ConfigurationChange::Policy(name.clone(), history)).await? {
+            if write.validate_only
+                || self
+                    .configured(
+                        namespace,
+                        &configuration,
+                        ConfigurationChange::Policy(name.clone(), history),
+                    )
+                    .await?
+            {
                 return Ok(written);
             }
         }
@@ -204,17 +230,34 @@ impl<S: Store> Service<S> {
     /// # Errors
     /// It does not exist, is the namespace's default, its etag is another, or
     /// the store is away.
-    pub async fn delete_policy(&self, namespace: &Id, name: &Id, given_etag: &str) -> Result<(), AdminError> {
+    pub async fn delete_policy(
+        &self,
+        namespace: &Id,
+        name: &Id,
+        given_etag: &str,
+    ) -> Result<(), AdminError> {
         for _ in 0..ROUNDS {
             let configuration = self.store.configuration(namespace).await?;
             let unknown = || AdminError::PolicyUnknown { policy: name.to_string(), revision: 0 };
-            let mut history = configuration.policies.get(name).filter(|history| !history.deleted).cloned().ok_or_else(unknown)?;
+            let mut history = configuration
+                .policies
+                .get(name)
+                .filter(|history| !history.deleted)
+                .cloned()
+                .ok_or_else(unknown)?;
             check_etag(given_etag, history.latest().map_or(0, |latest| latest.number))?;
             if configuration.namespace.settings.default_policy.as_ref() == Some(name) {
                 return Err(AdminError::PolicyIsDefault);
             }
             history.deleted = true;
-            if self.configured(namespace, &configuration, ConfigurationChange::Policy(name.clone(), history)).await? {
+            if self
+                .configured(
+                    namespace,
+                    &configuration,
+                    ConfigurationChange::Policy(name.clone(), history),
+                )
+                .await?
+            {
                 return Ok(());
             }
         }
@@ -236,9 +279,17 @@ impl<S: Store> Service<S> {
     ///
     /// # Errors
     /// There is no such namespace, or the store is away.
-    pub async fn policies(&self, namespace: &str, after: &str, limit: usize) -> Result<Vec<PolicyInForce>, AdminError> {
+    pub async fn policies(
+        &self,
+        namespace: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<PolicyInForce>, AdminError> {
         let configuration = self.store.configuration(namespace).await?;
-        let present = configuration.policies.iter().filter(|(name, history)| &***name > after && !history.deleted);
+        let present = configuration
+            .policies
+            .iter()
+            .filter(|(name, history)| &***name > after && !history.deleted);
         let latest = present.filter_map(|(name, history)| {
             let revision = Arc::clone(history.latest()?);
             Some(PolicyInForce { name: Some(name.clone()), revision })
@@ -247,7 +298,12 @@ impl<S: Store> Service<S> {
     }
 
     /// Whether the change was made; false when somebody was faster.
-    async fn configured(&self, name: &Id, read: &Configuration, change: ConfigurationChange) -> Result<bool, AdminError> {
+    async fn configured(
+        &self,
+        name: &Id,
+        read: &Configuration,
+        change: ConfigurationChange,
+    ) -> Result<bool, AdminError> {
         match self.store.configure(name, read.revision, change).await {
             Ok(()) => Ok(true),
             Err(StoreError::ConfigurationChanged) => Ok(false),

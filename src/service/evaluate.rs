@@ -14,10 +14,7 @@ use crate::{
         record::{PolicyChoice, Record},
         time::Timestamp,
     },
-    store::{
-        Loaded, Store,
-        configuration::PolicyRevision,
-    },
+    store::{Loaded, Store, configuration::PolicyRevision},
 };
 
 /// Failures to be decided.
@@ -63,7 +60,8 @@ impl<S: Store> Service<S> {
     pub async fn evaluate(&self, evaluation: &Evaluation) -> Result<Evaluated, ServiceError> {
         let key = evaluation.step.key();
         let loaded = self.store.load(&key).await?;
-        let (choice, policy) = self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded).await?;
+        let (choice, policy) =
+            self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded).await?;
         let terms = terms(&policy, &choice, &loaded);
         let mut decisions = Vec::new();
         let mut record = None;
@@ -76,7 +74,10 @@ impl<S: Store> Service<S> {
                 failure: Some(failure.clone()),
                 step: imagined_terms(evaluation, number, loaded.now.at),
             });
-            let Plan::Write(draft) = plan::plan(&terms, &key, record.take(), &report, Now::at(at))? else { break };
+            let Plan::Write(draft) = plan::plan(&terms, &key, record.take(), &report, Now::at(at))?
+            else {
+                break;
+            };
             let window = draft.pending().and_then(plan::Pending::window);
             let admission = draft.admission();
             let settlement = plan::settle(*draft, admission);
@@ -100,7 +101,10 @@ impl<S: Store> Service<S> {
     ) -> Result<(PolicyChoice, PolicyInForce), ServiceError> {
         if let Some(GivenPolicy::Inline(spec)) = given {
             let revision = PolicyRevision::parse((**spec).clone(), 0, Timestamp::EPOCH)?;
-            return Ok((PolicyChoice::Inline(revision.digest), PolicyInForce { name: None, revision: Arc::new(revision) }));
+            return Ok((
+                PolicyChoice::Inline(revision.digest),
+                PolicyInForce { name: None, revision: Arc::new(revision) },
+            ));
         }
         let none: Option<&Record> = None;
         let choice = self.choice(key, given, none, loaded).await?;

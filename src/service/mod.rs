@@ -152,11 +152,17 @@ impl<S: Store> Service<S> {
     ///
     /// # Errors
     /// See [`ServiceError`].
-    pub async fn apply(&self, key: &StepKey<'_>, given: Option<&GivenPolicy>, event: &Event) -> Result<Handled, ServiceError> {
+    pub async fn apply(
+        &self,
+        key: &StepKey<'_>,
+        given: Option<&GivenPolicy>,
+        event: &Event,
+    ) -> Result<Handled, ServiceError> {
         for _ in 0..ROUNDS {
             let mut loaded = self.store.load(key).await?;
             let record = loaded.record.take();
-            let overdue = record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
+            let overdue =
+                record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
             let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
 
             let choice = self.choice(key, given, record.as_ref(), &loaded).await?;
@@ -178,7 +184,8 @@ impl<S: Store> Service<S> {
                 Plan::Write(draft) => Change::Write(draft),
                 Plan::Purge => Change::Purge,
             };
-            let commit = Commit { configuration: loaded.configuration.revision, version, at, change };
+            let commit =
+                Commit { configuration: loaded.configuration.revision, version, at, change };
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
                     self.telemetry.answered(&answer);
@@ -210,7 +217,8 @@ impl<S: Store> Service<S> {
         let record = loaded.record.take().ok_or(Refusal::UnknownStep)?;
         let evidence = self.store.evidence(key).await?;
         let policy = self.in_force(key, &record.policy, &loaded).await?;
-        let ends_by = plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
+        let ends_by =
+            plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
         self.store.confirm().await?;
         Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by })
     }
@@ -227,7 +235,8 @@ impl<S: Store> Service<S> {
             None => Ok(record.map_or(PolicyChoice::Default, |record| record.policy.clone())),
             Some(GivenPolicy::Named(name)) => {
                 let choice = PolicyChoice::Named(name.clone());
-                let deleted = loaded.configuration.policies.get(name).is_none_or(|history| history.deleted);
+                let deleted =
+                    loaded.configuration.policies.get(name).is_none_or(|history| history.deleted);
                 // A deleted policy stays in force where it is, and nowhere else.
                 if deleted && record.is_none_or(|record| record.policy != choice) {
                     return Err(ServiceError::PolicyUnknown(name.to_string()));
@@ -255,8 +264,15 @@ impl<S: Store> Service<S> {
             return Ok(());
         }
         let revision = Arc::new(PolicyRevision::parse(spec.clone(), 0, Timestamp::EPOCH)?);
-        let namespace = key.namespace.parse().map_err(|_| StoreError::NamespaceUnknown(key.namespace.to_owned()))?;
-        match self.store.configure(&namespace, configuration.revision, ConfigurationChange::Inline(revision)).await {
+        let namespace = key
+            .namespace
+            .parse()
+            .map_err(|_| StoreError::NamespaceUnknown(key.namespace.to_owned()))?;
+        match self
+            .store
+            .configure(&namespace, configuration.revision, ConfigurationChange::Inline(revision))
+            .await
+        {
             // Somebody changed something meanwhile: the commit will notice, and
             // the next round comes here again.
             Ok(()) | Err(StoreError::ConfigurationChanged) => Ok(()),
@@ -264,7 +280,12 @@ impl<S: Store> Service<S> {
         }
     }
 
-    async fn in_force(&self, key: &StepKey<'_>, choice: &PolicyChoice, loaded: &Loaded) -> Result<PolicyInForce, ServiceError> {
+    async fn in_force(
+        &self,
+        key: &StepKey<'_>,
+        choice: &PolicyChoice,
+        loaded: &Loaded,
+    ) -> Result<PolicyInForce, ServiceError> {
         if let PolicyChoice::Inline(digest) = choice {
             let revision = self.store.inline_policy(key.namespace, *digest).await?;
             return match revision {
@@ -273,7 +294,9 @@ impl<S: Store> Service<S> {
             };
         }
         match loaded.configuration.policy(choice) {
-            Some((name, revision)) => Ok(PolicyInForce { name: name.cloned(), revision: Arc::clone(revision) }),
+            Some((name, revision)) => {
+                Ok(PolicyInForce { name: name.cloned(), revision: Arc::clone(revision) })
+            }
             None => Err(ServiceError::PolicyUnknown(match choice {
                 PolicyChoice::Named(name) => name.to_string(),
                 PolicyChoice::Default | PolicyChoice::Inline(_) => "default".to_owned(),

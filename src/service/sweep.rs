@@ -47,7 +47,9 @@ impl<S: Store> Service<S> {
             match self.apply(&key, None, &Event::Tick).await {
                 Ok(_) => handled += 1,
                 Err(ServiceError::Contended) => {}
-                Err(error) => tracing::error!(step = %key, %error, "a step whose event has come could not be handled"),
+                Err(error) => {
+                    tracing::error!(step = %key, %error, "a step whose event has come could not be handled")
+                }
             }
         }
         handled

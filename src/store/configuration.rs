@@ -166,7 +166,11 @@ impl PolicyHistory {
     /// One revision; 0 is the newest.
     #[must_use]
     pub fn revision(&self, number: u64) -> Option<&Arc<PolicyRevision>> {
-        if number == 0 { self.latest() } else { self.revisions.iter().find(|revision| revision.number == number) }
+        if number == 0 {
+            self.latest()
+        } else {
+            self.revisions.iter().find(|revision| revision.number == number)
+        }
     }
 
     /// Adds a revision and forgets the oldest beyond those kept.
@@ -187,7 +191,10 @@ impl PolicyHistory {
             updated_us: revision.updated_at.as_micros(),
             spec: revision.spec.clone(),
         };
-        let history = StoredHistory { deleted: self.deleted, revisions: self.revisions.iter().map(stored).collect() };
+        let history = StoredHistory {
+            deleted: self.deleted,
+            revisions: self.revisions.iter().map(stored).collect(),
+        };
         Ok(serde_json::to_vec(&history)?)
     }
 
@@ -200,7 +207,11 @@ impl PolicyHistory {
         let mut revisions = Vec::with_capacity(stored.revisions.len());
         for revision in stored.revisions {
             let updated_at = Timestamp::from_micros(revision.updated_us);
-            revisions.push(Arc::new(PolicyRevision::parse(revision.spec, revision.number, updated_at)?));
+            revisions.push(Arc::new(PolicyRevision::parse(
+                revision.spec,
+                revision.number,
+                updated_at,
+            )?));
         }
         Ok(Self { revisions, deleted: stored.deleted })
     }
@@ -217,7 +228,11 @@ impl Configuration {
     /// one where the namespace has no default.
     #[must_use]
     pub fn policy(&self, choice: &PolicyChoice) -> Option<(Option<&Id>, &Arc<PolicyRevision>)> {
-        let named = |name| self.policies.get_key_value::<Id>(name).and_then(|(name, history)| Some((Some(name), history.latest()?)));
+        let named = |name| {
+            self.policies
+                .get_key_value::<Id>(name)
+                .and_then(|(name, history)| Some((Some(name), history.latest()?)))
+        };
         match choice {
             PolicyChoice::Named(name) => named(name),
             PolicyChoice::Default => match &self.namespace.settings.default_policy {
@@ -235,14 +250,21 @@ pub static BUILT_IN: LazyLock<Arc<PolicyRevision>> = LazyLock::new(|| {
     let spec = PolicySpec {
         max_retries: Some(3),
         backoff: Some(BackoffSpec {
-            exponential: Some(ExponentialSpec { delay: Span(std::time::Duration::from_secs(1)), factor: None, max_doublings: None }),
+            exponential: Some(ExponentialSpec {
+                delay: Span(std::time::Duration::from_secs(1)),
+                factor: None,
+                max_doublings: None,
+            }),
             max_delay: Some(Span(std::time::Duration::from_secs(300))),
             jitter: Some(JitterSpec::Full),
             ..BackoffSpec::default()
         }),
         ..PolicySpec::default()
     };
-    Arc::new(PolicyRevision::parse(spec, 0, Timestamp::EPOCH).expect("the built-in policy is valid: a test parses it"))
+    Arc::new(
+        PolicyRevision::parse(spec, 0, Timestamp::EPOCH)
+            .expect("the built-in policy is valid: a test parses it"),
+    )
 });
 
 /// Digest of a policy's content.

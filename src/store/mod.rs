@@ -12,7 +12,9 @@ pub mod record;
 use std::{future::Future, sync::Arc};
 
 use self::{
-    configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+    configuration::{
+        Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+    },
     record::RecordError,
 };
 use crate::domain::{
@@ -43,7 +45,11 @@ pub trait Store: Send + Sync + 'static {
     /// The store is away, full, or the namespace has all the live steps it may.
     /// Only after [`StoreError::Unavailable`] is it unknown whether the draft
     /// was written.
-    fn commit(&self, key: &StepKey<'_>, commit: Commit) -> impl Future<Output = Result<Committed, StoreError>> + Send;
+    fn commit(
+        &self,
+        key: &StepKey<'_>,
+        commit: Commit,
+    ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
     /// Resolves once everything that was loaded so far is durable.
     ///
@@ -55,7 +61,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Store::load`].
-    fn evidence(&self, key: &StepKey<'_>) -> impl Future<Output = Result<Evidence, StoreError>> + Send;
+    fn evidence(
+        &self,
+        key: &StepKey<'_>,
+    ) -> impl Future<Output = Result<Evidence, StoreError>> + Send;
 
     /// Steps whose next event has come, the longest overdue first, at most
     /// `limit`.
@@ -68,25 +77,41 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Store::load`].
-    fn follow(&self, namespace: &str, after: u64, limit: usize) -> impl Future<Output = Result<Changes, StoreError>> + Send;
+    fn follow(
+        &self,
+        namespace: &str,
+        after: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Changes, StoreError>> + Send;
 
     /// What governs a namespace.
     ///
     /// # Errors
     /// [`StoreError::NamespaceUnknown`], or the store is away.
-    fn configuration(&self, namespace: &str) -> impl Future<Output = Result<Arc<Configuration>, StoreError>> + Send;
+    fn configuration(
+        &self,
+        namespace: &str,
+    ) -> impl Future<Output = Result<Arc<Configuration>, StoreError>> + Send;
 
     /// A policy that was given inline.
     ///
     /// # Errors
     /// [`StoreError::NamespaceUnknown`], or the store is away.
-    fn inline_policy(&self, namespace: &str, digest: u128) -> impl Future<Output = Result<Option<Arc<PolicyRevision>>, StoreError>> + Send;
+    fn inline_policy(
+        &self,
+        namespace: &str,
+        digest: u128,
+    ) -> impl Future<Output = Result<Option<Arc<PolicyRevision>>, StoreError>> + Send;
 
     /// Namespaces by name after `after`, at most `limit`.
     ///
     /// # Errors
     /// The store is away.
-    fn namespaces(&self, after: &str, limit: usize) -> impl Future<Output = Result<Vec<NamespaceView>, StoreError>> + Send;
+    fn namespaces(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<NamespaceView>, StoreError>> + Send;
 
     /// How many steps of a namespace are not over.
     ///
@@ -100,7 +125,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::ConfigurationChanged`] when it is not, a bound that is
     /// reached, or the store is away.
-    fn configure(&self, namespace: &Id, revision: u64, change: ConfigurationChange) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn configure(
+        &self,
+        namespace: &Id,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The store's time.
     fn now(&self) -> Now;

@@ -121,13 +121,13 @@ impl<'a> Reader<'a> {
         u32::try_from(self.number()?).map_err(|_| Malformed)
     }
 
-    /// How many of something follow; `max` at most, so that a damaged count
-    /// allocates nothing.
+    /// How many of something follow. Each takes a byte at least, so that a
+    /// damaged count allocates no more than was read.
     ///
     /// # Errors
-    /// When there are more.
-    pub fn count(&mut self, max: usize) -> Result<usize, Malformed> {
-        usize::try_from(self.number()?).ok().filter(|count| *count <= max).ok_or(Malformed)
+    /// When there cannot be so many.
+    pub fn count(&mut self) -> Result<usize, Malformed> {
+        usize::try_from(self.number()?).ok().filter(|count| *count <= self.0.len()).ok_or(Malformed)
     }
 
     /// See [`Writer::signed`].

@@ -23,7 +23,10 @@ use crate::domain::{
     failure::FailureClass,
     id::Id,
     policy::{RuleName, spec::HoldAnswer},
-    record::{Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome, PolicyChoice, Record, State},
+    record::{
+        Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome,
+        PolicyChoice, Record, State,
+    },
     time::{Timestamp, micros},
 };
 
@@ -31,8 +34,6 @@ use crate::domain::{
 const FORMAT: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 40;
-/// Entries at most in a list that is read; more is damage.
-const LIST_MAX: usize = 1024;
 
 /// Why a stored record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,8 @@ pub struct Header {
     pub version: u64,
     /// When something happens next.
     pub event_at: Timestamp,
+    /// Whether an attempt holds the lease; `event_at` is then its end.
+    pub is_running: bool,
     /// Whether the step is over.
     pub is_over: bool,
 }
@@ -68,11 +71,24 @@ impl Header {
     /// # Errors
     /// When the record is of another format or too short.
     pub fn read(bytes: &[u8]) -> Result<Self, RecordError> {
+        check_format(bytes)?;
         let header = bytes.get(..HEADER).ok_or(RecordError::Malformed)?;
-        if header[0] != FORMAT {
-            return Err(RecordError::Format(header[0]));
-        }
-        Ok(Self { version: u64_at(header, 8), event_at: Timestamp::from_micros(u64_at(header, 16)), is_over: header[1] >= OVER })
+        Ok(Self {
+            version: u64_at(header, 8),
+            event_at: Timestamp::from_micros(u64_at(header, 16)),
+            is_running: header[1] == RUNNING,
+            is_over: header[1] >= OVER,
+        })
+    }
+}
+
+/// The first byte of whatever is stored. It is looked at before the length:
+/// another format may be shorter.
+fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
+    match bytes.first() {
+        Some(&FORMAT) => Ok(()),
+        Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
+        _ => Err(RecordError::Malformed),
     }
 }
 
@@ -113,7 +129,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     let mut input = Reader::new(bytes.get(HEADER..).ok_or(RecordError::Malformed)?);
     let base = Timestamp::from_micros(u64_at(input.bytes(8)?, 0));
     let attempts = u32::from_le_bytes(bytes[4..8].try_into().map_err(|_| RecordError::Malformed)?);
-    let fixed = Fixed { version: header.version, state: bytes[1], attempts, fence: u64_at(bytes, 24), instant: Timestamp::from_micros(u64_at(bytes, 32)) };
+    let fixed = Fixed {
+        version: header.version,
+        state: bytes[1],
+        attempts,
+        fence: u64_at(bytes, 24),
+        instant: Timestamp::from_micros(u64_at(bytes, 32)),
+    };
     let record = Parse { input: &mut input, names: Vec::new(), base }.record(&fixed)?;
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
@@ -297,7 +319,8 @@ impl Body<'_> {
             Outcome::Success => self.out.number(0),
             Outcome::Crash => self.out.number(1),
             Outcome::Failure { class, exit_code } => {
-                let class = FailureClass::ALL.iter().position(|known| *known == class).unwrap_or_default();
+                let class =
+                    FailureClass::ALL.iter().position(|known| *known == class).unwrap_or_default();
                 self.out.number(2 + 2 * class as u64 + u64::from(exit_code.is_some()));
                 if let Some(code) = exit_code {
                     self.out.signed(i64::from(code));
@@ -336,7 +359,10 @@ impl Body<'_> {
         if let Some(instant) = instant {
             self.instant(instant);
         }
-        self.out.number(Reason::ALL.iter().position(|known| *known == settled.reason).unwrap_or_default() as u64);
+        self.out.number(
+            Reason::ALL.iter().position(|known| *known == settled.reason).unwrap_or_default()
+                as u64,
+        );
         self.out.number(self.names.place(settled.rule.as_ref().map(RuleName::as_str)));
         self.out.number(settled.revision);
         self.out.number(u64::from(settled.counters.attempts));
@@ -346,9 +372,16 @@ impl Body<'_> {
 
     fn hold(&mut self, hold: &Hold) {
         self.instant(hold.since);
-        let allowed = HoldAnswer::ALL.iter().enumerate().filter(|(_, answer)| hold.allowed.contains(answer));
+        self.out.flag(hold.until.is_some());
+        let allowed =
+            HoldAnswer::ALL.iter().enumerate().filter(|(_, answer)| hold.allowed.contains(answer));
         self.out.number(allowed.fold(0, |bits, (at, _)| bits | 1 << at));
-        self.out.number(HoldAnswer::ALL.iter().position(|answer| *answer == hold.default_answer).unwrap_or_default() as u64);
+        self.out.number(
+            HoldAnswer::ALL
+                .iter()
+                .position(|answer| *answer == hold.default_answer)
+                .unwrap_or_default() as u64,
+        );
         self.out.number(u64::from(hold.max_manual_retries));
     }
 }
@@ -371,7 +404,7 @@ struct Parse<'a, 'b> {
 
 impl Parse<'_, '_> {
     fn record(&mut self, fixed: &Fixed) -> Result<Record, Malformed> {
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             let name = self.input.text()?.into();
             self.names.push(name);
         }
@@ -383,7 +416,7 @@ impl Parse<'_, '_> {
         let policy = self.policy()?;
         let kind = self.input.text()?.into();
         let mut targets = Vec::new();
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             targets.push(id(self.input.text()?)?);
         }
         let queue = match self.input.text()? {
@@ -464,7 +497,9 @@ impl Parse<'_, '_> {
         Ok(match self.input.number()? {
             0 => PolicyChoice::Default,
             1 => PolicyChoice::Named(id(self.input.text()?)?),
-            2 => PolicyChoice::Inline(u128::from_le_bytes(self.input.bytes(16)?.try_into().map_err(|_| Malformed)?)),
+            2 => PolicyChoice::Inline(u128::from_le_bytes(
+                self.input.bytes(16)?.try_into().map_err(|_| Malformed)?,
+            )),
             _ => return Err(Malformed),
         })
     }
@@ -474,7 +509,7 @@ impl Parse<'_, '_> {
         let uncounted = self.input.number_u32()?;
         let crashes = self.input.number_u32()?;
         let mut by_rule = Vec::new();
-        for _ in 0..self.input.count(LIST_MAX)? {
+        for _ in 0..self.input.count()? {
             by_rule.push((self.rule()?, self.input.number_u32()?));
         }
         Ok(Counters { attempts, retries, uncounted, crashes, by_rule })
@@ -493,11 +528,16 @@ impl Parse<'_, '_> {
     /// Attempts are dense and the last one is the latest, so that their numbers
     /// need not be stored.
     fn attempts(&mut self, latest: u32) -> Result<VecDeque<Attempt>, Malformed> {
-        let count = self.input.count(HISTORY_MAX)?;
-        let first = latest.checked_sub(u32::try_from(count).map_err(|_| Malformed)?).ok_or(Malformed)? + 1;
-        let mut attempts = VecDeque::with_capacity(HISTORY_MAX.min(count + 1));
-        for number in first..=latest {
-            attempts.push_back(self.attempt(number)?);
+        let count = self.input.count()?;
+        if count > HISTORY_MAX {
+            return Err(Malformed);
+        }
+        let count = u32::try_from(count).map_err(|_| Malformed)?;
+        let before = latest.checked_sub(count).ok_or(Malformed)?;
+        // One more than there are: what is read is most often begun anew.
+        let mut attempts = VecDeque::with_capacity(HISTORY_MAX.min(count as usize + 1));
+        for place in 1..=count {
+            attempts.push_back(self.attempt(before + place)?);
         }
         Ok(attempts)
     }
@@ -517,8 +557,15 @@ impl Parse<'_, '_> {
             0 => Outcome::Success,
             1 => Outcome::Crash,
             tag => {
-                let class = usize::try_from((tag - 2) / 2).ok().and_then(|at| FailureClass::ALL.get(at)).ok_or(Malformed)?;
-                let exit_code = if tag % 2 == 1 { Some(i32::try_from(self.input.signed()?).map_err(|_| Malformed)?) } else { None };
+                let class = usize::try_from((tag - 2) / 2)
+                    .ok()
+                    .and_then(|at| FailureClass::ALL.get(at))
+                    .ok_or(Malformed)?;
+                let exit_code = if tag % 2 == 1 {
+                    Some(i32::try_from(self.input.signed()?).map_err(|_| Malformed)?)
+                } else {
+                    None
+                };
                 Outcome::Failure { class: *class, exit_code }
             }
         };
@@ -547,7 +594,10 @@ impl Parse<'_, '_> {
             6 => Verdict::Hold(Some(self.instant()?)),
             _ => return Err(Malformed),
         };
-        let reason = *usize::try_from(self.input.number()?).ok().and_then(|at| Reason::ALL.get(at)).ok_or(Malformed)?;
+        let reason = *usize::try_from(self.input.number()?)
+            .ok()
+            .and_then(|at| Reason::ALL.get(at))
+            .ok_or(Malformed)?;
         let rule = self.name()?.map(RuleName);
         let revision = self.input.number()?;
         let attempts = self.input.number_u32()?;
@@ -558,11 +608,19 @@ impl Parse<'_, '_> {
 
     fn hold(&mut self, until: Timestamp) -> Result<Hold, Malformed> {
         let since = self.instant()?;
+        let until = self.input.flag()?.then_some(until);
         let bits = self.input.number()?;
-        let allowed = HoldAnswer::ALL.into_iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, answer)| answer).collect();
-        let default_answer = *usize::try_from(self.input.number()?).ok().and_then(|at| HoldAnswer::ALL.get(at)).ok_or(Malformed)?;
+        let allowed = HoldAnswer::ALL
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| bits & (1 << at) != 0)
+            .map(|(_, answer)| answer)
+            .collect();
+        let default_answer = *usize::try_from(self.input.number()?)
+            .ok()
+            .and_then(|at| HoldAnswer::ALL.get(at))
+            .ok_or(Malformed)?;
         let max_manual_retries = self.input.number_u32()?;
-        let until = (until != Timestamp::NEVER).then_some(until);
         Ok(Hold { since, until, allowed, default_answer, max_manual_retries })
     }
 }
@@ -592,17 +650,21 @@ pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
 /// # Errors
 /// When they are of a newer format or damaged.
 pub fn decode_evidence(bytes: &[u8]) -> Result<Evidence, RecordError> {
-    let mut input = Reader::new(bytes);
-    let format = input.bytes(1)?[0];
-    if format != FORMAT {
-        return Err(RecordError::Format(format));
-    }
+    check_format(bytes)?;
+    let mut input = Reader::new(&bytes[1..]);
     let mut evidence = Evidence::default();
-    for _ in 0..input.count(LIST_MAX)? {
+    for _ in 0..input.count()? {
         let attempt = input.number_u32()?;
         let late = input.flag()?;
         let mut part = || input.text().map(str::to_owned);
-        evidence.failures.push_back(FailureText { attempt, late, message: part()?, error_type: part()?, cause: part()?, worker: part()? });
+        evidence.failures.push_back(FailureText {
+            attempt,
+            late,
+            message: part()?,
+            error_type: part()?,
+            cause: part()?,
+            worker: part()?,
+        });
     }
-    Ok(evidence)
+    if input.is_empty() { Ok(evidence) } else { Err(RecordError::Malformed) }
 }

@@ -447,6 +447,54 @@ async fn without_a_service_it_ends_when_told_not_to_wait() {
 }
 
 #[tokio::test]
+async fn alone_it_decides_by_its_own_policy_and_says_so() {
+    let service = Script::default().asleep();
+    let flags =
+        ["--offline", "local", "--max-retries", "2", "--backoff", "fixed", "--delay", "10ms"];
+    let (code, stdout, stderr) = run(exec(&service, &flags, "echo $REPRISE_ATTEMPT; exit 3")).await;
+    assert_eq!((code, stdout.as_str()), (3, "1\n2\n3\n"), "{stderr}");
+    assert!(stderr.contains("no service; deciding here by the inline policy"), "{stderr}");
+    assert!(stderr.contains("decided here, without the service\n"), "{stderr}");
+    assert!(stderr.contains("stop: retries spent after 3 attempts; decided here"), "{stderr}");
+}
+
+#[tokio::test]
+async fn what_it_decided_alone_is_reported_when_the_service_is_back() {
+    let mut service = Script::default()
+        .report(reported(retry(1, SOON)))
+        .begin(granted(grant(2)))
+        .report(reported(done()))
+        .asleep();
+    let flags = ["--offline", "local", "--backoff", "fixed", "--delay", "2s", "--jitter", "none"];
+    let mut watched = Watched::start(exec(&service, &flags, "exit $((2 - REPRISE_ATTEMPT))"));
+    watched.says("retry 1 in 2s").await;
+    service.listen();
+    let (code, rest) = watched.ends().await;
+    assert_eq!(code, 0, "{rest}");
+    let reports = service.reports();
+    assert_eq!((reports[0].fence, reports[0].request_id.len()), (0, 16));
+    assert!(reports[0].policy.is_some());
+    assert_eq!(reports[1].fence, 102);
+}
+
+#[tokio::test]
+async fn a_step_that_the_service_began_is_taken_over_when_it_goes_away() {
+    let counted = reprise::proto::Counters { attempts: 4, retries: 3, ..Default::default() };
+    let grant = reprise::proto::Grant { counters: Some(counted), ..grant(4) };
+    let mut service = Script::default().begin(granted(grant)).start();
+    let marker = service.folder().join("go");
+    let script =
+        format!("echo ready >&2; until [ -e {} ]; do sleep 0.02; done; exit 5", marker.display());
+    let flags = ["--offline", "local", "--max-retries", "3"];
+    let mut watched = Watched::start(exec(&service, &flags, &script));
+    watched.says("ready").await;
+    service.go_away();
+    std::fs::write(marker, "").unwrap();
+    watched.says("stop: retries spent after 4 attempts; decided here").await;
+    assert_eq!(watched.ends().await.0, 5);
+}
+
+#[tokio::test]
 async fn a_service_that_forgot_the_attempt_is_told_of_it_anew() {
     let service = Script::default()
         .begin(granted(grant(1)))

@@ -8,9 +8,21 @@
     reason = "a test that fails is told by its panic, helpers included"
 )]
 
+mod bench;
 mod chance;
+mod cli_ask;
 mod cli_exec;
+mod history;
 mod kill;
+mod laws;
+mod model;
 mod process;
+mod properties;
 mod purity;
+mod rule;
 mod scripted;
+mod seed_vectors;
+mod store_contract;
+mod store_embedded;
+mod store_record;
+mod wire;

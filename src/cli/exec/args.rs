@@ -12,9 +12,11 @@ use super::{
 };
 use crate::{
     cli::{Global, connect::Address, error::CliError, id, policy_flags::PolicyFlags, text},
+    domain::policy::spec::PolicySpec,
+    grpc::convert::policy::to_proto,
     proto::{
-        BeginAttemptRequest, Failure, HeartbeatRequest, Policy, PolicyReference,
-        ReportAttemptRequest, Success, begin_attempt_request, report_attempt_request,
+        BeginAttemptRequest, Failure, HeartbeatRequest, PolicyReference, ReportAttemptRequest,
+        Success, begin_attempt_request, report_attempt_request,
     },
 };
 
@@ -160,7 +162,7 @@ pub struct Job {
     /// The flags that the inline policy was read from.
     pub inline_flags: PolicyFlags,
     /// The inline policy. `None` when a named one or the step's own applies.
-    pub inline: Option<Policy>,
+    pub inline: Option<PolicySpec>,
     policy_name: Option<String>,
     offline_timeout: Option<Duration>,
     deadline: Option<Timestamp>,
@@ -173,13 +175,9 @@ pub struct Job {
 impl Job {
     /// Takes the command line at its word.
     pub fn new(global: &Global, args: ExecArgs) -> Result<Self, CliError> {
-        let run = match args.run {
-            Some(run) => run,
-            None => id::run_id()?,
-        };
         Ok(Self {
             namespace: global.namespace.clone(),
-            run,
+            run: args.run.unwrap_or_else(id::run_id),
             step: args.step,
             address: global.address(),
             command: args.command,
@@ -193,7 +191,7 @@ impl Job {
             keep_stderr: !args.no_capture,
             classes: Classes::new(&args.class_of),
             offline: args.offline,
-            inline: args.inline.policy()?,
+            inline: args.inline.spec()?,
             inline_flags: args.inline,
             policy_name: args.policy,
             offline_timeout: args.offline_timeout,
@@ -241,7 +239,7 @@ impl Job {
 
     fn policy(&self) -> Option<begin_attempt_request::Policy> {
         use begin_attempt_request::Policy::{InlinePolicy, PolicyName};
-        let inline = self.inline.clone().map(InlinePolicy);
+        let inline = self.inline.as_ref().map(to_proto).map(InlinePolicy);
         inline.or_else(|| self.policy_name.clone().map(PolicyName))
     }
 
@@ -288,7 +286,7 @@ impl Job {
         match reference {
             Some(named) if !named.name.is_empty() => format!("{} r{}", named.name, named.revision),
             _ if self.inline.is_some() => "inline".to_owned(),
-            _ => "built-in".to_owned(),
+            _ => "unnamed".to_owned(),
         }
     }
 }

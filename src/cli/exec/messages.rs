@@ -1,7 +1,5 @@
 //! What `exec` tells on stderr, a line for people or a JSON object for machines.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -173,7 +171,7 @@ impl Event {
                 format!("attempt {attempt} was reported after its lease had ended")
             }
             Self::ServiceAway { address, cause, seconds } if *seconds < 1.0 => {
-                format!("no answer from {address} ({cause}); trying on")
+                format!("no answer from {address} ({cause})")
             }
             Self::ServiceAway { address, cause, seconds } => {
                 format!("no answer from {address} for {} ({cause}); trying on", span(*seconds))
@@ -230,5 +228,5 @@ fn alone(local: bool) -> &'static str {
 }
 
 fn span(seconds: f64) -> String {
-    text::duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    text::duration(text::from_seconds(seconds))
 }

@@ -1,6 +1,7 @@
 //! `reprise exec`: runs a command as a step, and again for as long as the
 //! service says so.
 
+mod alone;
 mod args;
 mod child;
 mod failure;
@@ -11,7 +12,7 @@ mod supervise;
 mod tail;
 mod tell;
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::VecDeque, process::ExitCode, time::Duration};
 
 use rustix::process::Signal;
 use tokio::{
@@ -21,9 +22,11 @@ use tokio::{
 use tonic::Code;
 
 pub use args::ExecArgs;
+pub use failure::{CLASSES, class_named};
 
 use self::{
-    args::{Identity, Job},
+    alone::Alone,
+    args::{Identity, Job, Offline},
     child::Running,
     failure::Place,
     messages::Teller,
@@ -33,8 +36,8 @@ use self::{
 };
 use super::{Global, error::CliError, exit::Exit, id, text};
 use crate::proto::{
-    Decision, Grant, PolicyReference, ReportAttemptResponse, Verdict,
-    begin_attempt_response::Answer,
+    BeginAttemptResponse, Counters, Decision, Grant, PolicyReference, ReportAttemptRequest,
+    ReportAttemptResponse, Verdict, begin_attempt_response::Answer,
 };
 
 /// How long a report is tried for after somebody asked us to end.
@@ -58,6 +61,9 @@ pub async fn run(global: &Global, args: ExecArgs) -> Result<ExitCode, CliError> 
         })?,
         place: Place::here(),
         answered: false,
+        alone: None,
+        local: false,
+        owed: VecDeque::new(),
         last_code: None,
         waiting_since: None,
         told_reason: None,
@@ -73,6 +79,12 @@ struct Exec {
     place: Place,
     /// Whether the service has answered a begin.
     answered: bool,
+    /// Decides in the service's place. `None` while that was not called for.
+    alone: Option<Alone>,
+    /// Whether the latest decision was made here.
+    local: bool,
+    /// Reports that the service has yet to hear, in their order.
+    owed: VecDeque<ReportAttemptRequest>,
     /// Exit code of the latest command. `None` before the first one ended.
     last_code: Option<u8>,
     /// Since when an attempt has been refused. `None` while none is.
@@ -91,6 +103,7 @@ struct Attempt {
     resume_from: String,
     /// How long until the step ends whatever happens. `None` when unbounded.
     time_left: Option<Duration>,
+    counters: Counters,
     policy: Option<PolicyReference>,
 }
 
@@ -129,7 +142,7 @@ impl From<Signal> for Leave {
 
 impl Exec {
     async fn run(mut self) -> Result<ExitCode, CliError> {
-        match self.to_the_end().await {
+        match self.story().await {
             Ok(code) => Ok(code.into()),
             Err(Leave::Error(error)) => Err(error),
             Err(Leave::Told(signal)) => {
@@ -140,7 +153,7 @@ impl Exec {
     }
 
     /// The whole story: ask, run, report, wait, and ask again.
-    async fn to_the_end(&mut self) -> Result<u8, Leave> {
+    async fn story(&mut self) -> Result<u8, Leave> {
         loop {
             let next = match self.begin().await? {
                 Begun::Granted(attempt) => self.attempt(&attempt).await?,
@@ -154,18 +167,51 @@ impl Exec {
     }
 
     async fn begin(&mut self) -> Result<Begun, Leave> {
-        let request = self.job.begin(id::request_id()?, &self.place, !self.answered);
-        let asked = self.service.begin(request, self.job.patience());
-        let response = self.signals.unless_ended(asked).await?.map_err(|no| {
-            no.into_error(&format!("begin {}", self.job.full_name()), &self.job.address)
-        })?;
-        self.answered = true;
-        Ok(match response.answer {
-            Some(Answer::Grant(grant)) => Begun::Granted(Attempt::granted(grant)),
-            Some(Answer::Refusal(decision)) => Begun::Refused(decision),
-            // Said in a word that we do not know yet: ask again.
-            None => Begun::Refused(Decision::default()),
-        })
+        self.settle_debts().await?;
+        let request = self.job.begin(id::request_id(), &self.place, !self.answered);
+        let asked = self.service.begin(request.clone(), self.job.patience());
+        match self.signals.unless_ended(asked).await? {
+            Ok(response) => {
+                (self.answered, self.local) = (true, false);
+                self.alone.iter_mut().for_each(Alone::step_back);
+                Ok(Begun::from(response))
+            }
+            Err(NoAnswer::Away { .. }) if self.job.offline == Offline::Local => {
+                let response = self.alone()?.begin(request)?;
+                self.local = true;
+                Ok(Begun::from(response).unknown_to_the_service())
+            }
+            Err(no) => {
+                let doing = format!("begin {}", self.job.full_name());
+                Err(no.into_error(&doing, &self.job.address).into())
+            }
+        }
+    }
+
+    /// Who decides in the service's place.
+    fn alone(&mut self) -> Result<&mut Alone, CliError> {
+        let alone = match self.alone.take() {
+            Some(alone) => alone,
+            None => {
+                self.tell_alone();
+                Alone::new(&self.job)?
+            }
+        };
+        Ok(self.alone.insert(alone))
+    }
+
+    /// Reports what could not be reported before. False when the service is
+    /// still away.
+    async fn settle_debts(&mut self) -> Result<bool, Signal> {
+        while let Some(owed) = self.owed.front() {
+            let report = self.service.report(owed.clone(), self.job.patience());
+            match self.signals.unless_ended(report).await? {
+                Err(NoAnswer::Away { .. }) => return Ok(false),
+                // Heard, or refused for good: said either way.
+                Ok(_) | Err(NoAnswer::Refused(_)) => self.owed.pop_front(),
+            };
+        }
+        Ok(true)
     }
 
     async fn attempt(&mut self, attempt: &Attempt) -> Result<Next, Leave> {
@@ -232,11 +278,15 @@ impl Exec {
     ) -> Result<Option<Decision>, Leave> {
         let no_answer = match self.insist_on_report(attempt.identity, ended).await {
             Ok(response) => {
+                self.local = false;
                 self.tell_how_taken(attempt, response.status());
                 return Ok(Some(response.decision.unwrap_or_default()));
             }
             Err(no_answer) => no_answer,
         };
+        if no_answer.is_away() && self.job.offline == Offline::Local && !ended.succeeded() {
+            return self.decide_alone(attempt, ended).map(Some).map_err(Leave::Error);
+        }
         self.tell_unreported(attempt, &no_answer);
         if ended.succeeded() || ended.told.is_some() {
             return Ok(None);
@@ -251,6 +301,18 @@ impl Exec {
         })
     }
 
+    /// Decides in the service's place, which hears of it when it is back.
+    fn decide_alone(&mut self, attempt: &Attempt, ended: &Ended) -> Result<Decision, CliError> {
+        let report = self.job.report(attempt.identity, Some(self.job.classes.failure(ended)));
+        let begin = self.job.begin(id::request_id(), &self.place, true);
+        let alone = self.alone()?;
+        alone.take_over(begin, &attempt.counters)?;
+        let decision = alone.report(report.clone())?;
+        self.local = true;
+        self.owed.push_back(report);
+        Ok(decision)
+    }
+
     /// A service that has lost the attempt, as one that keeps nothing does
     /// when it restarts, is told of it as of one that was never begun.
     async fn insist_on_report(
@@ -258,12 +320,12 @@ impl Exec {
         identity: Identity,
         ended: &Ended,
     ) -> Result<ReportAttemptResponse, Unreported> {
-        let answer = self.send_report(identity, ended).await;
-        match (answer, identity, id::request_id()) {
-            (Err(lost), Identity::Fence(_), Ok(id)) if lost.is_not_found() => {
-                self.send_report(Identity::NeverBegun(id), ended).await
+        match (self.send_report(identity, ended).await, identity) {
+            (Err(lost), Identity::Fence(_)) if lost.is_not_found() => {
+                let anew = Identity::NeverBegun(id::request_id());
+                self.send_report(anew, ended).await
             }
-            (answer, ..) => answer,
+            (answer, _) => answer,
         }
     }
 
@@ -272,6 +334,10 @@ impl Exec {
         identity: Identity,
         ended: &Ended,
     ) -> Result<ReportAttemptResponse, Unreported> {
+        if !self.settle_debts().await.map_err(Unreported::Told)? {
+            let cause = "reports before this one are still owed".to_owned();
+            return Err(Unreported::NoAnswer(NoAnswer::Away { cause }));
+        }
         let patience = match ended.told {
             Some(_) => Patience::For(LAST_PATIENCE),
             None => self.job.patience(),
@@ -314,6 +380,27 @@ impl Exec {
     }
 }
 
+impl From<BeginAttemptResponse> for Begun {
+    fn from(response: BeginAttemptResponse) -> Self {
+        match response.answer {
+            Some(Answer::Grant(grant)) => Self::Granted(Attempt::granted(grant)),
+            Some(Answer::Refusal(decision)) => Self::Refused(decision),
+            // Said in a word that we do not know yet: ask again.
+            None => Self::Refused(Decision::default()),
+        }
+    }
+}
+
+impl Begun {
+    /// An attempt that only we know of has no lease to be kept, and its report
+    /// begins it.
+    fn unknown_to_the_service(self) -> Self {
+        let Self::Granted(attempt) = self else { return self };
+        let identity = Identity::NeverBegun(id::request_id());
+        Self::Granted(Attempt { identity, heartbeat_every: None, ..attempt })
+    }
+}
+
 impl Attempt {
     fn granted(grant: Grant) -> Self {
         let instant = |at: Option<prost_types::Timestamp>| at.and_then(text::from_proto_timestamp);
@@ -325,6 +412,7 @@ impl Attempt {
             heartbeat_every: grant.heartbeat_every.map(text::from_proto_duration),
             resume_from: grant.resume_from,
             time_left,
+            counters: grant.counters.unwrap_or_default(),
             policy: grant.policy,
         }
     }
@@ -345,6 +433,10 @@ enum Unreported {
 }
 
 impl Unreported {
+    fn is_away(&self) -> bool {
+        matches!(self, Self::NoAnswer(NoAnswer::Away { .. }))
+    }
+
     fn is_not_found(&self) -> bool {
         matches!(self, Self::NoAnswer(NoAnswer::Refused(s)) if s.code() == Code::NotFound)
     }

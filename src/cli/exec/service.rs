@@ -12,6 +12,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use super::messages::{Event, Teller};
 use crate::{
+    chance,
     cli::{
         call,
         connect::Address,
@@ -59,12 +60,12 @@ impl NoAnswer {
     }
 }
 
-/// How long a call is repeated while nobody answers.
+/// How long calls are repeated while nobody answers. At least one is made.
 #[derive(Clone, Copy, Debug)]
 pub enum Patience {
     /// Until somebody does.
     Endless,
-    /// For this long.
+    /// For this long since somebody last did.
     For(Duration),
 }
 
@@ -75,18 +76,20 @@ pub struct Service {
     address: Address,
     call_timeout: Duration,
     teller: Teller,
+    /// The time since which nobody has answered us. `None` while somebody does.
+    outage: Option<Outage>,
 }
 
 impl Service {
     /// Connects with the first call.
     pub fn at(address: Address, call_timeout: Duration, teller: Teller) -> Self {
         let client = RetryServiceClient::new(address.channel(call_timeout));
-        Self { client, address, call_timeout, teller }
+        Self { client, address, call_timeout, teller, outage: None }
     }
 
     /// Asks for the right to run the next attempt.
     pub async fn begin(
-        &self,
+        &mut self,
         request: BeginAttemptRequest,
         patience: Patience,
     ) -> Result<BeginAttemptResponse, NoAnswer> {
@@ -99,7 +102,7 @@ impl Service {
 
     /// Tells how an attempt ended.
     pub async fn report(
-        &self,
+        &mut self,
         request: ReportAttemptRequest,
         patience: Patience,
     ) -> Result<ReportAttemptResponse, NoAnswer> {
@@ -123,15 +126,14 @@ impl Service {
 
     /// Repeats a call that carries its own identity until it is answered.
     async fn insist<T>(
-        &self,
+        &mut self,
         patience: Patience,
         call: impl AsyncFn(RetryServiceClient<Channel>, Duration) -> Result<T, Status>,
     ) -> Result<T, NoAnswer> {
-        let mut outage: Option<Outage> = None;
         loop {
             let status = match self.once(&call).await {
                 Ok(answer) => {
-                    outage.inspect(|outage| outage.over(&self.teller));
+                    self.outage.take().inspect(|outage| outage.over(&self.teller));
                     return Ok(answer);
                 }
                 Err(status) => status,
@@ -139,14 +141,14 @@ impl Service {
             if !may_pass(&status) {
                 return Err(NoAnswer::Refused(status));
             }
-            let outage = outage.get_or_insert_with(Outage::begin);
+            let outage = self.outage.get_or_insert_with(Outage::begin);
+            outage.tell(&self.teller, &self.address, &status);
             let pause = outage.next_pause(&status);
             if let Patience::For(limit) = patience
                 && outage.since.elapsed() + pause > limit
             {
                 return Err(NoAnswer::Away { cause: headline(&status) });
             }
-            outage.tell(&self.teller, &self.address, &status);
             sleep(pause).await;
         }
     }
@@ -160,7 +162,8 @@ impl Service {
     }
 }
 
-/// A time in which nobody answered.
+/// A time in which nobody answers.
+#[derive(Clone)]
 struct Outage {
     since: Instant,
     told_at: Option<Instant>,
@@ -200,10 +203,9 @@ impl Outage {
     }
 }
 
-/// Uniform in [0, window]; all of it where the system has no random numbers.
+/// Uniform in [0, window).
 pub fn full_jitter(window: Duration) -> Duration {
-    let share = getrandom::u32().map_or(1.0, |draw| f64::from(draw) / f64::from(u32::MAX));
-    window.mul_f64(share)
+    window.mul_f64(chance::unit())
 }
 
 /// What becomes of a lease.

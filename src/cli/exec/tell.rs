@@ -65,6 +65,14 @@ impl Exec {
         self.teller.tell(&Event::Interrupted { signal, run: self.job.run.clone() });
     }
 
+    pub(super) fn tell_alone(&self) {
+        let policy = match self.job.inline {
+            Some(_) => "the inline policy",
+            None => "the built-in policy",
+        };
+        self.teller.tell(&Event::Alone { policy: policy.to_owned() });
+    }
+
     pub(super) fn tell_later(&self, pause: Duration) {
         self.teller.tell(&Event::Later { seconds: Some(pause.as_secs_f64()) });
     }
@@ -76,7 +84,7 @@ impl Exec {
                 reason: reason(decision),
                 explanation: decision.explanation.clone(),
                 attempts: decision.counters.as_ref().map_or(0, |counters| counters.attempts),
-                local: false,
+                local: self.local,
             }),
             Verdict::Done => self.teller.tell(&Event::Done { reason: reason(decision) }),
             Verdict::Hold => self.tell_wait(decision, held(decision)),
@@ -105,7 +113,7 @@ impl Exec {
             seconds: delay.as_secs_f64(),
             not_before: instant(decision.not_before).unwrap_or_else(|| from_now(delay)),
             why: self.why_retry(decision),
-            local: false,
+            local: self.local,
         });
     }
 

@@ -10,7 +10,7 @@ use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, operators};
 use super::expression::{Arithmetic, Choice, Double, Int, Place, Relation, Test, Text, Value};
 use super::fields::{Field, fields, names};
 use super::source::{Source, Span};
-use super::{FailureClass, ConditionError, ConditionScope, EvaluationError, FailureView, StepView};
+use super::{ConditionError, ConditionScope, EvaluationError, FailureClass, FailureView, StepView};
 use crate::domain::pattern::Pattern;
 
 /// Nodes of the parsed form.
@@ -34,14 +34,7 @@ pub(super) fn compile(text: &str) -> Compiled<Test> {
     let source = Source::read(text)?;
     let parsed = source.parse()?;
     let atoms = source.atoms();
-    let mut compiler = Compiler {
-        source,
-        atoms,
-        next: 0,
-        nodes: 0,
-        depth: 0,
-        patterns: 0,
-    };
+    let mut compiler = Compiler { source, atoms, next: 0, nodes: 0, depth: 0, patterns: 0 };
     let Part { value, span } = compiler.part(&parsed)?;
     debug_assert_eq!(compiler.next, compiler.atoms.len(), "lost count in {text}");
     match value {
@@ -86,10 +79,7 @@ impl Compiler<'_> {
         let start = self.here();
         let value = self.value(&node.expr)?;
         self.depth -= 1;
-        Ok(Part {
-            value,
-            span: start.to(self.last()),
-        })
+        Ok(Part { value, span: start.to(self.last()) })
     }
 
     fn value(&mut self, expr: &Expr) -> Compiled<Value> {
@@ -103,10 +93,10 @@ impl Compiler<'_> {
                 None => self.operation(call),
             },
             Expr::List(_) => Err(self.refusal_here("a list stands alone", "a list after `in`")),
-            Expr::Map(_) | Expr::Struct(_) => Err(self.refusal_here(
-                "a map or message is of no use here",
-                "strings, numbers, bools",
-            )),
+            Expr::Map(_) | Expr::Struct(_) => {
+                Err(self
+                    .refusal_here("a map or message is of no use here", "strings, numbers, bools"))
+            }
             Expr::Comprehension(_) => {
                 Err(self.refusal_here("a loop over a list", "what takes one step"))
             }
@@ -158,20 +148,16 @@ impl Compiler<'_> {
             return Err(self.refusal(span, problem, VARIABLES));
         };
         let span = span.to(self.take());
-        fields
-            .iter()
-            .find(|field| field.name == select.field)
-            .ok_or_else(|| {
-                let problem = format!("unknown field {} of {owner}", select.field);
-                self.refusal(span, problem, names(fields))
-            })
+        fields.iter().find(|field| field.name == select.field).ok_or_else(|| {
+            let problem = format!("unknown field {} of {owner}", select.field);
+            self.refusal(span, problem, names(fields))
+        })
     }
 
     /// `has(failure.code)`.
     fn presence(&mut self, select: &SelectExpr) -> Compiled<Value> {
         self.take();
-        self.field(select)
-            .map(|field| Value::Test(field.is_present()))
+        self.field(select).map(|field| Value::Test(field.is_present()))
     }
 
     fn operation(&mut self, call: &CallExpr) -> Compiled<Value> {
@@ -200,20 +186,14 @@ impl Compiler<'_> {
 
     fn test(&mut self, node: &IdedExpr) -> Compiled<Test> {
         match self.part(node)? {
-            Part {
-                value: Value::Test(test),
-                ..
-            } => Ok(test),
+            Part { value: Value::Test(test), .. } => Ok(test),
             part => Err(self.wrong_kind(&part, "a bool")),
         }
     }
 
     fn text(&mut self, node: &IdedExpr) -> Compiled<Text> {
         match self.part(node)? {
-            Part {
-                value: Value::Text(text),
-                ..
-            } => Ok(text),
+            Part { value: Value::Text(text), .. } => Ok(text),
             part => Err(self.wrong_kind(&part, "a string")),
         }
     }
@@ -323,14 +303,10 @@ impl Compiler<'_> {
                 })
                 .map(|list| Value::Test(Test::IntIn(Box::new(needle), list))),
             Value::Double(needle) => self
-                .elements(
-                    &list.elements,
-                    "a double, such as 5.0",
-                    |value| match value {
-                        Value::Double(double) => Ok(double),
-                        other => Err(other),
-                    },
-                )
+                .elements(&list.elements, "a double, such as 5.0", |value| match value {
+                    Value::Double(double) => Ok(double),
+                    other => Err(other),
+                })
                 .map(|list| Value::Test(Test::DoubleIn(Box::new(needle), list))),
             Value::Text(text) => {
                 let list = self.elements(&list.elements, "a string", |value| match value {
@@ -338,8 +314,7 @@ impl Compiler<'_> {
                     other => Err(other),
                 })?;
                 let span = needle.span.to(self.last());
-                list.iter()
-                    .try_for_each(|word| self.check_words(&text, word, span))?;
+                list.iter().try_for_each(|word| self.check_words(&text, word, span))?;
                 Ok(Value::Test(Test::TextIn(Box::new(text), list)))
             }
             Value::Test(_) | Value::ExitCodes => {
@@ -377,18 +352,12 @@ impl Compiler<'_> {
             return Err(self.refusal(span, problem, "last_exit_codes[0]"));
         }
         match self.part(index)? {
-            Part {
-                value: Value::Int(Int::Const(index)),
-                span,
-            } if index < 0 => Err(self.refusal(
+            Part { value: Value::Int(Int::Const(index)), span } if index < 0 => Err(self.refusal(
                 span,
                 format!("there is no element {index}"),
                 "0 for the newest, up to 15",
             )),
-            Part {
-                value: Value::Int(index),
-                ..
-            } => Ok(Value::Int(Int::ExitCode(Box::new(index)))),
+            Part { value: Value::Int(index), .. } => Ok(Value::Int(Int::ExitCode(Box::new(index)))),
             part => Err(self.wrong_kind(&part, "an int")),
         }
     }
@@ -417,10 +386,9 @@ impl Compiler<'_> {
             (Value::Double(_), Value::Double(_), Arithmetic::Remainder) => {
                 Err(self.refusal(span, "the remainder of doubles", "% of two ints"))
             }
-            (Value::Double(left), Value::Double(right), _) => Ok(Value::Double(Double::Result(
-                arithmetic,
-                Box::new((left, right)),
-            ))),
+            (Value::Double(left), Value::Double(right), _) => {
+                Ok(Value::Double(Double::Result(arithmetic, Box::new((left, right)))))
+            }
             (Value::Text(left), Value::Text(right), Arithmetic::Add) => {
                 Ok(Value::Text(Text::Joined(Box::new((left, right)))))
             }
@@ -513,14 +481,8 @@ impl Compiler<'_> {
 
     fn size(&mut self, node: &IdedExpr) -> Compiled<Value> {
         match self.part(node)? {
-            Part {
-                value: Value::Text(text),
-                ..
-            } => Ok(Value::Int(Int::TextSize(Box::new(text)))),
-            Part {
-                value: Value::ExitCodes,
-                ..
-            } => Ok(Value::Int(Int::ExitCodesSize)),
+            Part { value: Value::Text(text), .. } => Ok(Value::Int(Int::TextSize(Box::new(text)))),
+            Part { value: Value::ExitCodes, .. } => Ok(Value::Int(Int::ExitCodesSize)),
             part => Err(self.wrong_kind(&part, "a string or last_exit_codes")),
         }
     }
@@ -538,11 +500,7 @@ impl Compiler<'_> {
                 format!("at most {PATTERNS_MAX}; one pattern can hold alternatives: a|b");
             return Err(self.refusal_here("too many patterns", accepted));
         }
-        let Part {
-            value: Value::Text(Text::Const(source)),
-            span,
-        } = self.part(node)?
-        else {
+        let Part { value: Value::Text(Text::Const(source)), span } = self.part(node)? else {
             let problem = "the pattern of matches() is not written out";
             return Err(self.refusal_last(problem, "a string literal, such as \"(?i)timed? ?out\""));
         };
@@ -551,16 +509,8 @@ impl Compiler<'_> {
     }
 
     fn class(&mut self, node: &IdedExpr) -> Compiled<FailureClass> {
-        let classes = || {
-            FailureClass::ALL
-                .map(|class| format!("{:?}", class.name()))
-                .join(", ")
-        };
-        let Part {
-            value: Value::Text(Text::Const(name)),
-            span,
-        } = self.part(node)?
-        else {
+        let classes = || FailureClass::ALL.map(|class| format!("{:?}", class.name())).join(", ");
+        let Part { value: Value::Text(Text::Const(name)), span } = self.part(node)? else {
             return Err(self.refusal_last("the class is not written out", classes()));
         };
         FailureClass::from_name(&name)
@@ -608,9 +558,7 @@ impl Compiler<'_> {
             _ => false,
         };
         if literal {
-            let value = int
-                .value(&NOTHING)
-                .map_err(|error| self.always_fails(error, span))?;
+            let value = int.value(&NOTHING).map_err(|error| self.always_fails(error, span))?;
             return Ok(Value::Int(Int::Const(value)));
         }
         if let Int::Result(Arithmetic::Divide | Arithmetic::Remainder, sides) = &int
@@ -625,28 +573,19 @@ impl Compiler<'_> {
         if let Double::OfText(text) = &double
             && let Text::Const(_) = **text
         {
-            let value = double
-                .value(&NOTHING)
-                .map_err(|error| self.always_fails(error, span))?;
+            let value = double.value(&NOTHING).map_err(|error| self.always_fails(error, span))?;
             return Ok(Value::Double(Double::Const(value)));
         }
         Ok(Value::Double(double))
     }
 
     fn always_fails(&self, error: EvaluationError, span: Span) -> ConditionError {
-        self.refusal(
-            span,
-            format!("always fails: {error}"),
-            "what can have a value",
-        )
+        self.refusal(span, format!("always fails: {error}"), "what can have a value")
     }
 
     /// The next name or literal, without stepping over it. After the last one, that.
     fn here(&self) -> Span {
-        self.atoms
-            .get(self.next)
-            .copied()
-            .unwrap_or_else(|| self.last())
+        self.atoms.get(self.next).copied().unwrap_or_else(|| self.last())
     }
 
     /// The name or literal stepped over last.
@@ -662,11 +601,7 @@ impl Compiler<'_> {
     }
 
     fn wrong_kind(&self, part: &Part, accepted: &str) -> ConditionError {
-        self.refusal(
-            part.span,
-            format!("this is {}", part.value.kind()),
-            accepted,
-        )
+        self.refusal(part.span, format!("this is {}", part.value.kind()), accepted)
     }
 
     fn refusal_here(&self, problem: &str, accepted: impl Into<String>) -> ConditionError {

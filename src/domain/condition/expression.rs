@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use super::{ATTEMPTS_SEEN_MAX, FailureClass, ConditionScope, EvaluationError};
+use super::{ATTEMPTS_SEEN_MAX, ConditionScope, EvaluationError, FailureClass};
 use crate::domain::pattern::Pattern;
 
 type Evaluated<T> = Result<T, EvaluationError>;
@@ -88,10 +88,7 @@ pub(super) enum Double {
 pub(super) enum Text {
     Const(Box<str>),
     /// With the only words it can be, where there are such.
-    Field(
-        for<'a> fn(&ConditionScope<'a>) -> &'a str,
-        &'static [&'static str],
-    ),
+    Field(for<'a> fn(&ConditionScope<'a>) -> &'a str, &'static [&'static str]),
     Joined(Box<(Text, Text)>),
     OfInt(Box<Int>),
     OfDouble(Box<Double>),
@@ -177,9 +174,7 @@ impl Test {
             }
             Self::InExitCodes(needle) => {
                 let needle = needle.value(scope)?;
-                Ok(exit_codes(scope)
-                    .iter()
-                    .any(|&code| i64::from(code) == needle))
+                Ok(exit_codes(scope).iter().any(|&code| i64::from(code) == needle))
             }
             Self::Part(place, texts) => {
                 let (whole, part) = (texts.0.value(scope)?, texts.1.value(scope)?);
@@ -196,16 +191,15 @@ impl Int {
             Self::Const(value) => Ok(*value),
             Self::Field(read) => Ok(read(scope)),
             Self::Count(class) => Ok(length(outcomes(scope).filter(|outcome| *outcome == class))),
-            Self::Consecutive(class) => Ok(length(
-                outcomes(scope).take_while(|outcome| *outcome == class),
-            )),
+            Self::Consecutive(class) => {
+                Ok(length(outcomes(scope).take_while(|outcome| *outcome == class)))
+            }
             Self::TextSize(text) => Ok(length(text.value(scope)?.chars())),
             Self::ExitCodesSize => Ok(length(exit_codes(scope).iter())),
             Self::ExitCode(index) => exit_code(index.value(scope)?, exit_codes(scope)),
-            Self::Negated(value) => value
-                .value(scope)?
-                .checked_neg()
-                .ok_or(EvaluationError::Overflow),
+            Self::Negated(value) => {
+                value.value(scope)?.checked_neg().ok_or(EvaluationError::Overflow)
+            }
             Self::Result(arithmetic, sides) => {
                 arithmetic.of_ints(sides.0.value(scope)?, sides.1.value(scope)?)
             }
@@ -247,11 +241,9 @@ impl Text {
             Self::Joined(texts) => Ok(texts.0.value(scope)? + texts.1.value(scope)?),
             Self::OfInt(value) => Ok(Cow::Owned(value.value(scope)?.to_string())),
             Self::OfDouble(value) => Ok(Cow::Owned(value.value(scope)?.to_string())),
-            Self::OfTest(test) => Ok(Cow::Borrowed(if test.holds(scope)? {
-                "true"
-            } else {
-                "false"
-            })),
+            Self::OfTest(test) => {
+                Ok(Cow::Borrowed(if test.holds(scope)? { "true" } else { "false" }))
+            }
             Self::Choice(choice) => choice.branch(scope)?.value(scope),
         }
     }
@@ -259,11 +251,7 @@ impl Text {
 
 impl<T> Choice<T> {
     fn branch(&self, scope: &ConditionScope<'_>) -> Evaluated<&T> {
-        Ok(if self.on.holds(scope)? {
-            &self.yes
-        } else {
-            &self.no
-        })
+        Ok(if self.on.holds(scope)? { &self.yes } else { &self.no })
     }
 }
 
@@ -346,8 +334,7 @@ fn settled_by(settling: bool, tests: &[Test], scope: &ConditionScope<'_>) -> Eva
 /// Whether any element is the wanted one. All are evaluated: an error in a list is an error, found
 /// or not.
 fn any_is<T>(list: &[T], is_wanted: impl Fn(&T) -> Evaluated<bool>) -> Evaluated<bool> {
-    list.iter()
-        .try_fold(false, |found, element| Ok(is_wanted(element)? || found))
+    list.iter().try_fold(false, |found, element| Ok(is_wanted(element)? || found))
 }
 
 fn outcomes<'a>(scope: &ConditionScope<'a>) -> impl Iterator<Item = &'a FailureClass> {
@@ -363,10 +350,7 @@ fn exit_code(index: i64, codes: &[i32]) -> Evaluated<i64> {
         .ok()
         .and_then(|index| codes.get(index))
         .map(|&code| i64::from(code))
-        .ok_or(EvaluationError::NoSuchElement {
-            index,
-            length: codes.len(),
-        })
+        .ok_or(EvaluationError::NoSuchElement { index, length: codes.len() })
 }
 
 fn length(items: impl Iterator) -> i64 {
@@ -379,8 +363,7 @@ const INT_END: f64 = 9_223_372_036_854_775_808.0;
 
 fn whole_part(value: f64) -> Evaluated<i64> {
     let fits = (-INT_END..INT_END).contains(&value);
-    fits.then_some(value as i64)
-        .ok_or(EvaluationError::Overflow)
+    fits.then_some(value as i64).ok_or(EvaluationError::Overflow)
 }
 
 /// Compares by value, without rounding the int to a double first.

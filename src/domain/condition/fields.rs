@@ -1,7 +1,7 @@
 //! What a condition can read of `failure` and `step`: each name, its type, and where it is found.
 
 use super::expression::{Double, Int, Relation, Test, Text, Value};
-use super::{FailureClass, ConditionScope};
+use super::{ConditionScope, FailureClass};
 
 /// A field of `failure` or `step`.
 pub(super) struct Field {
@@ -17,10 +17,7 @@ enum Reader {
     Double(fn(&ConditionScope<'_>) -> f64, Option<f64>),
     Text(for<'a> fn(&ConditionScope<'a>) -> &'a str),
     /// One of a few words.
-    Word(
-        for<'a> fn(&ConditionScope<'a>) -> &'a str,
-        &'static [&'static str],
-    ),
+    Word(for<'a> fn(&ConditionScope<'a>) -> &'a str, &'static [&'static str]),
 }
 
 impl Field {
@@ -44,10 +41,9 @@ impl Field {
             (Reader::Int(_, Some(absent)), Value::Int(int)) => {
                 Test::Ints(Relation::NotEqual, Box::new((int, Int::Const(absent))))
             }
-            (Reader::Double(_, Some(absent)), Value::Double(double)) => Test::Doubles(
-                Relation::NotEqual,
-                Box::new((double, Double::Const(absent))),
-            ),
+            (Reader::Double(_, Some(absent)), Value::Double(double)) => {
+                Test::Doubles(Relation::NotEqual, Box::new((double, Double::Const(absent))))
+            }
             (_, Value::Text(text)) => {
                 Test::Texts(Relation::NotEqual, Box::new((text, Text::Const("".into()))))
             }
@@ -57,30 +53,18 @@ impl Field {
 }
 
 const FAILURE: &[Field] = &[
-    Field::new(
-        "class",
-        Reader::Word(|scope| scope.failure.class.name(), &CLASSES),
-    ),
+    Field::new("class", Reader::Word(|scope| scope.failure.class.name(), &CLASSES)),
     Field::new("error_type", Reader::Text(|scope| scope.failure.error_type)),
     Field::new("code", Reader::Text(|scope| scope.failure.code)),
-    Field::new(
-        "exit_code",
-        Reader::Int(|scope| scope.failure.exit_code.into(), Some(-1)),
-    ),
-    Field::new(
-        "signal",
-        Reader::Int(|scope| scope.failure.signal.into(), Some(0)),
-    ),
+    Field::new("exit_code", Reader::Int(|scope| scope.failure.exit_code.into(), Some(-1))),
+    Field::new("signal", Reader::Int(|scope| scope.failure.signal.into(), Some(0))),
     Field::new("message", Reader::Text(|scope| scope.failure.message)),
     Field::new("cause", Reader::Text(|scope| scope.failure.cause)),
     Field::new("host", Reader::Text(|scope| scope.failure.host)),
     Field::new("worker", Reader::Text(|scope| scope.failure.worker)),
     Field::new("target", Reader::Text(|scope| scope.failure.target)),
     Field::new("action", Reader::Text(|scope| scope.failure.action)),
-    Field::new(
-        "duration_s",
-        Reader::Double(|scope| scope.failure.duration_s, Some(0.0)),
-    ),
+    Field::new("duration_s", Reader::Double(|scope| scope.failure.duration_s, Some(0.0))),
     Field::new(
         "executed",
         Reader::Word(|scope| scope.failure.executed, &["NO", "MAYBE", "YES", ""]),
@@ -93,26 +77,11 @@ const STEP: &[Field] = &[
     Field::new("run", Reader::Text(|scope| scope.step.run)),
     Field::new("name", Reader::Text(|scope| scope.step.name)),
     Field::new("kind", Reader::Text(|scope| scope.step.kind)),
-    Field::new(
-        "attempt",
-        Reader::Int(|scope| scope.step.attempt.into(), None),
-    ),
-    Field::new(
-        "retries",
-        Reader::Int(|scope| scope.step.retries.into(), None),
-    ),
-    Field::new(
-        "uncounted",
-        Reader::Int(|scope| scope.step.uncounted.into(), None),
-    ),
-    Field::new(
-        "crashes",
-        Reader::Int(|scope| scope.step.crashes.into(), None),
-    ),
-    Field::new(
-        "elapsed_s",
-        Reader::Double(|scope| scope.step.elapsed_s, None),
-    ),
+    Field::new("attempt", Reader::Int(|scope| scope.step.attempt.into(), None)),
+    Field::new("retries", Reader::Int(|scope| scope.step.retries.into(), None)),
+    Field::new("uncounted", Reader::Int(|scope| scope.step.uncounted.into(), None)),
+    Field::new("crashes", Reader::Int(|scope| scope.step.crashes.into(), None)),
+    Field::new("elapsed_s", Reader::Double(|scope| scope.step.elapsed_s, None)),
 ];
 
 const CLASSES: [&str; FailureClass::ALL.len()] = {
@@ -134,9 +103,5 @@ pub(super) fn fields(variable: &str) -> Option<&'static [Field]> {
 }
 
 pub(super) fn names(fields: &[Field]) -> String {
-    fields
-        .iter()
-        .map(|field| field.name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")
 }

@@ -35,10 +35,7 @@ impl<'a> Source<'a> {
             let accepted = format!("at most {SOURCE_BYTES_MAX} bytes");
             return Err(refusal(text, Span::START, problem, accepted));
         }
-        let source = Self {
-            text,
-            words: words(text)?,
-        };
+        let source = Self { text, words: words(text)? };
         source.check_bounds()?;
         source.check_loops()?;
         Ok(source)
@@ -56,21 +53,13 @@ impl<'a> Source<'a> {
             let (problem, accepted) = if index == WORDS_MAX {
                 ("too many names, literals and signs", WORDS_MAX)
             } else if depth > BRACKETS_DEPTH_MAX {
-                (
-                    "too many brackets within brackets",
-                    BRACKETS_DEPTH_MAX.into(),
-                )
+                ("too many brackets within brackets", BRACKETS_DEPTH_MAX.into())
             } else if choices > CHOICES_MAX {
                 ("too many conditionals (? :)", CHOICES_MAX)
             } else {
                 continue;
             };
-            return Err(refusal(
-                self.text,
-                word.span,
-                problem,
-                format!("at most {accepted}"),
-            ));
+            return Err(refusal(self.text, word.span, problem, format!("at most {accepted}")));
         }
         Ok(())
     }
@@ -103,10 +92,7 @@ impl<'a> Source<'a> {
                 let problem = first.map_or("not readable", |error| &error.msg);
                 let problem = problem.strip_prefix("Syntax error: ").unwrap_or(problem);
                 let start = first.map_or(0, |error| self.offset(error.pos));
-                let span = Span {
-                    start,
-                    end: self.text.len(),
-                };
+                let span = Span { start, end: self.text.len() };
                 refusal(self.text, span, problem, "CEL syntax")
             })
     }
@@ -135,11 +121,7 @@ impl<'a> Source<'a> {
                     | TokenKind::TokBytes
             )
         };
-        self.words
-            .iter()
-            .filter(is_atom)
-            .map(|word| word.span)
-            .collect()
+        self.words.iter().filter(is_atom).map(|word| word.span).collect()
     }
 
     /// The refusal of what was written there.
@@ -155,18 +137,10 @@ impl<'a> Source<'a> {
     /// Spans reach from name to name; this adds the brackets around them whose other half lies
     /// inside.
     fn balanced(&self, span: Span) -> Span {
-        let first = self
-            .words
-            .partition_point(|word| word.span.start < span.start);
-        let after = self
-            .words
-            .partition_point(|word| word.span.start < span.end)
-            .max(first);
-        let (before, inside, after) = (
-            &self.words[..first],
-            &self.words[first..after],
-            &self.words[after..],
-        );
+        let first = self.words.partition_point(|word| word.span.start < span.start);
+        let after = self.words.partition_point(|word| word.span.start < span.end).max(first);
+        let (before, inside, after) =
+            (&self.words[..first], &self.words[first..after], &self.words[after..]);
         let (mut unclosed, mut unopened) = (0_usize, 0_usize);
         for word in inside {
             match word.side() {
@@ -176,20 +150,11 @@ impl<'a> Source<'a> {
                 None => {}
             }
         }
-        let openings = before
-            .iter()
-            .rev()
-            .filter(|word| word.side() == Some(Side::Open));
+        let openings = before.iter().rev().filter(|word| word.side() == Some(Side::Open));
         let closings = after.iter().filter(|word| word.side() == Some(Side::Close));
         Span {
-            start: openings
-                .take(unopened)
-                .last()
-                .map_or(span.start, |word| word.span.start),
-            end: closings
-                .take(unclosed)
-                .last()
-                .map_or(span.end, |word| word.span.end),
+            start: openings.take(unopened).last().map_or(span.start, |word| word.span.start),
+            end: closings.take(unclosed).last().map_or(span.end, |word| word.span.end),
         }
     }
 }
@@ -199,26 +164,16 @@ fn words(source: &str) -> Result<Vec<Word>, ConditionError> {
     let mut lexer = Lexer::new(source);
     loop {
         let token = lexer.lex();
-        let span = Span {
-            start: token.start,
-            end: token.end,
-        };
+        let span = Span { start: token.start, end: token.end };
         match token.kind {
             TokenKind::TokEnd if words.is_empty() => {
                 let accepted = "an expression; `true` always holds";
-                return Err(refusal(
-                    source,
-                    Span::START,
-                    "the condition is empty",
-                    accepted,
-                ));
+                return Err(refusal(source, Span::START, "the condition is empty", accepted));
             }
             TokenKind::TokEnd => return Ok(words),
             TokenKind::TokWhitespace | TokenKind::TokComment => {}
             TokenKind::TokError => {
-                let reason = lexer
-                    .get_error()
-                    .map_or("not readable", |error| &error.message);
+                let reason = lexer.get_error().map_or("not readable", |error| &error.message);
                 return Err(refusal(source, span, reason, "CEL syntax"));
             }
             kind => words.push(Word { kind, span }),
@@ -237,10 +192,7 @@ impl Span {
     pub const START: Self = Self { start: 0, end: 0 };
 
     pub fn to(self, end: Self) -> Self {
-        Self {
-            start: self.start,
-            end: end.end,
-        }
+        Self { start: self.start, end: end.end }
     }
 
     /// The same stretch, widened to whole characters of the source and cut to its length.
@@ -250,9 +202,7 @@ impl Span {
         let end = self.end.clamp(start, source.len());
         Self {
             start: (0..=start).rev().find(is_boundary).unwrap_or(0),
-            end: (end..=source.len())
-                .find(is_boundary)
-                .unwrap_or(source.len()),
+            end: (end..=source.len()).find(is_boundary).unwrap_or(source.len()),
         }
     }
 }

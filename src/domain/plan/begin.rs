@@ -1,8 +1,8 @@
 //! A worker asks for the next attempt.
 
 use super::{
-    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, attempt_of, decision_of, ends_by, excluded_hosts, standing, stop, take_over,
-    wait,
+    Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, attempt_of, decision_of, ends_by,
+    excluded_hosts, standing, stop, take_over, wait,
 };
 use crate::domain::{
     decision::Reason,
@@ -10,23 +10,38 @@ use crate::domain::{
     record::{Attempt, Record, State},
 };
 
-pub(super) fn plan(terms: &Terms<'_>, record: Option<Record>, begin: &Begin, now: Now) -> Result<Plan, Refusal> {
+pub(super) fn plan(
+    terms: &Terms<'_>,
+    record: Option<Record>,
+    begin: &Begin,
+    now: Now,
+) -> Result<Plan, Refusal> {
     let Some(record) = record else {
         let record = Record::new(now.at, terms.choice.clone());
         return Ok(start(terms, record, begin, now));
     };
-    if let Some((attempt, known)) = attempt_of(&record, |attempt| attempt.begun_by, begin.identity.id) {
+    if let Some((attempt, known)) =
+        attempt_of(&record, |attempt| attempt.begun_by, begin.identity.id)
+    {
         if known.payload != begin.identity.payload {
             return Err(Refusal::IdentityReused);
         }
-        return Ok(Plan::Stands(Answer::Granted(Box::new(grant_again(terms, &record, attempt, now)))));
+        return Ok(Plan::Stands(Answer::Granted(Box::new(grant_again(
+            terms, &record, attempt, now,
+        )))));
     }
     let refusal = match &record.state {
-        State::Waiting { due } if now.at < *due => wait(terms, &record, now, Some(*due), Reason::NotDue),
-        State::Waiting { .. } if is_excluded(terms, &record, begin, now) => wait(terms, &record, now, None, Reason::ExcludedHost),
+        State::Waiting { due } if now.at < *due => {
+            wait(terms, &record, now, Some(*due), Reason::NotDue)
+        }
+        State::Waiting { .. } if is_excluded(terms, &record, begin, now) => {
+            wait(terms, &record, now, None, Reason::ExcludedHost)
+        }
         State::Waiting { .. } => return Ok(start(terms, record, begin, now)),
         State::Stopping { at, .. } => wait(terms, &record, now, Some(*at), Reason::Stopping),
-        State::Running { lease_until } => wait(terms, &record, now, Some(*lease_until), Reason::InProgress),
+        State::Running { lease_until } => {
+            wait(terms, &record, now, Some(*lease_until), Reason::InProgress)
+        }
         State::Held(_) | State::Over { .. } => standing(terms, &record, now),
     };
     Ok(Plan::Stands(Answer::Refused(Box::new(refusal))))
@@ -101,6 +116,8 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
 
 fn is_excluded(terms: &Terms<'_>, record: &Record, begin: &Begin, now: Now) -> bool {
     begin.host.as_deref().is_some_and(|host| {
-        excluded_hosts(terms.policy, record, now.at).iter().any(|excluded| excluded.hard && excluded.host == host)
+        excluded_hosts(terms.policy, record, now.at)
+            .iter()
+            .any(|excluded| excluded.hard && excluded.host == host)
     })
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, report, spent, stop, stop_later};
+use super::{
+    Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, report,
+    spent, stop, stop_later,
+};
 use crate::domain::{
     backoff::{Backoff, Window},
     condition::{ConditionScope, FailureView, StepView},
@@ -47,13 +50,19 @@ pub(super) fn fail(
     now: Now,
     answer: impl FnOnce(Decision) -> Answer,
 ) -> Draft {
-    let ran = failed.failure.duration.unwrap_or_else(|| record.latest().map_or(Duration::ZERO, |attempt| now.at - attempt.began_at));
+    let ran = failed.failure.duration.unwrap_or_else(|| {
+        record.latest().map_or(Duration::ZERO, |attempt| now.at - attempt.began_at)
+    });
     if terms.policy.reset_after.is_some_and(|healthy| ran >= healthy) {
         record.counters.reset();
         record.last_delay = Duration::ZERO;
     }
     record_outcome(terms, &mut record, failed, now.at);
-    record.resume_from = failed.failure.action.as_str().into();
+    // A worker that vanished said nothing about where to resume: what was told
+    // before still holds.
+    if failed.outcome != Outcome::Crash {
+        record.resume_from = failed.failure.action.as_str().into();
+    }
 
     let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
     let name = rule.map(|rule| rule.name.clone());
@@ -82,16 +91,25 @@ fn conclude_ruling(
         Ruling::Retry(mut pending) => {
             pending.rule = rule;
             let excluded_hosts = excluded_hosts(terms.policy, &record, now.at);
-            let undecided = Decision { excluded_hosts, ..decision_of(report::undecided(terms, &record.counters, now.at), &record) };
+            let undecided = Decision {
+                excluded_hosts,
+                ..decision_of(report::undecided(terms, &record.counters, now.at), &record)
+            };
             let mut draft = Draft::new(terms, record, answer(undecided));
             draft.retry = Some(pending);
             return draft;
         }
         Ruling::Stop(reason) => stop(&mut record, make(reason, now.at)),
-        Ruling::Spent(reason, would_start) => spent(&mut record, &terms.policy.on_exhaustion, make(reason, would_start)),
+        Ruling::Spent(reason, would_start) => {
+            spent(&mut record, &terms.policy.on_exhaustion, make(reason, would_start))
+        }
         Ruling::StopLater(reason, at) => stop_later(&mut record, make(reason, at)),
-        Ruling::Hold(hold_terms) => hold(&mut record, &hold_terms, make(Reason::HeldByRule, now.at)),
-        Ruling::Skip => end(&mut record, Ending::Skipped, Verdict::Done, make(Reason::Skipped, now.at)),
+        Ruling::Hold(hold_terms) => {
+            hold(&mut record, &hold_terms, Reason::HeldByRule, make(Reason::Rule, now.at))
+        }
+        Ruling::Skip => {
+            end(&mut record, Ending::Skipped, Verdict::Done, make(Reason::Skipped, now.at))
+        }
     };
     conclude(&mut record, settled.clone(), None);
     let decision = decision_of(settled, &record);
@@ -100,7 +118,14 @@ fn conclude_ruling(
 
 /// The rule of retrying, in the order of precedence: the worker's own "never",
 /// then the policy's rules, then what the worker wishes, then the defaults.
-fn decide(terms: &Terms<'_>, key: &StepKey<'_>, record: &Record, failure: &Failure, rule: Option<&Rule>, at: Timestamp) -> Ruling {
+fn decide(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: &Record,
+    failure: &Failure,
+    rule: Option<&Rule>,
+    at: Timestamp,
+) -> Ruling {
     if !failure.retryable {
         return Ruling::Stop(Reason::NotRetryable);
     }
@@ -159,16 +184,21 @@ impl<'a> Allowance<'a> {
     fn of(policy: &'a Policy, failure: &Failure, rule: Option<&'a Rule>) -> Self {
         let wish = failure.wish.unwrap_or(Wish { max_retries: None, delay: None });
         let shared_max = wish.max_retries.or(policy.max_retries);
-        let (counter, retries_max, own_backoff, when_spent) = match rule.map(|rule| (&rule.name, &rule.action)) {
+        let (counter, retries_max, own_backoff, when_spent) = match rule
+            .map(|rule| (&rule.name, &rule.action))
+        {
             Some((name, Action::Retry { max_retries: Some(max), backoff })) => {
                 (Counter::Rule(name.clone()), Some(*max), backoff.as_ref(), Reason::RetriesSpent)
             }
             Some((_, Action::Retry { max_retries: None, backoff })) => {
                 (Counter::Retries, shared_max, backoff.as_ref(), Reason::RetriesSpent)
             }
-            Some((name, Action::RetryUncounted { max_retries, backoff })) => {
-                (Counter::Uncounted(name.clone()), Some(*max_retries), backoff.as_ref(), Reason::UncountedSpent)
-            }
+            Some((name, Action::RetryUncounted { max_retries, backoff })) => (
+                Counter::Uncounted(name.clone()),
+                Some(*max_retries),
+                backoff.as_ref(),
+                Reason::UncountedSpent,
+            ),
             None if failure.class == FailureClass::Crash => {
                 (Counter::Crashes, Some(policy.max_crash_retries), None, Reason::CrashesSpent)
             }
@@ -208,14 +238,26 @@ impl Wait {
             None => allowance.backoff.window(used.saturating_add(1), record.last_delay)?,
         };
         let delay = window.at(Draw::of(terms.salt, key, record.counters.attempts));
-        let own = if allowance.wish.is_some() { (Reason::Wish, ConstraintKind::Wish) } else { (own_reason(&allowance.counter), ConstraintKind::Backoff) };
+        let own = if allowance.wish.is_some() {
+            (Reason::Wish, ConstraintKind::Wish)
+        } else {
+            (own_reason(&allowance.counter), ConstraintKind::Backoff)
+        };
         let mut constraints = vec![firm(own.1, at.plus(delay))];
-        let mut wait = Self { earliest: at.plus(delay), reason: own.0, constraints: Vec::new(), window: Some(window) };
+        let mut wait = Self {
+            earliest: at.plus(delay),
+            reason: own.0,
+            constraints: Vec::new(),
+            window: Some(window),
+        };
 
-        if let Some(asked) = failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at)) {
+        if let Some(asked) =
+            failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at))
+        {
             // A pushback holds everybody to the same instant; what the backoff's
             // jitter would have spread, it spreads from there, upwards only.
-            let spread = if asked > delay { delay.saturating_sub(window.min) } else { Duration::ZERO };
+            let spread =
+                if asked > delay { delay.saturating_sub(window.min) } else { Duration::ZERO };
             let until = at.plus(asked).plus(spread);
             constraints.push(firm(ConstraintKind::Pushback, until));
             if until > wait.earliest {
@@ -258,8 +300,14 @@ fn record_outcome(terms: &Terms<'_>, record: &mut Record, failed: &Failed<'_>, a
         if !failed.failure.host.is_empty() {
             attempt.host = Some(failed.failure.host.as_str().into());
         }
-        attempt.end =
-            Some(End { at, outcome: failed.outcome, reported_by: failed.reported_by, late: false, settled, counted: None });
+        attempt.end = Some(End {
+            at,
+            outcome: failed.outcome,
+            reported_by: failed.reported_by,
+            late: false,
+            settled,
+            counted: None,
+        });
     }
 }
 
@@ -287,7 +335,14 @@ struct Facts {
 
 impl Facts {
     fn gather(record: &Record, failure: &Failure) -> Self {
-        let ended = || record.attempts.iter().rev().filter_map(|attempt| attempt.end.as_ref()).map(|end| end.outcome);
+        let ended = || {
+            record
+                .attempts
+                .iter()
+                .rev()
+                .filter_map(|attempt| attempt.end.as_ref())
+                .map(|end| end.outcome)
+        };
         Self {
             code: failure.code.map(Code::name).unwrap_or_default(),
             outcomes: ended().filter_map(Outcome::class).collect(),
@@ -295,7 +350,14 @@ impl Facts {
         }
     }
 
-    fn scope<'a>(&'a self, key: &StepKey<'a>, record: &'a Record, failure: &'a Failure, ran: Duration, at: Timestamp) -> ConditionScope<'a> {
+    fn scope<'a>(
+        &'a self,
+        key: &StepKey<'a>,
+        record: &'a Record,
+        failure: &'a Failure,
+        ran: Duration,
+        at: Timestamp,
+    ) -> ConditionScope<'a> {
         let host = record.latest().and_then(|attempt| attempt.host.as_deref()).unwrap_or_default();
         let worker = if failure.worker.is_empty() { &*record.worker } else { &failure.worker };
         ConditionScope {
@@ -342,8 +404,15 @@ pub fn excluded_hosts(policy: &Policy, record: &Record, at: Timestamp) -> Vec<Ex
     };
     let still_avoided = |end: &End| hard || at < end.at.plus(policy.anti_affinity.decay);
     let failed_host = |attempt: &Attempt| {
-        let end = attempt.end.as_ref().filter(|end| end.outcome != Outcome::Success && still_avoided(end))?;
-        attempt.host.as_deref().filter(|_| end.outcome.class() != Some(FailureClass::Canceled)).map(str::to_owned)
+        let end = attempt
+            .end
+            .as_ref()
+            .filter(|end| end.outcome != Outcome::Success && still_avoided(end))?;
+        attempt
+            .host
+            .as_deref()
+            .filter(|_| end.outcome.class() != Some(FailureClass::Canceled))
+            .map(str::to_owned)
     };
     let mut hosts: Vec<ExcludedHost> = Vec::new();
     for host in record.attempts.iter().rev().filter_map(failed_host) {

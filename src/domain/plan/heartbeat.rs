@@ -6,7 +6,12 @@ use crate::domain::{
     record::{Record, State},
 };
 
-pub(super) fn plan(terms: &Terms<'_>, record: Option<Record>, heartbeat: Heartbeat, now: Now) -> Result<Plan, Refusal> {
+pub(super) fn plan(
+    terms: &Terms<'_>,
+    record: Option<Record>,
+    heartbeat: Heartbeat,
+    now: Now,
+) -> Result<Plan, Refusal> {
     let mut record = record.ok_or(Refusal::UnknownStep)?;
     let State::Running { lease_until } = record.state else {
         return Ok(Plan::Stands(Answer::Lost));

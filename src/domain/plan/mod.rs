@@ -9,6 +9,8 @@ mod begin;
 mod decide;
 mod heartbeat;
 mod report;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 pub use decide::{excluded_hosts, waits};
@@ -19,7 +21,7 @@ use super::{
     event::{Deadline, Event, StepTerms},
     id::StepKey,
     namespace::Settings,
-    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming},
+    policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
     record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
     time::Timestamp,
 };
@@ -229,12 +231,19 @@ pub struct Settlement {
 ///
 /// # Errors
 /// When the event cannot be carried out; nothing changes then.
-pub fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Option<Record>, event: &Event, now: Now) -> Result<Plan, Refusal> {
+pub fn plan(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Option<Record>,
+    event: &Event,
+    now: Now,
+) -> Result<Plan, Refusal> {
     match event {
         Event::Begin(begin) => begin::plan(terms, record, begin, now),
         Event::Heartbeat(heartbeat) => heartbeat::plan(terms, record, *heartbeat, now),
         Event::Report(report) => report::plan(terms, key, record, report, now),
-        Event::Tick => Ok(record.map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now))),
+        Event::Tick => Ok(record
+            .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now))),
     }
 }
 
@@ -257,7 +266,11 @@ pub fn settle(draft: Draft, admission: Admission) -> Settlement {
     if let Some(retry) = retry {
         let decision = settle_retry(&mut record, retry, admission, retention);
         if let Answer::Reported(reported) = &mut answer {
-            reported.decision = decision;
+            let excluded_hosts = match decision.settled.verdict {
+                Verdict::Retry(_) => std::mem::take(&mut reported.decision.excluded_hosts),
+                _ => Vec::new(),
+            };
+            reported.decision = Decision { excluded_hosts, ..decision };
         }
     }
     record.version += 1;
@@ -271,7 +284,9 @@ impl Draft {
     #[must_use]
     pub fn admission(&self) -> Admission {
         match &self.retry {
-            Some(Pending { earliest, latest: Some((latest, _)), .. }) if earliest > latest => Admission::TooLate,
+            Some(Pending { earliest, latest: Some((latest, _)), .. }) if earliest > latest => {
+                Admission::TooLate
+            }
             Some(Pending { earliest, .. }) => Admission::At(*earliest),
             None => Admission::At(Timestamp::EPOCH),
         }
@@ -312,8 +327,16 @@ impl Draft {
     }
 }
 
-fn settle_retry(record: &mut Record, retry: Pending, admission: Admission, retention: std::time::Duration) -> Decision {
-    let decided_at = record.latest().and_then(|attempt| attempt.end.as_ref()).map_or(Timestamp::EPOCH, |end| end.at);
+fn settle_retry(
+    record: &mut Record,
+    retry: Pending,
+    admission: Admission,
+    retention: std::time::Duration,
+) -> Decision {
+    let decided_at = record
+        .latest()
+        .and_then(|attempt| attempt.end.as_ref())
+        .map_or(Timestamp::EPOCH, |end| end.at);
     match admission {
         Admission::At(instant) => {
             record.counters.count(&retry.counter);
@@ -333,7 +356,14 @@ fn settle_retry(record: &mut Record, retry: Pending, admission: Admission, reten
         }
         Admission::TooLate => {
             let reason = retry.latest.map_or(Reason::Deadline, |(_, reason)| reason);
-            let ruling = Spent { reason, rule: retry.rule, decided_at, revision: latest_revision(record), retention, would_start: retry.earliest };
+            let ruling = Spent {
+                reason,
+                rule: retry.rule,
+                decided_at,
+                revision: latest_revision(record),
+                retention,
+                would_start: retry.earliest,
+            };
             let settled = if reason == Reason::MaxElapsed {
                 spent(record, &retry.on_exhaustion, ruling)
             } else {
@@ -361,7 +391,7 @@ fn spent(record: &mut Record, on_exhaustion: &Exhaustion, ruling: Spent) -> Sett
     match on_exhaustion {
         Exhaustion::Stop(StopTiming::AtOnce) => stop(record, ruling),
         Exhaustion::Stop(StopTiming::AfterBackoff) => stop_later(record, ruling),
-        Exhaustion::Hold(terms) => hold(record, terms, Spent { reason: Reason::Exhausted, ..ruling }),
+        Exhaustion::Hold(terms) => hold(record, terms, Reason::Exhausted, ruling),
     }
 }
 
@@ -379,22 +409,39 @@ fn end(record: &mut Record, ending: Ending, verdict: Verdict, ruling: Spent) -> 
 /// The step is given up when its backoff would have ended.
 fn stop_later(record: &mut Record, ruling: Spent) -> Settled {
     let at = ruling.would_start;
-    let waiting = Settled { reason: Reason::Stopping, ..ruling.settled(Verdict::Wait(Some(at)), record) };
+    let waiting =
+        Settled { reason: Reason::Stopping, ..ruling.settled(Verdict::Wait(Some(at)), record) };
     record.state = State::Stopping { at, verdict: ruling.settled(Verdict::Stop, record) };
     waiting
 }
 
-/// A person decides.
-fn hold(record: &mut Record, terms: &HoldTerms, ruling: Spent) -> Settled {
+/// A person decides, unless every answer that was allowed is used up: then the
+/// step is given up for the reason in `ruling`.
+fn hold(record: &mut Record, terms: &HoldTerms, reason: Reason, ruling: Spent) -> Settled {
+    let allowed = answers_left(record, terms);
+    if allowed.is_empty() {
+        return stop(record, ruling);
+    }
+    let ruling = Spent { reason, ..ruling };
     let until = terms.timeout.map(|timeout| ruling.decided_at.plus(timeout));
     record.state = State::Held(Hold {
         since: ruling.decided_at,
         until,
-        allowed: terms.allowed.clone(),
+        allowed,
         default_answer: terms.default_answer,
         max_manual_retries: terms.max_manual_retries,
     });
     ruling.settled(Verdict::Hold(until), record)
+}
+
+/// The allowed answers, without those that run the step again once its manual
+/// retries are used up.
+fn answers_left(record: &Record, terms: &HoldTerms) -> Vec<HoldAnswer> {
+    let may_retry = record.manual_retries < terms.max_manual_retries;
+    let is_left = |answer: &HoldAnswer| {
+        may_retry || !matches!(answer, HoldAnswer::Retry | HoldAnswer::ExcludeHost)
+    };
+    terms.allowed.iter().copied().filter(is_left).collect()
 }
 
 impl Spent {
@@ -425,8 +472,8 @@ fn latest_revision(record: &Record) -> u64 {
 
 /// A decision with what the record knows beside it.
 fn decision_of(settled: Settled, record: &Record) -> Decision {
-    let hold_answers = match &record.state {
-        State::Held(hold) => hold.allowed.clone(),
+    let hold_answers = match (settled.verdict, &record.state) {
+        (Verdict::Hold(_), State::Held(hold)) => hold.allowed.clone(),
         _ => Vec::new(),
     };
     Decision {
@@ -449,11 +496,20 @@ fn standing(terms: &Terms<'_>, record: &Record, now: Now) -> Decision {
         counters: record.counters.clone(),
         decided_at: now.at,
     });
-    Decision { excluded_hosts: excluded_hosts(terms.policy, record, now.at), ..decision_of(settled, record) }
+    Decision {
+        excluded_hosts: excluded_hosts(terms.policy, record, now.at),
+        ..decision_of(settled, record)
+    }
 }
 
 /// A WAIT that changes nothing.
-fn wait(terms: &Terms<'_>, record: &Record, now: Now, until: Option<Timestamp>, reason: Reason) -> Decision {
+fn wait(
+    terms: &Terms<'_>,
+    record: &Record,
+    now: Now,
+    until: Option<Timestamp>,
+    reason: Reason,
+) -> Decision {
     let settled = Settled {
         verdict: Verdict::Wait(until),
         reason,
@@ -462,8 +518,15 @@ fn wait(terms: &Terms<'_>, record: &Record, now: Now, until: Option<Timestamp>, 
         counters: record.counters.clone(),
         decided_at: now.at,
     };
-    let kind = if reason == Reason::InProgress { ConstraintKind::Lease } else { ConstraintKind::Backoff };
-    let constraint = |earliest| Constraint { kind, key: String::new(), earliest, firm: reason != Reason::InProgress, binding: true };
+    let kind =
+        if reason == Reason::InProgress { ConstraintKind::Lease } else { ConstraintKind::Backoff };
+    let constraint = |earliest| Constraint {
+        kind,
+        key: String::new(),
+        earliest,
+        firm: reason != Reason::InProgress,
+        binding: true,
+    };
     Decision {
         constraints: until.into_iter().map(constraint).collect(),
         excluded_hosts: excluded_hosts(terms.policy, record, now.at),
@@ -523,6 +586,12 @@ fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Times
 }
 
 /// The attempt that this identity belongs to.
-fn attempt_of(record: &Record, find: impl Fn(&Attempt) -> Option<Identity>, id: u64) -> Option<(&Attempt, Identity)> {
-    record.attempts.iter().rev().find_map(|attempt| find(attempt).filter(|known| known.id == id).map(|known| (attempt, known)))
+fn attempt_of(
+    record: &Record,
+    find: impl Fn(&Attempt) -> Option<Identity>,
+    id: u64,
+) -> Option<(&Attempt, Identity)> {
+    record.attempts.iter().rev().find_map(|attempt| {
+        find(attempt).filter(|known| known.id == id).map(|known| (attempt, known))
+    })
 }

@@ -12,7 +12,9 @@ use crate::domain::{
     event::{AttemptName, Report},
     failure::Failure,
     id::StepKey,
-    record::{Attempt, End, Ending, FailureText, Identity, MESSAGE_KEPT, Outcome, Record, State, kept},
+    record::{
+        Attempt, End, Ending, FailureText, Identity, MESSAGE_KEPT, Outcome, Record, State, kept,
+    },
     time::Timestamp,
 };
 
@@ -46,7 +48,14 @@ fn first(terms: &Terms<'_>, key: &StepKey<'_>, report: &Report, now: Now) -> Res
     Ok(begin_and_record(terms, key, record, report, now))
 }
 
-fn by_fence(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Report, fence: u64, now: Now) -> Result<Plan, Refusal> {
+fn by_fence(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Record,
+    report: &Report,
+    fence: u64,
+    now: Now,
+) -> Result<Plan, Refusal> {
     let Some(attempt) = record.attempts.iter().rev().find(|attempt| attempt.fence == fence) else {
         return Ok(stale(terms, &record, record.counters.attempts, now));
     };
@@ -57,7 +66,14 @@ fn by_fence(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Repor
     ended(terms, record, report, number, now)
 }
 
-fn by_number(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Report, number: u32, now: Now) -> Result<Plan, Refusal> {
+fn by_number(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Record,
+    report: &Report,
+    number: u32,
+    now: Now,
+) -> Result<Plan, Refusal> {
     let next = record.counters.attempts.saturating_add(1);
     if number > next {
         return Err(Refusal::AttemptGap { next });
@@ -72,7 +88,14 @@ fn by_number(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Repo
     }
 }
 
-fn by_request(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Report, id: u64, now: Now) -> Result<Plan, Refusal> {
+fn by_request(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Record,
+    report: &Report,
+    id: u64,
+    now: Now,
+) -> Result<Plan, Refusal> {
     match attempt_of(&record, |attempt| attempt.end.as_ref()?.reported_by, id) {
         Some((attempt, _)) => {
             let number = attempt.number;
@@ -84,7 +107,13 @@ fn by_request(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Rep
 
 /// An attempt that nobody began: it is begun by its report, unless another one
 /// runs or the step awaits no attempt.
-fn next_attempt(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &Report, now: Now) -> Plan {
+fn next_attempt(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Record,
+    report: &Report,
+    now: Now,
+) -> Plan {
     match record.state {
         State::Waiting { .. } => begin_and_record(terms, key, record, report, now),
         State::Stopping { .. } | State::Running { .. } | State::Held(_) | State::Over { .. } => {
@@ -94,21 +123,39 @@ fn next_attempt(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, report: &R
     }
 }
 
-fn begin_and_record(terms: &Terms<'_>, key: &StepKey<'_>, mut record: Record, report: &Report, now: Now) -> Plan {
+fn begin_and_record(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    mut record: Record,
+    report: &Report,
+    now: Now,
+) -> Plan {
     let failure = report.failure.as_ref();
     let ran = failure.and_then(|failure| failure.duration).unwrap_or_default();
     // Not before the attempt before it ended: a worker's measure of its own
     // run is taken, but cannot reach into the past of the step.
-    let earliest = record.latest().and_then(|attempt| attempt.end.as_ref()).map_or(Timestamp::EPOCH, |end| end.at);
-    let began_at = Timestamp::from_micros(now.at.as_micros().saturating_sub(super::super::time::micros(ran))).max(earliest);
-    let host = failure.map(|failure| failure.host.as_str()).filter(|host| !host.is_empty()).map(Arc::from);
+    let earliest = record
+        .latest()
+        .and_then(|attempt| attempt.end.as_ref())
+        .map_or(Timestamp::EPOCH, |end| end.at);
+    let began_at =
+        Timestamp::from_micros(now.at.as_micros().saturating_sub(super::super::time::micros(ran)))
+            .max(earliest);
+    let host =
+        failure.map(|failure| failure.host.as_str()).filter(|host| !host.is_empty()).map(Arc::from);
     record.worker = Box::default();
     record.begin(began_at, None, host, now.at);
     record_end(terms, key, record, report, now)
 }
 
 /// Ends the running attempt.
-fn record_end(terms: &Terms<'_>, key: &StepKey<'_>, mut record: Record, report: &Report, now: Now) -> Plan {
+fn record_end(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    mut record: Record,
+    report: &Report,
+    now: Now,
+) -> Plan {
     take_over(&mut record, terms, &report.step, now.at);
     let reported_by = Some(Identity { id: request_id(report), payload: report.payload });
     match &report.failure {
@@ -122,7 +169,12 @@ fn record_end(terms: &Terms<'_>, key: &StepKey<'_>, mut record: Record, report: 
             let text = text_of(failure, &record, false);
             let number = record.counters.attempts;
             let mut draft = decide::fail(terms, key, record, &failed, now, |decision| {
-                Answer::Reported(Box::new(Reported { attempt: number, status: ReportStatus::Recorded, replayed: false, decision }))
+                Answer::Reported(Box::new(Reported {
+                    attempt: number,
+                    status: ReportStatus::Recorded,
+                    replayed: false,
+                    decision,
+                }))
             });
             draft.text = Some(text);
             draft.into_plan()
@@ -137,7 +189,13 @@ const fn request_id(report: &Report) -> u64 {
     }
 }
 
-fn succeed(terms: &Terms<'_>, mut record: Record, reported_by: Option<Identity>, late: bool, now: Now) -> Plan {
+fn succeed(
+    terms: &Terms<'_>,
+    mut record: Record,
+    reported_by: Option<Identity>,
+    late: bool,
+    now: Now,
+) -> Plan {
     let ruling = Spent {
         reason: Reason::Succeeded,
         rule: None,
@@ -150,7 +208,14 @@ fn succeed(terms: &Terms<'_>, mut record: Record, reported_by: Option<Identity>,
     record.standing = None;
     let settled = end(&mut record, Ending::Succeeded, Verdict::Done, ruling);
     if let Some(attempt) = record.attempts.back_mut() {
-        attempt.end = Some(End { at: now.at, outcome: Outcome::Success, reported_by, late, settled: settled.clone(), counted: None });
+        attempt.end = Some(End {
+            at: now.at,
+            outcome: Outcome::Success,
+            reported_by,
+            late,
+            settled: settled.clone(),
+            counted: None,
+        });
     }
     let reported = Reported {
         attempt: record.counters.attempts,
@@ -162,14 +227,25 @@ fn succeed(terms: &Terms<'_>, mut record: Record, reported_by: Option<Identity>,
 }
 
 /// A report about an attempt that has an outcome.
-fn ended(terms: &Terms<'_>, record: Record, report: &Report, number: u32, now: Now) -> Result<Plan, Refusal> {
-    let Some((attempt, end)) =
-        record.attempts.iter().find(|attempt| attempt.number == number).and_then(|attempt| Some((attempt, attempt.end.as_ref()?)))
+fn ended(
+    terms: &Terms<'_>,
+    record: Record,
+    report: &Report,
+    number: u32,
+    now: Now,
+) -> Result<Plan, Refusal> {
+    let Some((attempt, end)) = record
+        .attempts
+        .iter()
+        .find(|attempt| attempt.number == number)
+        .and_then(|attempt| Some((attempt, attempt.end.as_ref()?)))
     else {
         return Ok(stale(terms, &record, number, now));
     };
     match end.reported_by {
-        Some(known) if known.payload == report.payload => Ok(replay(terms, &record, number, end, now)),
+        Some(known) if known.payload == report.payload => {
+            Ok(replay(terms, &record, number, end, now))
+        }
         Some(_) => Err(Refusal::IdentityReused),
         None if attempt.number == record.counters.attempts => Ok(late(terms, record, report, now)),
         None => Ok(stale(terms, &record, number, now)),
@@ -180,7 +256,12 @@ fn ended(terms: &Terms<'_>, record: Record, report: &Report, number: u32, now: N
 fn late(terms: &Terms<'_>, mut record: Record, report: &Report, now: Now) -> Plan {
     match &report.failure {
         None => {
-            if let Some(counter) = record.attempts.back().and_then(|attempt| attempt.end.as_ref()).and_then(|end| end.counted.clone()) {
+            if let Some(counter) = record
+                .attempts
+                .back()
+                .and_then(|attempt| attempt.end.as_ref())
+                .and_then(|end| end.counted.clone())
+            {
                 record.counters.uncount(&counter);
             }
             let reported_by = Some(Identity { id: request_id(report), payload: report.payload });
@@ -189,8 +270,17 @@ fn late(terms: &Terms<'_>, mut record: Record, report: &Report, now: Now) -> Pla
         Some(failure) => {
             let text = text_of(failure, &record, true);
             let number = record.counters.attempts;
+            let decision = standing(terms, &record, now);
+            // The crash is confirmed: it is not replaced any more, and the same
+            // report is answered with the same decision.
+            if let Some(end) = record.attempts.back_mut().and_then(|attempt| attempt.end.as_mut()) {
+                end.reported_by =
+                    Some(Identity { id: request_id(report), payload: report.payload });
+                end.late = true;
+                end.settled = decision.settled.clone();
+            }
             let reported =
-                Reported { attempt: number, status: ReportStatus::Late, replayed: false, decision: standing(terms, &record, now) };
+                Reported { attempt: number, status: ReportStatus::Late, replayed: false, decision };
             let mut draft = Draft::new(terms, record, Answer::Reported(Box::new(reported)));
             draft.text = Some(text);
             draft.into_plan()
@@ -201,17 +291,32 @@ fn late(terms: &Terms<'_>, mut record: Record, report: &Report, now: Now) -> Pla
 /// The decision that the same report was answered with before.
 fn replay(terms: &Terms<'_>, record: &Record, number: u32, end: &End, now: Now) -> Plan {
     let settled: Settled = end.settled.clone();
-    let decision = super::Decision { excluded_hosts: super::excluded_hosts(terms.policy, record, now.at), ..decision_of(settled, record) };
+    let decision = super::Decision {
+        excluded_hosts: super::excluded_hosts(terms.policy, record, now.at),
+        ..decision_of(settled, record)
+    };
     let status = if end.late { ReportStatus::Late } else { ReportStatus::Recorded };
-    Plan::Stands(Answer::Reported(Box::new(Reported { attempt: number, status, replayed: true, decision })))
+    Plan::Stands(Answer::Reported(Box::new(Reported {
+        attempt: number,
+        status,
+        replayed: true,
+        decision,
+    })))
 }
 
 fn stale(terms: &Terms<'_>, record: &Record, number: u32, now: Now) -> Plan {
     let decision = match &record.state {
-        State::Running { lease_until } => super::wait(terms, record, now, Some(*lease_until), Reason::InProgress),
+        State::Running { lease_until } => {
+            super::wait(terms, record, now, Some(*lease_until), Reason::InProgress)
+        }
         _ => standing(terms, record, now),
     };
-    Plan::Stands(Answer::Reported(Box::new(Reported { attempt: number, status: ReportStatus::Stale, replayed: false, decision })))
+    Plan::Stands(Answer::Reported(Box::new(Reported {
+        attempt: number,
+        status: ReportStatus::Stale,
+        replayed: false,
+        decision,
+    })))
 }
 
 fn text_of(failure: &Failure, record: &Record, late: bool) -> FailureText {

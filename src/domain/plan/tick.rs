@@ -1,5 +1,7 @@
 //! The step's next event has come, and no caller with it.
 
+use std::time::Duration;
+
 use super::{
     Answer, Draft, Now, Plan, Spent, Terms,
     decide::{self, Failed},
@@ -15,7 +17,9 @@ use crate::domain::{
 
 pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     match &record.state {
-        State::Running { lease_until } if *lease_until <= now.leases => crashed(terms, key, record, now),
+        State::Running { lease_until } if *lease_until <= now.leases => {
+            crashed(terms, key, record, now)
+        }
         State::Stopping { at, verdict } if *at <= now.at => {
             let verdict = verdict.clone();
             stopped(terms, record, verdict, now)
@@ -24,7 +28,14 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
             let hold = hold.clone();
             unanswered(terms, record, &hold, now)
         }
-        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => abandoned(terms, record, now),
+        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
+            abandoned(terms, record, now)
+        }
+        // Patience has grown since the step's event was filed: it is filed anew,
+        // lest it be due for ever.
+        State::Waiting { due } if *due <= now.at => {
+            Draft::new(terms, record, Answer::Ticked).into_plan()
+        }
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
@@ -32,13 +43,27 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
 
 /// A silent worker is a failed attempt.
 fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
-    let failure = Failure::of(FailureClass::Crash);
+    let failure =
+        Failure { duration: Some(heard_for(&record)), ..Failure::of(FailureClass::Crash) };
     let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None };
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
 }
 
+/// How long the running attempt is known to have run: until its worker was last
+/// heard, a lease before its lease ends. The silence after that, which lasts
+/// until somebody looks, is no sign of health.
+fn heard_for(record: &Record) -> Duration {
+    match (&record.state, record.latest()) {
+        (State::Running { lease_until }, Some(attempt)) => {
+            (*lease_until - attempt.began_at).saturating_sub(record.lease)
+        }
+        _ => Duration::ZERO,
+    }
+}
+
 fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) -> Plan {
-    record.state = State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
+    record.state =
+        State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
     record.standing = Some(verdict);
     Draft::new(terms, record, Answer::Ticked).into_plan()
 }
@@ -49,13 +74,17 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
     let retries_left = record.manual_retries < hold.max_manual_retries;
     let reason = record.decision().map_or(Reason::Exhausted, |settled| settled.reason);
     let settled = match hold.default_answer {
-        HoldAnswer::Skip => end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now)),
+        HoldAnswer::Skip => {
+            end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
+        }
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
             ruling(terms, reason, now).settled(Verdict::Retry(now.at), &record)
         }
-        HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => stop(&mut record, ruling(terms, reason, now)),
+        HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => {
+            stop(&mut record, ruling(terms, reason, now))
+        }
     };
     record.standing = Some(settled);
     Draft::new(terms, record, Answer::Ticked).into_plan()

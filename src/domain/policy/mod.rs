@@ -62,7 +62,9 @@ impl RuleName {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let legal = (1..=32).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         legal.then(|| Self(text.into()))
     }
 
@@ -184,8 +186,14 @@ impl Policy {
     /// The first rule that matches. `holds` evaluates a condition; it is asked
     /// only for rules whose other parts match.
     #[must_use]
-    pub fn rule_for(&self, failure: &Failure, mut holds: impl FnMut(&Condition) -> bool) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.matches.fits(failure) && rule.matches.condition.as_ref().is_none_or(&mut holds))
+    pub fn rule_for(
+        &self,
+        failure: &Failure,
+        mut holds: impl FnMut(&Condition) -> bool,
+    ) -> Option<&Rule> {
+        self.rules.iter().find(|rule| {
+            rule.matches.fits(failure) && rule.matches.condition.as_ref().is_none_or(&mut holds)
+        })
     }
 }
 
@@ -194,7 +202,9 @@ impl Match {
     fn fits(&self, failure: &Failure) -> bool {
         any_or_empty(&self.classes, |class| *class == failure.class)
             && any_or_empty(&self.error_types, |pattern| pattern.fits(&failure.error_type))
-            && any_or_empty(&self.codes, |pattern| failure.code.is_some_and(|code| pattern.fits(code)))
+            && any_or_empty(&self.codes, |pattern| {
+                failure.code.is_some_and(|code| pattern.fits(code))
+            })
             && any_or_empty(&self.exit_codes, |(min, max)| {
                 failure.exit_code.is_some_and(|code| (*min..=*max).contains(&code))
             })

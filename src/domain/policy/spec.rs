@@ -160,6 +160,17 @@ pub enum HoldAnswer {
 impl HoldAnswer {
     /// Every answer, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Retry, Self::Skip, Self::Fail, Self::ExcludeHost];
+
+    /// The name that policies and people use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "RETRY",
+            Self::Skip => "SKIP",
+            Self::Fail => "FAIL",
+            Self::ExcludeHost => "EXCLUDE_HOST",
+        }
+    }
 }
 
 /// A backoff, as written: at most one shape.

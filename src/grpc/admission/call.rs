@@ -35,9 +35,7 @@ pub fn class_of(path: &str) -> Option<Class> {
 /// The time a call has, by its `grpc-timeout` header: digits and a unit. A header
 /// that cannot be read counts as absent.
 pub fn time_left(headers: &HeaderMap) -> Duration {
-    let given = headers
-        .get("grpc-timeout")
-        .and_then(|value| read_timeout(value.as_bytes()));
+    let given = headers.get("grpc-timeout").and_then(|value| read_timeout(value.as_bytes()));
     given.unwrap_or(TIME_LEFT_DEFAULT).min(TIME_LEFT_MAX)
 }
 
@@ -47,9 +45,7 @@ fn read_timeout(value: &[u8]) -> Option<Duration> {
     if digits.is_empty() || DIGITS_MAX < digits.len() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let count = digits
-        .iter()
-        .fold(0, |count, digit| count * 10 + u64::from(digit - b'0'));
+    let count = digits.iter().fold(0, |count, digit| count * 10 + u64::from(digit - b'0'));
     match unit {
         b'H' => Some(Duration::from_secs(count * 3600)),
         b'M' => Some(Duration::from_secs(count * 60)),

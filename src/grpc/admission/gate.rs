@@ -112,10 +112,7 @@ impl Gate {
         }
         let waiter = Arc::new(Waiter::new(call));
         self.queue.push(Arc::clone(&waiter));
-        Arrival::Queued {
-            waiter,
-            until: wait_ends.min(call.deadline - takes),
-        }
+        Arrival::Queued { waiter, until: wait_ends.min(call.deadline - takes) }
     }
 
     /// A call let in has done its work.
@@ -221,11 +218,7 @@ impl Gate {
         let is_calm =
             now - call.arrived_at < self.wait_target && !self.queue.has_ahead_of(call.class);
         let busy_since = &mut self.pressure[call.class as usize].busy_since;
-        *busy_since = if is_calm {
-            None
-        } else {
-            busy_since.or(Some(now))
-        };
+        *busy_since = if is_calm { None } else { busy_since.or(Some(now)) };
     }
 
     fn is_overload(&self, now: Instant, class: Class) -> bool {
@@ -233,20 +226,12 @@ impl Gate {
     }
 
     fn wait_max(&self, now: Instant, class: Class) -> Duration {
-        if self.is_overload(now, class) {
-            self.wait_target
-        } else {
-            self.wait_burst
-        }
+        if self.is_overload(now, class) { self.wait_target } else { self.wait_burst }
     }
 
     fn orders(&self, now: Instant) -> Orders {
         Class::ALL.map(|class| {
-            if self.is_overload(now, class) {
-                Order::NewestFirst
-            } else {
-                Order::OldestFirst
-            }
+            if self.is_overload(now, class) { Order::NewestFirst } else { Order::OldestFirst }
         })
     }
 

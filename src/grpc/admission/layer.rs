@@ -24,10 +24,7 @@ impl AdmissionLayer {
     /// `class_of` says what a call is for by its path, none when it passes freely;
     /// [`super::class_of`] knows ours.
     pub fn new(admission: Admission, class_of: fn(&str) -> Option<Class>) -> Self {
-        Self {
-            admission,
-            class_of,
-        }
+        Self { admission, class_of }
     }
 }
 
@@ -35,10 +32,7 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = AdmissionService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AdmissionService {
-            inner,
-            layer: self.clone(),
-        }
+        AdmissionService { inner, layer: self.clone() }
     }
 }
 
@@ -195,30 +189,15 @@ where
     /// Hears the call out, then asks for a slot.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Entry> {
         let message_max = self.admission.0.settings.message_max;
-        if self
-            .request
-            .body_mut()
-            .poll_hear(cx, message_max)
-            .is_pending()
-        {
+        if self.request.body_mut().poll_hear(cx, message_max).is_pending() {
             let deadline = self.deadline;
-            let patience = self
-                .patience
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             ready!(patience.as_mut().poll(cx));
-            self.admission
-                .0
-                .stats
-                .refused_late
-                .fetch_add(1, Ordering::Relaxed);
+            self.admission.0.stats.refused_late.fetch_add(1, Ordering::Relaxed);
             return Poll::Ready(Entry::Refused(Refusal::RequestTooLate));
         }
         // Waiting for the client is not waiting for us.
-        let arrived_at = if self.patience.is_some() {
-            Instant::now()
-        } else {
-            self.arrived_at
-        };
+        let arrived_at = if self.patience.is_some() { Instant::now() } else { self.arrived_at };
         Poll::Ready(self.admission.enter(CallInfo {
             class: self.class,
             namespace: self.request.body().namespace(),
@@ -227,7 +206,7 @@ where
         }))
     }
 
-    fn begin(mut self: Box<Self>, permit: Permit) -> Uninterrupted<S::Future> {
+    fn begin(mut self, permit: Permit) -> Uninterrupted<S::Future> {
         Uninterrupted::new(self.inner.call(self.request), permit)
     }
 }
@@ -251,9 +230,7 @@ where
 {
     /// Work let in with `permit`. It begins when first polled or dropped.
     pub fn new(work: F, permit: Permit) -> Self {
-        Self {
-            work: Some((Box::pin(work), permit)),
-        }
+        Self { work: Some((Box::pin(work), permit)) }
     }
 }
 
@@ -313,12 +290,7 @@ pub struct Heard<B: Body> {
 
 impl<B: Body> Heard<B> {
     fn unheard(rest: B) -> Self {
-        Self {
-            head: Bytes::new(),
-            tail: BytesMut::new(),
-            end: None,
-            rest,
-        }
+        Self { head: Bytes::new(), tail: BytesMut::new(), end: None, rest }
     }
 
     fn take_in(&mut self, data: Bytes) {

@@ -70,12 +70,7 @@ struct Window {
 
 impl Window {
     fn new(began_at: Instant) -> Self {
-        Self {
-            began_at,
-            calls: 0,
-            latency_sum: 0.0,
-            wanting: false,
-        }
+        Self { began_at, calls: 0, latency_sum: 0.0, wanting: false }
     }
 }
 
@@ -210,7 +205,6 @@ impl Estimate {
     }
 
     fn is_known(&self, now: Instant) -> bool {
-        self.sampled_at
-            .is_some_and(|at| now.saturating_duration_since(at) < ESTIMATE_TTL)
+        self.sampled_at.is_some_and(|at| now.saturating_duration_since(at) < ESTIMATE_TTL)
     }
 }

@@ -47,12 +47,7 @@ struct Line {
 
 impl Line {
     fn new(namespace: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            by_class: Default::default(),
-            len: 0,
-            turns_had: 0,
-        }
+        Self { namespace: namespace.into(), by_class: Default::default(), len: 0, turns_had: 0 }
     }
 
     /// The class whose turn it is.

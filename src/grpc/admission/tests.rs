@@ -42,12 +42,7 @@ fn gate_of(limit: usize) -> Admission {
 
 fn call(class: Class, namespace: &str) -> CallInfo<'_> {
     let now = Instant::now();
-    CallInfo {
-        class,
-        namespace,
-        arrived_at: now,
-        deadline: now + Duration::from_secs(2),
-    }
+    CallInfo { class, namespace, arrived_at: now, deadline: now + Duration::from_secs(2) }
 }
 
 fn ms(count: u64) -> Duration {
@@ -77,11 +72,7 @@ struct Line {
 
 impl Line {
     fn new(admission: &Admission) -> Self {
-        Self {
-            admission: admission.clone(),
-            served: Arc::default(),
-            waiting: JoinSet::new(),
-        }
+        Self { admission: admission.clone(), served: Arc::default(), waiting: JoinSet::new() }
     }
 
     /// A call called `name` that waits, works for no time and leaves.
@@ -167,10 +158,7 @@ async fn a_full_queue_takes_from_the_longest_line() {
     }
     assert_eq!(admission.stats().queued.load(Ordering::Relaxed), 20);
     // Its own call is refused: nobody's line is longer.
-    assert_eq!(
-        ask(&admission, Class::Begin, "flood").unwrap_err(),
-        Some(Refusal::QueueFull)
-    );
+    assert_eq!(ask(&admission, Class::Begin, "flood").unwrap_err(), Some(Refusal::QueueFull));
     // A quiet one finds room, and so does a report among begins.
     line.join(Class::Other, "quiet", "quiet").await;
     line.join(Class::Report, "flood", "report").await;
@@ -179,17 +167,8 @@ async fn a_full_queue_takes_from_the_longest_line() {
     let served = line.served().await;
     assert!(served.contains(&"quiet".to_owned()));
     assert!(served.contains(&"report".to_owned()));
-    assert_eq!(
-        served
-            .iter()
-            .filter(|name| name.ends_with("QueueFull"))
-            .count(),
-        2
-    );
-    assert_eq!(
-        admission.stats().refused_queue_full.load(Ordering::Relaxed),
-        3
-    );
+    assert_eq!(served.iter().filter(|name| name.ends_with("QueueFull")).count(), 2);
+    assert_eq!(admission.stats().refused_queue_full.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,33 +204,21 @@ async fn a_burst_may_wait_and_a_standing_queue_may_not() {
 #[tokio::test(start_paused = true)]
 async fn waiting_for_the_processor_counts_as_waiting() {
     let admission = gate_of(10);
-    let late = |by| CallInfo {
-        arrived_at: Instant::now() - ms(by),
-        ..call(Class::Begin, "n")
-    };
+    let late = |by| CallInfo { arrived_at: Instant::now() - ms(by), ..call(Class::Begin, "n") };
     sleep(ms(1000)).await;
     // One hiccup is survived.
     let _permit = admission.admit(late(50)).await.unwrap();
     sleep(ms(101)).await;
     // Every call late for a while: whoever waited longer than the target goes.
-    assert_eq!(
-        admission.admit(late(50)).await.unwrap_err(),
-        Refusal::WaitedTooLong
-    );
+    assert_eq!(admission.admit(late(50)).await.unwrap_err(), Refusal::WaitedTooLong);
     let _permit = admission.admit(late(4)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
     let admission = gate_of(10);
-    let within = |left| CallInfo {
-        deadline: Instant::now() + ms(left),
-        ..call(Class::Begin, "n")
-    };
-    assert_eq!(
-        admission.admit(within(4)).await.unwrap_err(),
-        Refusal::DeadlineTooShort
-    );
+    let within = |left| CallInfo { deadline: Instant::now() + ms(left), ..call(Class::Begin, "n") };
+    assert_eq!(admission.admit(within(4)).await.unwrap_err(), Refusal::DeadlineTooShort);
     drop(admission.admit(within(5)).await.unwrap());
 
     // Begins take 50 ms; reports are not known to.
@@ -260,24 +227,15 @@ async fn a_deadline_that_cannot_be_met_is_refused_at_once() {
         sleep(ms(50)).await;
         drop(permit);
     }
-    assert_eq!(
-        admission.admit(within(45)).await.unwrap_err(),
-        Refusal::DeadlineTooShort
-    );
+    assert_eq!(admission.admit(within(45)).await.unwrap_err(), Refusal::DeadlineTooShort);
     drop(admission.admit(within(60)).await.unwrap());
-    let report = CallInfo {
-        class: Class::Report,
-        ..within(45)
-    };
+    let report = CallInfo { class: Class::Report, ..within(45) };
     drop(admission.admit(report).await.unwrap());
 
     // What was learned is forgotten when nothing confirms it.
     sleep(ms(1001)).await;
     drop(admission.admit(within(45)).await.unwrap());
-    assert_eq!(
-        admission.stats().refused_deadline.load(Ordering::Relaxed),
-        2
-    );
+    assert_eq!(admission.stats().refused_deadline.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,10 +243,7 @@ async fn a_waiting_call_is_told_when_its_deadline_comes_too_near() {
     let admission = gate_of(10);
     let _slots = fill(&admission);
     let began_at = Instant::now();
-    let impatient = CallInfo {
-        deadline: began_at + ms(25),
-        ..call(Class::Begin, "n")
-    };
+    let impatient = CallInfo { deadline: began_at + ms(25), ..call(Class::Begin, "n") };
     assert!(admission.admit(impatient).await.is_err());
     assert!(began_at.elapsed() <= ms(22));
 }
@@ -323,11 +278,7 @@ struct Simulated {
 
 impl Simulated {
     fn new(room: usize, base: Duration) -> Self {
-        Self {
-            room: Arc::new(Semaphore::new(room)),
-            base,
-            drawn: Arc::default(),
-        }
+        Self { room: Arc::new(Semaphore::new(room)), base, drawn: Arc::default() }
     }
 
     async fn work(&self) {
@@ -382,9 +333,7 @@ async fn run(admission: &Admission, service: &Simulated, loads: &[Load]) -> Vec<
     for call in calls {
         call.await.unwrap();
     }
-    seen.into_iter()
-        .map(|seen| std::mem::take(&mut *seen.lock().unwrap()))
-        .collect()
+    seen.into_iter().map(|seen| std::mem::take(&mut *seen.lock().unwrap())).collect()
 }
 
 fn one_call(
@@ -420,11 +369,7 @@ async fn three_times_the_load_leaves_p99_flat() {
     let mut p99 = Vec::new();
     for per_second in [1_050, 3_150] {
         let admission = Admission::new(AdmissionSettings::default(), || 0.5);
-        let load = Load {
-            namespace: "n",
-            class: Class::Begin,
-            per_second,
-        };
+        let load = Load { namespace: "n", class: Class::Begin, per_second };
         let mut seen = run(&admission, &simulated(), &[load]).await.remove(0);
         let served = seen.latencies.len();
         let p99_now = seen.p99();
@@ -442,37 +387,17 @@ async fn three_times_the_load_leaves_p99_flat() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_is_paid_for_by_who_floods() {
-    let quiet = |class| Load {
-        namespace: "quiet",
-        class,
-        per_second: 100,
-    };
-    let flood = |class| Load {
-        namespace: "flood",
-        class,
-        per_second: 1_500,
-    };
+    let quiet = |class| Load { namespace: "quiet", class, per_second: 100 };
+    let flood = |class| Load { namespace: "flood", class, per_second: 1_500 };
     let alone = Admission::new(AdmissionSettings::default(), || 0.5);
     let mut seen = run(&alone, &simulated(), &[quiet(Class::Begin)]).await;
     let p99_alone = seen[0].p99();
 
     let shared = Admission::new(AdmissionSettings::default(), || 0.5);
-    let loads = [
-        quiet(Class::Begin),
-        flood(Class::Report),
-        flood(Class::Begin),
-    ];
+    let loads = [quiet(Class::Begin), flood(Class::Report), flood(Class::Begin)];
     let mut seen = run(&shared, &simulated(), &loads).await;
-    eprintln!(
-        "alone {p99_alone:?}, in a flood {:?}, refused {}",
-        seen[0].p99(),
-        seen[0].refused
-    );
-    assert!(
-        seen[0].refused <= 1_000 / 100,
-        "{} refused",
-        seen[0].refused
-    );
+    eprintln!("alone {p99_alone:?}, in a flood {:?}, refused {}", seen[0].p99(), seen[0].refused);
+    assert!(seen[0].refused <= 1_000 / 100, "{} refused", seen[0].refused);
     assert!(seen[0].p99() < p99_alone.mul_f64(1.5));
     assert!(13_000 < seen[1].refused + seen[2].refused);
 }
@@ -481,22 +406,11 @@ async fn a_flood_is_paid_for_by_who_floods() {
 async fn begins_give_way_to_reports() {
     let admission = Admission::new(AdmissionSettings::default(), || 0.5);
     let loads = [
-        Load {
-            namespace: "n",
-            class: Class::Report,
-            per_second: 800,
-        },
-        Load {
-            namespace: "n",
-            class: Class::Begin,
-            per_second: 2_400,
-        },
+        Load { namespace: "n", class: Class::Report, per_second: 800 },
+        Load { namespace: "n", class: Class::Begin, per_second: 2_400 },
     ];
     let seen = run(&admission, &simulated(), &loads).await;
-    eprintln!(
-        "refused: {} reports, {} begins",
-        seen[0].refused, seen[1].refused
-    );
+    eprintln!("refused: {} reports, {} begins", seen[0].refused, seen[1].refused);
     assert!(seen[0].refused < 10 * 800 / 100);
     assert!(10 * 2_000 < seen[1].refused);
 }
@@ -505,11 +419,7 @@ async fn begins_give_way_to_reports() {
 async fn concurrency_that_buys_throughput_is_granted() {
     // Never crowded: latency is the same at any concurrency.
     let admission = Admission::new(AdmissionSettings::default(), || 0.5);
-    let load = Load {
-        namespace: "n",
-        class: Class::Begin,
-        per_second: 8_000,
-    };
+    let load = Load { namespace: "n", class: Class::Begin, per_second: 8_000 };
     let seen = run(&admission, &Simulated::new(100_000, ms(20)), &[load]).await;
     let limit = admission.stats().limit.load(Ordering::Relaxed);
     assert!(200 < limit, "{limit}");
@@ -518,15 +428,11 @@ async fn concurrency_that_buys_throughput_is_granted() {
 
 /// A call whose first message is `namespace` in field 1.
 fn request(path: &str, namespace: &str) -> Request<Full<Bytes>> {
-    Request::post(path)
-        .body(Full::new(message(namespace)))
-        .unwrap()
+    Request::post(path).body(Full::new(message(namespace))).unwrap()
 }
 
 fn message(namespace: &str) -> Bytes {
-    let request = HealthCheckRequest {
-        service: namespace.into(),
-    };
+    let request = HealthCheckRequest { service: namespace.into() };
     let body = prost::Message::encode_to_vec(&request);
     let mut bytes = vec![0];
     bytes.extend((body.len() as u32).to_be_bytes());
@@ -582,13 +488,8 @@ async fn a_refused_caller_is_told_when_to_come_back() {
 
 #[test]
 fn refused_callers_do_not_return_together() {
-    for (draw, delay) in [(|| 0.0) as fn() -> f64, || 0.999]
-        .into_iter()
-        .zip([500, 1499])
-    {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
+    for (draw, delay) in [(|| 0.0) as fn() -> f64, || 0.999].into_iter().zip([500, 1499]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let _guard = runtime.enter();
         let admission = Admission::new(AdmissionSettings::default(), draw);
         let status = admission.refusal_status(Refusal::QueueFull);
@@ -685,11 +586,8 @@ impl Health for Held {
 #[tokio::test]
 async fn over_a_socket_a_reset_does_not_stop_what_was_begun() {
     let [begun, release, done] = [(); 3].map(|()| Arc::new(Semaphore::new(0)));
-    let service = Held {
-        begun: Arc::clone(&begun),
-        release: Arc::clone(&release),
-        done: Arc::clone(&done),
-    };
+    let service =
+        Held { begun: Arc::clone(&begun), release: Arc::clone(&release), done: Arc::clone(&done) };
     let admission = gate_of(10);
     let layer = AdmissionLayer::new(admission.clone(), |_| Some(Class::Begin));
     let service = layer.layer(Routes::new(HealthServer::new(service)));
@@ -766,10 +664,7 @@ async fn a_message_in_pieces_reaches_the_service_whole() {
     }
     drop(pieces);
     let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(body));
-    let answer = service
-        .oneshot(Request::post(BEGIN).body(body).unwrap())
-        .await
-        .unwrap();
+    let answer = service.oneshot(Request::post(BEGIN).body(body).unwrap()).await.unwrap();
     assert_eq!(answer.into_body(), whole);
 }
 
@@ -795,12 +690,7 @@ fn the_namespace_is_read_off_the_message() {
 #[test]
 fn the_class_is_read_off_the_path() {
     let retry = |method| class_of(&format!("/reprise.v1.RetryService/{method}"));
-    for method in [
-        "ReportAttempt",
-        "BatchReportAttempts",
-        "Heartbeat",
-        "ReportRun",
-    ] {
+    for method in ["ReportAttempt", "BatchReportAttempts", "Heartbeat", "ReportRun"] {
         assert_eq!(retry(method), Some(Class::Report));
     }
     for method in ["BeginAttempt", "BeginRun"] {
@@ -808,10 +698,7 @@ fn the_class_is_read_off_the_path() {
     }
     assert_eq!(retry("GetStep"), Some(Class::Other));
     assert_eq!(retry("AwaitDecision"), None);
-    assert_eq!(
-        class_of("/reprise.v1.AdminService/Pause"),
-        Some(Class::Other)
-    );
+    assert_eq!(class_of("/reprise.v1.AdminService/Pause"), Some(Class::Other));
     assert_eq!(class_of("/reprise.v1.AdminService/WatchEvents"), None);
     assert_eq!(class_of(HEALTH), None);
     assert_eq!(class_of(""), None);

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
+        id::is_id,
         namespace::{LEASE_MAX, LEASE_MIN, Settings},
         policy::{Policy, spec::PolicySpec},
     },
@@ -24,7 +25,8 @@ pub const PAGE_SIZE_DEFAULT: u32 = 100;
 /// Failures of one evaluation at most.
 pub const FAILURES_MAX: usize = 256;
 
-const KEPT: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
+const KEPT: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(365 * 24 * 3600);
 const LIVE_STEPS: RangeInclusive<u64> = 1..=100_000_000;
 /// Run and step of an imagined step that is given no name.
 const IMAGINED: &str = "evaluate";
@@ -112,7 +114,9 @@ pub struct PolicyWrite {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn create_namespace(request: proto::CreateNamespaceRequest) -> Result<NamespaceCreation, Invalid> {
+pub fn create_namespace(
+    request: proto::CreateNamespaceRequest,
+) -> Result<NamespaceCreation, Invalid> {
     let mut check = Check::default();
     let (name, _, settings) = given_namespace(&mut check, request.namespace);
     check.finish(NamespaceCreation { name, settings })
@@ -142,7 +146,9 @@ pub fn list_namespaces(request: proto::ListNamespacesRequest) -> Result<Page, In
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn update_namespace(request: proto::UpdateNamespaceRequest) -> Result<NamespaceChange, Invalid> {
+pub fn update_namespace(
+    request: proto::UpdateNamespaceRequest,
+) -> Result<NamespaceChange, Invalid> {
     let mut check = Check::default();
     let (name, etag, settings) = given_namespace(&mut check, request.namespace);
     let changes = masked_settings(&mut check, &request.update_mask.unwrap_or_default().paths);
@@ -153,7 +159,9 @@ pub fn update_namespace(request: proto::UpdateNamespaceRequest) -> Result<Namesp
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn delete_namespace(request: proto::DeleteNamespaceRequest) -> Result<NamespaceDeletion, Invalid> {
+pub fn delete_namespace(
+    request: proto::DeleteNamespaceRequest,
+) -> Result<NamespaceDeletion, Invalid> {
     let mut check = Check::default();
     check.name("namespace", &request.namespace);
     check.finish(NamespaceDeletion { name: request.namespace, etag: request.etag })
@@ -174,7 +182,11 @@ pub fn create_policy(request: proto::CreatePolicyRequest) -> Result<PolicyWrite,
 /// Everything that is wrong with it.
 pub fn update_policy(request: proto::UpdatePolicyRequest) -> Result<PolicyWrite, Invalid> {
     let write = written_policy(request.namespace, request.policy)?;
-    Ok(PolicyWrite { validate_only: request.validate_only, allow_missing: request.allow_missing, ..write })
+    Ok(PolicyWrite {
+        validate_only: request.validate_only,
+        allow_missing: request.allow_missing,
+        ..write
+    })
 }
 
 /// Reads a call of `GetPolicy`: the policy and its revision, None for the
@@ -214,7 +226,9 @@ pub fn delete_policy(request: proto::DeletePolicyRequest) -> Result<(PolicyName,
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn list_policy_revisions(request: proto::ListPolicyRevisionsRequest) -> Result<PolicyName, Invalid> {
+pub fn list_policy_revisions(
+    request: proto::ListPolicyRevisionsRequest,
+) -> Result<PolicyName, Invalid> {
     let mut check = Check::default();
     let name = policy_name(&mut check, request.namespace, request.name);
     check.finish(name)
@@ -235,9 +249,14 @@ pub fn evaluate(request: proto::EvaluateRequest) -> Result<Evaluation, Invalid> 
     check.text("kind", &request.kind, LABEL_MAX);
     let count = request.failures.len();
     if count > FAILURES_MAX {
-        check.refuse("failures", format!("{count} entries"), format!("accepted: at most {FAILURES_MAX}"));
+        check.refuse(
+            "failures",
+            format!("{count} entries"),
+            format!("accepted: at most {FAILURES_MAX}"),
+        );
     }
-    let read = |(at, given)| check.within(Part::Item("failures", at), |check| failure(check, given));
+    let read =
+        |(at, given)| check.within(Part::Item("failures", at), |check| failure(check, given));
     let failures = request.failures.into_iter().take(FAILURES_MAX).enumerate().map(read).collect();
     let time_left = check.positive_span("time_left", request.time_left);
     check.finish(Evaluation { step, policy, kind: request.kind, failures, time_left })
@@ -251,12 +270,16 @@ pub fn page_token(last: &str) -> String {
 
 fn page(check: &mut Check, size: u32, token: String) -> Page {
     if size > PAGE_SIZE_MAX {
-        check.refuse("page_size", size.to_string(), format!("accepted: at most {PAGE_SIZE_MAX}; 0 means {PAGE_SIZE_DEFAULT}"));
+        check.refuse(
+            "page_size",
+            size.to_string(),
+            format!("accepted: at most {PAGE_SIZE_MAX}; 0 means {PAGE_SIZE_DEFAULT}"),
+        );
     }
     let size = if size == 0 { PAGE_SIZE_DEFAULT } else { size.min(PAGE_SIZE_MAX) };
     let after = (!token.is_empty()).then_some(token);
-    if after.as_deref().is_some_and(|name| !crate::domain::id::is_id(name)) {
-        check.refuse("page_token", after.as_deref().map(shown).unwrap_or_default(), "accepted: next_page_token of the page before");
+    if let Some(name) = after.as_deref().filter(|name| !is_id(name)) {
+        check.refuse("page_token", shown(name), "accepted: next_page_token of the page before");
     }
     Page { size: size as usize, after }
 }
@@ -267,28 +290,43 @@ fn policy_name(check: &mut Check, namespace: String, name: String) -> PolicyName
     PolicyName { namespace, name }
 }
 
-fn written_policy(namespace: String, given: Option<proto::NamedPolicy>) -> Result<PolicyWrite, Invalid> {
+fn written_policy(
+    namespace: String,
+    given: Option<proto::NamedPolicy>,
+) -> Result<PolicyWrite, Invalid> {
     let mut check = Check::default();
     let namespace = check.namespace(namespace);
-    let Some(given) = given else {
+    if given.is_none() {
         check.required("policy");
-        return check.finish(()).and(Err(Invalid::of("policy", "", "required")));
-    };
+    }
+    let given = given.unwrap_or_default();
     let spec = check.within(Part::Field("policy"), |check| {
         check.name("name", &given.name);
         if given.policy.is_none() {
             check.required("policy");
         }
-        check.within(Part::Field("policy"), |check| policy::read(check, given.policy.unwrap_or_default()))
+        check.within(Part::Field("policy"), |check| {
+            policy::read(check, given.policy.unwrap_or_default())
+        })
     });
     let spec = check.finish(spec)?;
     let policy = policy::parse(&spec, "policy.policy")?;
     let name = PolicyName { namespace, name: given.name };
-    Ok(PolicyWrite { name, spec, policy, etag: given.etag, validate_only: false, allow_missing: false })
+    Ok(PolicyWrite {
+        name,
+        spec,
+        policy,
+        etag: given.etag,
+        validate_only: false,
+        allow_missing: false,
+    })
 }
 
 /// Name, etag and settings. What is output only is not looked at.
-fn given_namespace(check: &mut Check, given: Option<proto::Namespace>) -> (String, String, Settings) {
+fn given_namespace(
+    check: &mut Check,
+    given: Option<proto::Namespace>,
+) -> (String, String, Settings) {
     let Some(given) = given else {
         check.required("namespace");
         return (String::new(), String::new(), Settings::default());
@@ -296,7 +334,8 @@ fn given_namespace(check: &mut Check, given: Option<proto::Namespace>) -> (Strin
     check.within(Part::Field("namespace"), |check| {
         check.name("name", &given.name);
         let settings = given.settings.unwrap_or_default();
-        let settings = check.within(Part::Field("settings"), |check| read_settings(check, &settings));
+        let settings =
+            check.within(Part::Field("settings"), |check| read_settings(check, &settings));
         (given.name, given.etag, settings)
     })
 }
@@ -310,11 +349,19 @@ fn read_settings(check: &mut Check, given: &proto::NamespaceSettings) -> Setting
     }
     Settings {
         default_policy: check.optional_id("default_policy", &given.default_policy),
-        lease: check.bounded_span("lease", given.lease, LEASE_MIN..=LEASE_MAX).unwrap_or(defaults.lease),
+        lease: check
+            .bounded_span("lease", given.lease, LEASE_MIN..=LEASE_MAX)
+            .unwrap_or(defaults.lease),
         max_retries_ceiling: given.max_retries_ceiling.unwrap_or(defaults.max_retries_ceiling),
-        max_elapsed_ceiling: check.positive_span("max_elapsed_ceiling", given.max_elapsed_ceiling).unwrap_or(defaults.max_elapsed_ceiling),
-        retention: check.bounded_span("retention", given.retention, KEPT).unwrap_or(defaults.retention),
-        abandon_after: check.bounded_span("abandon_after", given.abandon_after, KEPT).unwrap_or(defaults.abandon_after),
+        max_elapsed_ceiling: check
+            .positive_span("max_elapsed_ceiling", given.max_elapsed_ceiling)
+            .unwrap_or(defaults.max_elapsed_ceiling),
+        retention: check
+            .bounded_span("retention", given.retention, KEPT)
+            .unwrap_or(defaults.retention),
+        abandon_after: check
+            .bounded_span("abandon_after", given.abandon_after, KEPT)
+            .unwrap_or(defaults.abandon_after),
         max_live_steps,
     }
 }
@@ -388,7 +435,9 @@ fn masked_settings(check: &mut Check, paths: &[String]) -> Vec<Setting> {
     }
     let mut settings = Vec::new();
     for path in paths {
-        let named = Setting::ALL.into_iter().find(|setting| path.strip_prefix("settings.") == Some(setting.name()));
+        let named = Setting::ALL
+            .into_iter()
+            .find(|setting| path.strip_prefix("settings.") == Some(setting.name()));
         match (path.as_str(), named) {
             ("*" | "settings", _) => settings.extend(Setting::ALL),
             (_, Some(setting)) => settings.push(setting),

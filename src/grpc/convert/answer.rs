@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     domain::{
-        decision::{Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Reason, Settled, Verdict},
+        decision::{
+            Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Reason, Settled, Verdict,
+        },
         id::StepKey,
         namespace::LEASE_MIN,
         plan::{Answer, Grant, ReportStatus, Reported},
@@ -57,7 +59,10 @@ pub fn heartbeat(answer: &Answer, at: Timestamp) -> Option<proto::HeartbeatRespo
             lease: Some(span(*lease_until - at)),
             cancel_requested: false,
         }),
-        Answer::Lost => Some(proto::HeartbeatResponse { state: proto::LeaseState::Lost as i32, ..proto::HeartbeatResponse::default() }),
+        Answer::Lost => Some(proto::HeartbeatResponse {
+            state: proto::LeaseState::Lost as i32,
+            ..proto::HeartbeatResponse::default()
+        }),
         Answer::Granted(_) | Answer::Refused(_) | Answer::Reported(_) | Answer::Ticked => None,
     }
 }
@@ -67,7 +72,11 @@ pub fn heartbeat(answer: &Answer, at: Timestamp) -> Option<proto::HeartbeatRespo
 pub fn report(answer: Answer, context: Context<'_>) -> Option<proto::ReportAttemptResponse> {
     match answer {
         Answer::Reported(answer) => Some(reported(*answer, context)),
-        Answer::Granted(_) | Answer::Refused(_) | Answer::Held { .. } | Answer::Lost | Answer::Ticked => None,
+        Answer::Granted(_)
+        | Answer::Refused(_)
+        | Answer::Held { .. }
+        | Answer::Lost
+        | Answer::Ticked => None,
     }
 }
 
@@ -113,7 +122,8 @@ fn heartbeat_every(lease: Duration) -> Duration {
 /// A decision as it is told.
 #[must_use]
 pub fn decision(decision: Decision, context: Context<'_>) -> proto::Decision {
-    let Decision { settled, constraints, excluded_hosts, resume_from, ends_by, hold_answers } = decision;
+    let Decision { settled, constraints, excluded_hosts, resume_from, ends_by, hold_answers } =
+        decision;
     let Settled { verdict, reason, rule, revision, counters: counted, decided_at } = settled;
     let (not_before, held_until) = match verdict {
         Verdict::Retry(at) => (Some(at), None),
@@ -212,12 +222,22 @@ const fn step_state(state: &State) -> (proto::StepState, Option<Timestamp>, Opti
 }
 
 /// The latest decision, with what the record knows beside it.
-fn standing(record: &Record, settled: &Settled, ends_by: Option<Timestamp>, context: Context<'_>) -> proto::Decision {
+fn standing(
+    record: &Record,
+    settled: &Settled,
+    ends_by: Option<Timestamp>,
+    context: Context<'_>,
+) -> proto::Decision {
     let hold_answers = match &record.state {
         State::Held(hold) => hold.allowed.clone(),
         _ => Vec::new(),
     };
-    let remembered = Decision { hold_answers, resume_from: record.resume_from.to_string(), ends_by, ..remembered(settled) };
+    let remembered = Decision {
+        hold_answers,
+        resume_from: record.resume_from.to_string(),
+        ends_by,
+        ..remembered(settled)
+    };
     decision(remembered, context)
 }
 
@@ -232,13 +252,20 @@ fn remembered(settled: &Settled) -> Decision {
     }
 }
 
-fn attempts(attempts: &VecDeque<Attempt>, evidence: &Evidence, context: Context<'_>) -> Vec<proto::Attempt> {
+fn attempts(
+    attempts: &VecDeque<Attempt>,
+    evidence: &Evidence,
+    context: Context<'_>,
+) -> Vec<proto::Attempt> {
     attempts.iter().map(|attempt| self::attempt(attempt, evidence, context)).collect()
 }
 
 fn attempt(attempt: &Attempt, evidence: &Evidence, context: Context<'_>) -> proto::Attempt {
-    let text_of = |late| evidence.failures.iter().find(|text| text.attempt == attempt.number && text.late == late);
-    let FailureText { message, error_type, cause, worker, .. } = text_of(false).cloned().unwrap_or_default();
+    let text_of = |late| {
+        evidence.failures.iter().find(|text| text.attempt == attempt.number && text.late == late)
+    };
+    let FailureText { message, error_type, cause, worker, .. } =
+        text_of(false).cloned().unwrap_or_default();
     let outcome = attempt.end.as_ref().map(|end| end.outcome);
     proto::Attempt {
         number: attempt.number,
@@ -271,7 +298,11 @@ pub fn counters(counters: &Counters) -> proto::Counters {
     proto::Counters {
         attempts: counters.attempts,
         retries: counters.retries,
-        retries_by_rule: counters.by_rule.iter().map(|(rule, count)| (rule.as_str().to_owned(), *count)).collect(),
+        retries_by_rule: counters
+            .by_rule
+            .iter()
+            .map(|(rule, count)| (rule.as_str().to_owned(), *count))
+            .collect(),
         uncounted: counters.uncounted,
         crashes: counters.crashes,
     }
@@ -343,7 +374,6 @@ const fn reason_number(reason: Reason) -> i32 {
 #[must_use]
 pub fn instant(instant: Timestamp) -> prost_types::Timestamp {
     let micros = instant.as_micros();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "less than a million microseconds")]
     let nanos = (micros % 1_000_000) as i32 * 1000;
     match i64::try_from(micros / 1_000_000) {
         Ok(seconds) if seconds <= INSTANT_SECONDS_MAX => prost_types::Timestamp { seconds, nanos },

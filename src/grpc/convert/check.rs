@@ -36,8 +36,13 @@ pub struct Invalid {
 impl Invalid {
     /// One thing wrong: `value` as [`shown`] or empty, `problem` in words.
     #[must_use]
-    pub fn of(field: impl Into<String>, value: impl Into<String>, problem: impl Into<String>) -> Self {
-        let violation = Violation { field: field.into(), value: value.into(), problem: problem.into() };
+    pub fn of(
+        field: impl Into<String>,
+        value: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        let violation =
+            Violation { field: field.into(), value: value.into(), problem: problem.into() };
         Self { violations: vec![violation], more: 0 }
     }
 
@@ -196,14 +201,19 @@ impl Check {
     /// A text of at most `bytes_max` bytes.
     pub fn text(&mut self, field: &str, text: &str, bytes_max: usize) {
         if text.len() > bytes_max {
-            self.refuse(field, shown(text), format!("has {} bytes; accepted: at most {bytes_max}", text.len()));
+            self.refuse(
+                field,
+                shown(text),
+                format!("has {} bytes; accepted: at most {bytes_max}", text.len()),
+            );
         }
     }
 
     /// A length of time, not negative.
     pub fn span(&mut self, field: &str, span: Option<prost_types::Duration>) -> Option<Duration> {
         let given = span?;
-        let in_range = (0..=SPAN_SECONDS_MAX).contains(&given.seconds) && (0..=999_999_999).contains(&given.nanos);
+        let in_range = (0..=SPAN_SECONDS_MAX).contains(&given.seconds)
+            && (0..=999_999_999).contains(&given.nanos);
         match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
             (Ok(seconds), Ok(nanos)) if in_range => Some(Duration::new(seconds, nanos)),
             _ => {
@@ -215,7 +225,11 @@ impl Check {
     }
 
     /// A length of time of more than zero.
-    pub fn positive_span(&mut self, field: &str, span: Option<prost_types::Duration>) -> Option<Duration> {
+    pub fn positive_span(
+        &mut self,
+        field: &str,
+        span: Option<prost_types::Duration>,
+    ) -> Option<Duration> {
         let span = self.span(field, span)?;
         if span.is_zero() {
             self.refuse(field, "0s", "accepted: more than zero");
@@ -232,18 +246,26 @@ impl Check {
     ) -> Option<Duration> {
         let span = self.span(field, span)?;
         if !bounds.contains(&span) {
-            let accepted = format!("accepted: {} to {}", Span(*bounds.start()), Span(*bounds.end()));
+            let accepted =
+                format!("accepted: {} to {}", Span(*bounds.start()), Span(*bounds.end()));
             self.refuse(field, Span(span).to_string(), accepted);
         }
         Some(span)
     }
 
     /// An instant, not before 1970. What is finer than a microsecond is cut.
-    pub fn instant(&mut self, field: &str, instant: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    pub fn instant(
+        &mut self,
+        field: &str,
+        instant: Option<prost_types::Timestamp>,
+    ) -> Option<Timestamp> {
         let given = instant?;
-        let in_range = (0..=INSTANT_SECONDS_MAX).contains(&given.seconds) && (0..=999_999_999).contains(&given.nanos);
+        let in_range = (0..=INSTANT_SECONDS_MAX).contains(&given.seconds)
+            && (0..=999_999_999).contains(&given.nanos);
         match (u64::try_from(given.seconds), u32::try_from(given.nanos)) {
-            (Ok(seconds), Ok(nanos)) if in_range => Some(Timestamp::EPOCH.plus(Duration::new(seconds, nanos))),
+            (Ok(seconds), Ok(nanos)) if in_range => {
+                Some(Timestamp::EPOCH.plus(Duration::new(seconds, nanos)))
+            }
             _ => {
                 let accepted = "accepted: an instant from 1970-01-01T00:00:00Z to 9999-12-31T23:59:59.999999999Z";
                 self.refuse(field, format!("{} s {} ns", given.seconds, given.nanos), accepted);

@@ -10,5 +10,7 @@ pub mod request;
 pub mod policy;
 pub mod admin;
 pub mod answer;
+#[cfg(test)]
+mod tests;
 
 pub use check::Invalid;

@@ -16,9 +16,10 @@ use crate::{
         policy::{
             Policy,
             spec::{
-                AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec, ExitCodesSpec, ExponentialSpec,
-                HoldAnswer, HoldSpec, JitterSpec, LinearSpec, MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec,
-                ScheduleEndSpec, ScheduleSpec, SkipSpec, StopTimingSpec,
+                AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec,
+                ExitCodesSpec, ExponentialSpec, HoldAnswer, HoldSpec, JitterSpec, LinearSpec,
+                MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, ScheduleEndSpec,
+                ScheduleSpec, SkipSpec, StopTimingSpec,
             },
         },
         time::Span,
@@ -56,7 +57,9 @@ pub(super) fn read(check: &mut Check, policy: proto::Policy) -> PolicySpec {
         pushback: policy.pushback.map(|bounds| read_pushback(check, &bounds)),
         max_crash_retries: policy.max_crash_retries,
         reset_after: read_span(check, "reset_after", policy.reset_after),
-        host_anti_affinity: policy.host_anti_affinity.map(|affinity| read_anti_affinity(check, &affinity)),
+        host_anti_affinity: policy
+            .host_anti_affinity
+            .map(|affinity| read_anti_affinity(check, &affinity)),
         on_exhaustion: policy.on_exhaustion.map(|exhaustion| read_exhaustion(check, exhaustion)),
         never_retry_kinds: policy.never_retry_kinds,
     }
@@ -85,19 +88,26 @@ fn read_rules(check: &mut Check, rules: Vec<proto::Rule>) -> Vec<RuleSpec> {
 
 fn read_rule(check: &mut Check, rule: proto::Rule) -> RuleSpec {
     use proto::rule::Action;
-    let matches = rule.r#match.map(|given| check.within(Part::Field("match"), |check| read_match(check, given)));
+    let matches = rule
+        .r#match
+        .map(|given| check.within(Part::Field("match"), |check| read_match(check, given)));
     let mut spec = RuleSpec { name: rule.name, matches, ..RuleSpec::default() };
     match rule.action {
         Some(Action::Retry(retry)) => {
-            spec.retry = Some(check.within(Part::Field("retry"), |check| read_retry(check, retry.max_retries, retry.backoff.as_ref())));
+            spec.retry = Some(check.within(Part::Field("retry"), |check| {
+                read_retry(check, retry.max_retries, retry.backoff.as_ref())
+            }));
         }
         Some(Action::RetryUncounted(retry)) => {
-            let read = |check: &mut Check| read_retry(check, retry.max_retries, retry.backoff.as_ref());
+            let read =
+                |check: &mut Check| read_retry(check, retry.max_retries, retry.backoff.as_ref());
             spec.retry_uncounted = Some(check.within(Part::Field("retry_uncounted"), read));
         }
         Some(Action::Stop(stop)) => spec.stop = Some(read_stop(check, stop)),
         Some(Action::Hold(hold)) => {
-            let read = |check: &mut Check| hold.terms.map(|terms| read_hold(check, &terms)).unwrap_or_default();
+            let read = |check: &mut Check| {
+                hold.terms.map(|terms| read_hold(check, &terms)).unwrap_or_default()
+            };
             spec.hold = Some(check.within(Part::Field("hold"), read));
         }
         Some(Action::Skip(proto::SkipAction {})) => spec.skip = Some(SkipSpec {}),
@@ -110,7 +120,12 @@ fn read_match(check: &mut Check, given: proto::Match) -> MatchSpec {
     let classes = given.classes.iter().filter_map(|number| {
         let class = known_class(*number);
         if class.is_none() {
-            unknown(check, "classes", number, "classes of failure, 1 to 7, such as FAILURE_CLASS_TRANSIENT");
+            unknown(
+                check,
+                "classes",
+                number,
+                "classes of failure, 1 to 7, such as FAILURE_CLASS_TRANSIENT",
+            );
         }
         class
     });
@@ -129,7 +144,11 @@ const fn read_exit_codes(range: proto::ExitCodeRange) -> ExitCodesSpec {
     if min == max { ExitCodesSpec::One(min) } else { ExitCodesSpec::Range { min, max } }
 }
 
-fn read_retry(check: &mut Check, max_retries: Option<u32>, backoff: Option<&proto::Backoff>) -> RetrySpec {
+fn read_retry(
+    check: &mut Check,
+    max_retries: Option<u32>,
+    backoff: Option<&proto::Backoff>,
+) -> RetrySpec {
     RetrySpec { max_retries, backoff: backoff.map(|backoff| read_backoff(check, backoff)) }
 }
 
@@ -138,7 +157,12 @@ fn read_stop(check: &mut Check, stop: proto::StopAction) -> StopTimingSpec {
         Ok(proto::StopTiming::Unspecified | proto::StopTiming::AtOnce) => StopTimingSpec::AtOnce,
         Ok(proto::StopTiming::AfterBackoff) => StopTimingSpec::AfterBackoff,
         Err(_) => {
-            unknown(check, "stop.timing", stop.timing, "STOP_TIMING_AT_ONCE or STOP_TIMING_AFTER_BACKOFF");
+            unknown(
+                check,
+                "stop.timing",
+                stop.timing,
+                "STOP_TIMING_AT_ONCE or STOP_TIMING_AFTER_BACKOFF",
+            );
             StopTimingSpec::AtOnce
         }
     }
@@ -147,7 +171,9 @@ fn read_stop(check: &mut Check, stop: proto::StopAction) -> StopTimingSpec {
 fn read_exhaustion(check: &mut Check, exhaustion: proto::Exhaustion) -> ExhaustionSpec {
     use proto::exhaustion::Outcome;
     check.within(Part::Field("on_exhaustion"), |check| match exhaustion.outcome {
-        Some(Outcome::Stop(stop)) => ExhaustionSpec { stop: Some(read_stop(check, stop)), hold: None },
+        Some(Outcome::Stop(stop)) => {
+            ExhaustionSpec { stop: Some(read_stop(check, stop)), hold: None }
+        }
         Some(Outcome::Hold(terms)) => {
             let hold = check.within(Part::Field("hold"), |check| read_hold(check, &terms));
             ExhaustionSpec { stop: None, hold: Some(hold) }
@@ -196,14 +222,22 @@ fn read_backoff(check: &mut Check, backoff: &proto::Backoff) -> BackoffSpec {
         let mut spec = BackoffSpec {
             max_delay: read_span(check, "max_delay", backoff.max_delay),
             first_delay: read_span(check, "first_delay", backoff.first_delay),
-            jitter: backoff.jitter.and_then(|jitter| check.within(Part::Field("jitter"), |check| read_jitter(check, jitter))),
+            jitter: backoff.jitter.and_then(|jitter| {
+                check.within(Part::Field("jitter"), |check| read_jitter(check, jitter))
+            }),
             ..BackoffSpec::default()
         };
         match &backoff.shape {
-            Some(Shape::Fixed(fixed)) => spec.fixed = Some(DelaySpec { delay: read_delay(check, "fixed.delay", fixed.delay) }),
+            Some(Shape::Fixed(fixed)) => {
+                spec.fixed =
+                    Some(DelaySpec { delay: read_delay(check, "fixed.delay", fixed.delay) })
+            }
             Some(Shape::Linear(linear)) => {
                 let delay = read_delay(check, "linear.delay", linear.delay);
-                spec.linear = Some(LinearSpec { delay, increment: read_span(check, "linear.increment", linear.increment) });
+                spec.linear = Some(LinearSpec {
+                    delay,
+                    increment: read_span(check, "linear.increment", linear.increment),
+                });
             }
             Some(Shape::Exponential(exponential)) => {
                 let delay = read_delay(check, "exponential.delay", exponential.delay);
@@ -211,13 +245,18 @@ fn read_backoff(check: &mut Check, backoff: &proto::Backoff) -> BackoffSpec {
                 spec.exponential = Some(ExponentialSpec { delay, factor, max_doublings });
             }
             Some(Shape::DoublingSum(sum)) => {
-                spec.doubling_sum = Some(DelaySpec { delay: read_delay(check, "doubling_sum.delay", sum.delay) });
+                spec.doubling_sum =
+                    Some(DelaySpec { delay: read_delay(check, "doubling_sum.delay", sum.delay) });
             }
             Some(Shape::Fibonacci(fibonacci)) => {
-                spec.fibonacci = Some(DelaySpec { delay: read_delay(check, "fibonacci.delay", fibonacci.delay) });
+                spec.fibonacci = Some(DelaySpec {
+                    delay: read_delay(check, "fibonacci.delay", fibonacci.delay),
+                });
             }
             Some(Shape::Schedule(schedule)) => {
-                spec.schedule = Some(check.within(Part::Field("schedule"), |check| read_schedule(check, schedule)));
+                spec.schedule = Some(
+                    check.within(Part::Field("schedule"), |check| read_schedule(check, schedule)),
+                );
             }
             None => {}
         }
@@ -253,14 +292,23 @@ fn read_jitter(check: &mut Check, jitter: proto::Jitter) -> Option<JitterSpec> {
         Ok(JitterKind::Equal) => Some(JitterSpec::Equal),
         Ok(JitterKind::Ratio) => {
             if jitter.ratio.is_none() {
-                check.refuse("ratio", "", "required with JITTER_KIND_RATIO; accepted: more than 0 and at most 1");
+                check.refuse(
+                    "ratio",
+                    "",
+                    "required with JITTER_KIND_RATIO; accepted: more than 0 and at most 1",
+                );
             }
             jitter.ratio.map(JitterSpec::Ratio)
         }
         Ok(JitterKind::Base) => Some(JitterSpec::Base),
         Ok(JitterKind::Decorrelated) => Some(JitterSpec::Decorrelated),
         Err(_) => {
-            unknown(check, "kind", jitter.kind, "kinds of jitter, 0 to 6, such as JITTER_KIND_FULL");
+            unknown(
+                check,
+                "kind",
+                jitter.kind,
+                "kinds of jitter, 0 to 6, such as JITTER_KIND_FULL",
+            );
             None
         }
     }
@@ -281,7 +329,12 @@ fn read_anti_affinity(check: &mut Check, affinity: &proto::HostAntiAffinity) -> 
             Ok(Mode::Soft) => AntiAffinityMode::Soft,
             Ok(Mode::Hard) => AntiAffinityMode::Hard,
             Err(_) => {
-                unknown(check, "mode", affinity.mode, "ANTI_AFFINITY_MODE_NONE, ANTI_AFFINITY_MODE_SOFT or ANTI_AFFINITY_MODE_HARD");
+                unknown(
+                    check,
+                    "mode",
+                    affinity.mode,
+                    "ANTI_AFFINITY_MODE_NONE, ANTI_AFFINITY_MODE_SOFT or ANTI_AFFINITY_MODE_HARD",
+                );
                 AntiAffinityMode::None
             }
         };
@@ -298,7 +351,10 @@ pub fn to_proto(spec: &PolicySpec) -> proto::Policy {
         max_elapsed: write_span(spec.max_elapsed),
         backoff: spec.backoff.as_ref().map(write_backoff),
         rules: spec.rules.iter().map(write_rule).collect(),
-        pushback: spec.pushback.map(|bounds| proto::PushbackBounds { min: write_span(bounds.min), max: write_span(bounds.max) }),
+        pushback: spec.pushback.map(|bounds| proto::PushbackBounds {
+            min: write_span(bounds.min),
+            max: write_span(bounds.max),
+        }),
         max_crash_retries: spec.max_crash_retries,
         reset_after: write_span(spec.reset_after),
         host_anti_affinity: spec.host_anti_affinity.map(write_anti_affinity),
@@ -314,11 +370,17 @@ fn write_span(given: Option<Span>) -> Option<prost_types::Duration> {
 fn write_rule(rule: &RuleSpec) -> proto::Rule {
     use proto::rule::Action;
     let retry = |retry: &RetrySpec| {
-        Action::Retry(proto::RetryAction { max_retries: retry.max_retries, backoff: retry.backoff.as_ref().map(write_backoff) })
+        Action::Retry(proto::RetryAction {
+            max_retries: retry.max_retries,
+            backoff: retry.backoff.as_ref().map(write_backoff),
+        })
     };
     let retry_uncounted = |retry: &RetrySpec| {
         let backoff = retry.backoff.as_ref().map(write_backoff);
-        Action::RetryUncounted(proto::RetryUncountedAction { max_retries: retry.max_retries, backoff })
+        Action::RetryUncounted(proto::RetryUncountedAction {
+            max_retries: retry.max_retries,
+            backoff,
+        })
     };
     let hold = |hold: &HoldSpec| Action::Hold(proto::HoldAction { terms: Some(write_hold(hold)) });
     let action = (rule.retry.as_ref().map(retry))
@@ -372,7 +434,9 @@ const fn write_stop(timing: StopTimingSpec) -> proto::StopAction {
 fn write_exhaustion(spec: &ExhaustionSpec) -> proto::Exhaustion {
     use proto::exhaustion::Outcome;
     let stop = spec.stop.map(write_stop).map(Outcome::Stop);
-    proto::Exhaustion { outcome: stop.or_else(|| spec.hold.as_ref().map(write_hold).map(Outcome::Hold)) }
+    proto::Exhaustion {
+        outcome: stop.or_else(|| spec.hold.as_ref().map(write_hold).map(Outcome::Hold)),
+    }
 }
 
 fn write_hold(spec: &HoldSpec) -> proto::HoldTerms {
@@ -409,19 +473,29 @@ fn write_shape(spec: &BackoffSpec) -> Option<proto::backoff::Shape> {
     let delay = |given: DelaySpec| Some(span(given.delay.0));
     let fixed = |fixed| Shape::Fixed(proto::FixedBackoff { delay: delay(fixed) });
     let linear = |linear: LinearSpec| {
-        Shape::Linear(proto::LinearBackoff { delay: write_span(Some(linear.delay)), increment: write_span(linear.increment) })
+        Shape::Linear(proto::LinearBackoff {
+            delay: write_span(Some(linear.delay)),
+            increment: write_span(linear.increment),
+        })
     };
     let exponential = |ExponentialSpec { delay, factor, max_doublings }| {
-        Shape::Exponential(proto::ExponentialBackoff { delay: write_span(Some(delay)), factor, max_doublings })
+        Shape::Exponential(proto::ExponentialBackoff {
+            delay: write_span(Some(delay)),
+            factor,
+            max_doublings,
+        })
     };
     let doubling_sum = |sum| Shape::DoublingSum(proto::DoublingSumBackoff { delay: delay(sum) });
-    let fibonacci = |fibonacci| Shape::Fibonacci(proto::FibonacciBackoff { delay: delay(fibonacci) });
+    let fibonacci =
+        |fibonacci| Shape::Fibonacci(proto::FibonacciBackoff { delay: delay(fibonacci) });
     (spec.fixed.map(fixed))
         .or_else(|| spec.linear.map(linear))
         .or_else(|| spec.exponential.map(exponential))
         .or_else(|| spec.doubling_sum.map(doubling_sum))
         .or_else(|| spec.fibonacci.map(fibonacci))
-        .or_else(|| spec.schedule.as_ref().map(|schedule| Shape::Schedule(write_schedule(schedule))))
+        .or_else(|| {
+            spec.schedule.as_ref().map(|schedule| Shape::Schedule(write_schedule(schedule)))
+        })
 }
 
 fn write_schedule(schedule: &ScheduleSpec) -> proto::ScheduleBackoff {
@@ -429,7 +503,10 @@ fn write_schedule(schedule: &ScheduleSpec) -> proto::ScheduleBackoff {
         ScheduleEndSpec::Repeat => proto::ScheduleEnd::Repeat,
         ScheduleEndSpec::Stop => proto::ScheduleEnd::Stop,
     };
-    proto::ScheduleBackoff { delays: schedule.delays.iter().map(|Span(delay)| span(*delay)).collect(), end: end as i32 }
+    proto::ScheduleBackoff {
+        delays: schedule.delays.iter().map(|Span(delay)| span(*delay)).collect(),
+        end: end as i32,
+    }
 }
 
 const fn write_jitter(jitter: JitterSpec) -> proto::Jitter {

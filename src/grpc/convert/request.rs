@@ -4,9 +4,7 @@
 //! since a newer worker's report must still count: an unknown class as FAILURE,
 //! an unknown `executed` as MAYBE.
 
-use std::{hash::Hasher as _, sync::Arc, time::Duration};
-
-use siphasher::sip::SipHasher13;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     check::{Check, Invalid, Part, shown},
@@ -71,7 +69,9 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     request_id(&mut check, &request.request_id);
     let policy = request.policy.and_then(|policy| match policy {
         begin_attempt_request::Policy::PolicyName(name) => named_policy(&mut check, &name),
-        begin_attempt_request::Policy::InlinePolicy(policy) => Some(inline_policy(&mut check, policy)),
+        begin_attempt_request::Policy::InlinePolicy(policy) => {
+            Some(inline_policy(&mut check, policy))
+        }
     });
     let lease = lease(&mut check, request.lease);
     check.text("host", &request.host, LABEL_MAX);
@@ -80,7 +80,10 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     let deadline = deadline(&mut check, request.deadline, request.time_left);
     let step = step_terms(&mut check, request.kind, &request.targets, queue, deadline);
     let begin = Begin {
-        identity: Identity { id: identity(&request.request_id), payload: begin_payload(&step, lease) },
+        identity: Identity {
+            id: identity(&request.request_id),
+            payload: begin_payload(&step, lease),
+        },
         lease,
         host: (!request.host.is_empty()).then(|| Arc::from(request.host)),
         worker: request.worker,
@@ -97,7 +100,11 @@ pub fn heartbeat(request: proto::HeartbeatRequest) -> Result<(StepName, Heartbea
     let mut check = Check::default();
     let name = check.step(request.namespace, request.run, request.step);
     if !(1..FENCE_END).contains(&request.fence) {
-        check.refuse("fence", request.fence.to_string(), "accepted: the fence of the grant, 1 to 9007199254740991");
+        check.refuse(
+            "fence",
+            request.fence.to_string(),
+            "accepted: the fence of the grant, 1 to 9007199254740991",
+        );
     }
     let lease = lease(&mut check, request.lease);
     check.finish((name, Heartbeat { fence: request.fence, lease }))
@@ -123,12 +130,21 @@ pub fn batch(request: proto::BatchReportAttemptsRequest) -> Result<Batch, Invali
     let namespace = check.namespace(request.namespace);
     let count = request.reports.len();
     if count > REPORTS_MAX {
-        check.refuse("reports", format!("{count} entries"), format!("accepted: at most {REPORTS_MAX}"));
+        check.refuse(
+            "reports",
+            format!("{count} entries"),
+            format!("accepted: at most {REPORTS_MAX}"),
+        );
     }
     if let Some(invalid) = check.into_invalid() {
         return Err(invalid);
     }
-    let reports = request.reports.into_iter().enumerate().map(|(at, report)| batch_item(at, report, &namespace)).collect();
+    let reports = request
+        .reports
+        .into_iter()
+        .enumerate()
+        .map(|(at, report)| batch_item(at, report, &namespace))
+        .collect();
     Ok(Batch { namespace, reports })
 }
 
@@ -142,13 +158,21 @@ pub fn get_step(request: proto::GetStepRequest) -> Result<StepName, Invalid> {
     check.finish(name)
 }
 
-fn batch_item(at: usize, mut request: proto::ReportAttemptRequest, namespace: &str) -> Result<Call<Report>, Rejected> {
+fn batch_item(
+    at: usize,
+    mut request: proto::ReportAttemptRequest,
+    namespace: &str,
+) -> Result<Call<Report>, Rejected> {
     let mut check = Check::default();
     let call = check.within(Part::Item("reports", at), |check| {
         if request.namespace.is_empty() {
             namespace.clone_into(&mut request.namespace);
         } else if request.namespace != namespace {
-            check.refuse("namespace", shown(&request.namespace), format!("accepted: empty, or the batch's own, {namespace:?}"));
+            check.refuse(
+                "namespace",
+                shown(&request.namespace),
+                format!("accepted: empty, or the batch's own, {namespace:?}"),
+            );
         }
         report_call(check, request)
     });
@@ -184,7 +208,11 @@ fn report_call(check: &mut Check, request: proto::ReportAttemptRequest) -> Call<
 /// The first that is given of fence, number and request id names the attempt.
 fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -> AttemptName {
     if fence >= FENCE_END {
-        check.refuse("fence", fence.to_string(), "accepted: the fence of the grant, 1 to 9007199254740991");
+        check.refuse(
+            "fence",
+            fence.to_string(),
+            "accepted: the fence of the grant, 1 to 9007199254740991",
+        );
     }
     if !request_id.is_empty() {
         self::request_id(check, request_id);
@@ -192,7 +220,11 @@ fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -
     match (fence, number) {
         (0, 0) => {
             if request_id.is_empty() {
-                check.refuse("request_id", "", "which attempt? required: fence, attempt or request_id");
+                check.refuse(
+                    "request_id",
+                    "",
+                    "which attempt? required: fence, attempt or request_id",
+                );
             }
             AttemptName::Request(identity(request_id))
         }
@@ -203,7 +235,11 @@ fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -
 
 fn request_id(check: &mut Check, request_id: &[u8]) {
     if request_id.len() != REQUEST_ID_BYTES {
-        check.refuse("request_id", format!("{} bytes", request_id.len()), "accepted: exactly 16 bytes, random, the same when the call is repeated");
+        check.refuse(
+            "request_id",
+            format!("{} bytes", request_id.len()),
+            "accepted: exactly 16 bytes, random, the same when the call is repeated",
+        );
     }
 }
 
@@ -248,9 +284,15 @@ fn step_terms(
 ) -> StepTerms {
     check.text("kind", &kind, LABEL_MAX);
     if targets.len() > TARGETS_MAX {
-        check.refuse("targets", format!("{} entries", targets.len()), format!("accepted: at most {TARGETS_MAX}"));
+        check.refuse(
+            "targets",
+            format!("{} entries", targets.len()),
+            format!("accepted: at most {TARGETS_MAX}"),
+        );
     }
-    let target = |(at, target): (usize, &String)| check.within(Part::Item("targets", at), |check| check.id("", target));
+    let target = |(at, target): (usize, &String)| {
+        check.within(Part::Item("targets", at), |check| check.id("", target))
+    };
     let targets = targets.iter().take(TARGETS_MAX).enumerate().filter_map(target).collect();
     StepTerms { kind, targets, queue, deadline }
 }
@@ -292,7 +334,11 @@ pub(super) fn failure(check: &mut Check, given: proto::Failure) -> Failure {
 
 fn class(check: &mut Check, number: i32) -> FailureClass {
     if number == 0 {
-        check.refuse("class", "", "required: what kind of failure, such as FAILURE_CLASS_TRANSIENT");
+        check.refuse(
+            "class",
+            "",
+            "required: what kind of failure, such as FAILURE_CLASS_TRANSIENT",
+        );
     }
     known_class(number).unwrap_or(FailureClass::Failure)
 }
@@ -314,14 +360,24 @@ pub(super) fn known_class(number: i32) -> Option<FailureClass> {
 fn code(check: &mut Check, code: proto::failure::Code) -> Option<Code> {
     match code {
         proto::failure::Code::GrpcCode(number) => {
-            let code = u8::try_from(number).ok().filter(|number| (1..=16).contains(number)).map(Code::Grpc);
+            let code = u8::try_from(number)
+                .ok()
+                .filter(|number| (1..=16).contains(number))
+                .map(Code::Grpc);
             if code.is_none() {
-                check.refuse("grpc_code", number.to_string(), "accepted: the code of a failure, 1 to 16");
+                check.refuse(
+                    "grpc_code",
+                    number.to_string(),
+                    "accepted: the code of a failure, 1 to 16",
+                );
             }
             code
         }
         proto::failure::Code::HttpStatus(status) => {
-            let code = u16::try_from(status).ok().filter(|status| (100..=599).contains(status)).map(Code::Http);
+            let code = u16::try_from(status)
+                .ok()
+                .filter(|status| (100..=599).contains(status))
+                .map(Code::Http);
             if code.is_none() {
                 check.refuse("http_status", status.to_string(), "accepted: 100 to 599");
             }
@@ -333,7 +389,11 @@ fn code(check: &mut Check, code: proto::failure::Code) -> Option<Code> {
 fn signal(check: &mut Check, number: u32) -> Option<u8> {
     let signal = u8::try_from(number).ok().filter(|number| (1..=64).contains(number));
     if signal.is_none() {
-        check.refuse("signal", number.to_string(), "accepted: 1 to 64; leave it out when no signal ended the process");
+        check.refuse(
+            "signal",
+            number.to_string(),
+            "accepted: 1 to 64; leave it out when no signal ended the process",
+        );
     }
     signal
 }
@@ -380,7 +440,7 @@ const fn executed(number: i32) -> Executed {
 ///
 /// It is stored with attempts. What goes into it may only change under another
 /// tag, or a call that is repeated across an upgrade is taken for a misuse.
-struct Payload(SipHasher13);
+struct Payload(Vec<u8>);
 
 impl Payload {
     const BEGIN: u64 = 1;
@@ -388,18 +448,18 @@ impl Payload {
     const FAILURE: u64 = 3;
 
     fn tagged(tag: u64) -> Self {
-        let mut payload = Self(SipHasher13::new_with_key(b"reprise.v1digest"));
+        let mut payload = Self(Vec::with_capacity(384));
         payload.number(tag);
         payload
     }
 
     fn number(&mut self, number: u64) {
-        self.0.write(&number.to_le_bytes());
+        self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Absent is told apart from every number.
     fn optional(&mut self, number: Option<u64>) {
-        self.0.write(&[u8::from(number.is_some())]);
+        self.0.push(u8::from(number.is_some()));
         self.number(number.unwrap_or_default());
     }
 
@@ -411,11 +471,11 @@ impl Payload {
     /// Length first, so that no two lists of texts run into the same bytes.
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
-        self.0.write(text.as_bytes());
+        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn digest(self) -> u64 {
-        self.0.finish()
+        draw::digest(&self.0)
     }
 }
 

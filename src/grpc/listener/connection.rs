@@ -90,11 +90,7 @@ where
 {
     let spoken = Arc::new(AtomicBool::new(false));
     let calls = Calls::default();
-    let wire = Wire {
-        stream,
-        preface_left: PREFACE_LEN,
-        spoken: Arc::clone(&spoken),
-    };
+    let wire = Wire { stream, preface_left: PREFACE_LEN, spoken: Arc::clone(&spoken) };
     let connection = terms
         .http2
         .builder(calls.clone())
@@ -138,11 +134,7 @@ async fn see_off(
 ) -> End {
     let aged = farewell == Farewell::Age;
     let mut draining = !aged;
-    let grace = if aged {
-        terms.age_grace
-    } else {
-        terms.drain_deadline
-    };
+    let grace = if aged { terms.age_grace } else { terms.drain_deadline };
     let mut close_at = Instant::now() + grace;
     let mut seen = None;
     loop {

@@ -37,9 +37,7 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let refused = || AddressError {
-            given: text.to_owned(),
-        };
+        let refused = || AddressError { given: text.to_owned() };
         match text.strip_prefix("unix:") {
             Some("") => Err(refused()),
             Some(path) => Ok(Self::Unix(path.into())),
@@ -130,10 +128,7 @@ pub(super) enum Socket {
 
 impl Socket {
     pub fn bind(address: &Address, settings: &ListenerSettings) -> Result<Self, BindError> {
-        let failed = |source| BindError::Io {
-            address: address.clone(),
-            source,
-        };
+        let failed = |source| BindError::Io { address: address.clone(), source };
         match address {
             Address::Tcp(ip) if !settings.insecure && !ip.ip().to_canonical().is_loopback() => {
                 Err(BindError::Exposed(*ip))
@@ -160,18 +155,12 @@ impl Socket {
                 // Answers are small and wanted now. It can only fail on a
                 // connection that is gone already, which serving it will find.
                 let _ = stream.set_nodelay(true);
-                Accepted {
-                    stream: Either::Left(stream),
-                    peer: Peer::Tcp(from),
-                }
+                Accepted { stream: Either::Left(stream), peer: Peer::Tcp(from) }
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
                 let peer = Peer::of_unix(&stream);
-                Accepted {
-                    stream: Either::Right(stream),
-                    peer,
-                }
+                Accepted { stream: Either::Right(stream), peer }
             }
         }))
     }
@@ -202,10 +191,7 @@ fn clear_way(path: &Path) -> Result<(), BindError> {
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(BindError::Io {
-            address: Address::Unix(path.to_owned()),
-            source,
-        }),
+        Err(source) => Err(BindError::Io { address: Address::Unix(path.to_owned()), source }),
         Ok(_) => Err(BindError::InUse(path.to_owned())),
     }
 }
@@ -229,10 +215,7 @@ fn publish(own_name: &Path, path: &Path, mode: u32) -> io::Result<SocketFile> {
     fs::set_permissions(own_name, Permissions::from_mode(mode))?;
     let inode = inode(own_name)?;
     fs::rename(own_name, path)?;
-    Ok(SocketFile {
-        path: path.to_owned(),
-        inode,
-    })
+    Ok(SocketFile { path: path.to_owned(), inode })
 }
 
 /// A socket's file, removed when dropped unless somebody has replaced it since.

@@ -68,23 +68,13 @@ struct Served {
 fn serve_on(addresses: &[Address], settings: ListenerSettings) -> Served {
     let (begin, begun) = mpsc::unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
-    let service = Scripted {
-        begun: begin,
-        release: Arc::clone(&release),
-    };
+    let service = Scripted { begun: begin, release: Arc::clone(&release) };
     let routes = Routes::new(HealthServer::new(service)).prepare();
     let listener = Listener::bind(addresses, settings, || 0.5).unwrap();
     let (addresses, stats) = (listener.addresses(), listener.stats());
     let shutdown = CancellationToken::new();
     let drained = tokio::spawn(listener.serve(routes, shutdown.clone()));
-    Served {
-        addresses,
-        stats,
-        shutdown,
-        drained,
-        begun,
-        release,
-    }
+    Served { addresses, stats, shutdown, drained, begun, release }
 }
 
 fn serve(settings: ListenerSettings) -> Served {
@@ -128,9 +118,7 @@ impl Served {
 }
 
 fn check(service: &str) -> HealthCheckRequest {
-    HealthCheckRequest {
-        service: service.into(),
-    }
+    HealthCheckRequest { service: service.into() }
 }
 
 /// A peer that writes frames by hand. Numbers as in RFC 9113.
@@ -196,12 +184,7 @@ impl RawPeer {
         let mut payload = vec![0; len as usize];
         self.0.read_exact(&mut payload).await.ok()?;
         let stream = number(&head[5..]);
-        Some(Frame {
-            kind: head[3],
-            flags: head[4],
-            stream,
-            payload,
-        })
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     async fn frame_of(&mut self, kind: u8) -> Option<Frame> {
@@ -298,10 +281,8 @@ async fn tcp_and_unix_sockets_are_served_at_once() {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://localhost")
-        .connect_with_connector(connector)
-        .await
-        .unwrap();
+    let channel =
+        Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap();
     HealthClient::new(channel).check(check("")).await.unwrap();
 
     assert_eq!(served.stats.accepted.load(Ordering::Relaxed), 2);
@@ -310,11 +291,8 @@ async fn tcp_and_unix_sockets_are_served_at_once() {
 
 #[test]
 fn calls_are_served_on_several_threads_too() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut served = serve(ListenerSettings::default());
         let call = served.held_call().await;
@@ -326,10 +304,8 @@ fn calls_are_served_on_several_threads_too() {
 
 #[tokio::test]
 async fn a_peer_that_never_speaks_is_dropped() {
-    let served = serve(ListenerSettings {
-        preface_wait: Duration::from_millis(20),
-        ..Default::default()
-    });
+    let served =
+        serve(ListenerSettings { preface_wait: Duration::from_millis(20), ..Default::default() });
     let mut mute = RawPeer::mute(&served).await;
     let mut half = RawPeer::mute(&served).await;
     half.send(b"PRI * HTT").await;
@@ -347,10 +323,8 @@ async fn a_peer_that_never_speaks_is_dropped() {
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_peers_that_never_spoke() {
-    let served = serve(ListenerSettings {
-        drain_deadline: Duration::from_secs(600),
-        ..Default::default()
-    });
+    let served =
+        serve(ListenerSettings { drain_deadline: Duration::from_secs(600), ..Default::default() });
     let _mute = RawPeer::mute(&served).await;
     served.open_is(1).await;
     assert_eq!(served.drained().await, Drained::default());
@@ -385,16 +359,11 @@ async fn a_call_in_flight_is_finished_during_a_drain() {
 
 #[tokio::test]
 async fn a_call_longer_than_the_drain_is_aborted_and_reported() {
-    let mut served = serve(ListenerSettings {
-        drain_deadline: Duration::from_millis(50),
-        ..Default::default()
-    });
+    let mut served =
+        serve(ListenerSettings { drain_deadline: Duration::from_millis(50), ..Default::default() });
     let call = served.held_call().await;
     let stats = Arc::clone(&served.stats);
-    let expected = Drained {
-        connections_aborted: 1,
-        calls_aborted: 1,
-    };
+    let expected = Drained { connections_aborted: 1, calls_aborted: 1 };
     assert_eq!(served.drained().await, expected);
     assert!(call.await.unwrap().is_err());
     assert_eq!(stats.aborted.load(Ordering::Relaxed), 1);
@@ -403,10 +372,8 @@ async fn a_call_longer_than_the_drain_is_aborted_and_reported() {
 
 #[tokio::test]
 async fn an_aged_connection_is_told_to_go_and_its_call_finished() {
-    let served = serve(ListenerSettings {
-        age_max: Duration::from_millis(50),
-        ..Default::default()
-    });
+    let served =
+        serve(ListenerSettings { age_max: Duration::from_millis(50), ..Default::default() });
     let mut peer = RawPeer::greeting(&served).await;
     // In flight until its message comes.
     let path = b"/grpc.health.v1.Health/Check";
@@ -451,10 +418,7 @@ fn ages_are_spread_by_a_tenth() {
 
 #[tokio::test]
 async fn a_connection_over_the_bound_is_closed_on_arrival() {
-    let served = serve(ListenerSettings {
-        connections_max: 1,
-        ..Default::default()
-    });
+    let served = serve(ListenerSettings { connections_max: 1, ..Default::default() });
     let first = RawPeer::mute(&served).await;
     served.open_is(1).await;
     let mut second = RawPeer::mute(&served).await;
@@ -468,10 +432,8 @@ async fn a_connection_over_the_bound_is_closed_on_arrival() {
 
 #[tokio::test]
 async fn one_peer_cannot_take_every_connection() {
-    let served = serve(ListenerSettings {
-        connections_per_peer_max: Some(1),
-        ..Default::default()
-    });
+    let served =
+        serve(ListenerSettings { connections_per_peer_max: Some(1), ..Default::default() });
     let first = RawPeer::mute(&served).await;
     served.open_is(1).await;
     assert!(RawPeer::mute(&served).await.frame().await.is_none());
@@ -500,13 +462,7 @@ async fn resets_provoked_by_protocol_errors_end_the_connection() {
     // A window too large is an error of its stream only: we reset it.
     let too_much = 0x7fff_ffffu32.to_be_bytes();
     let flood: Vec<u8> = (0..2000)
-        .flat_map(|n| {
-            [
-                headers(2 * n + 1),
-                frame(WINDOW_UPDATE, 0, 2 * n + 1, &too_much),
-            ]
-            .concat()
-        })
+        .flat_map(|n| [headers(2 * n + 1), frame(WINDOW_UPDATE, 0, 2 * n + 1, &too_much)].concat())
         .collect();
     peer.send(&flood).await;
     assert_eq!(peer.goaway_reason().await, Some(ENHANCE_YOUR_CALM));
@@ -523,14 +479,8 @@ async fn only_loopback_and_unix_sockets_are_bound_unless_told_otherwise() {
     let refused = bind("0.0.0.0:0", &secure).unwrap_err();
     assert!(matches!(refused, BindError::Exposed(_)));
     assert!(refused.to_string().contains("insecure = true"));
-    assert!(matches!(
-        bind("[::]:0", &secure),
-        Err(BindError::Exposed(_))
-    ));
-    let insecure = ListenerSettings {
-        insecure: true,
-        ..secure
-    };
+    assert!(matches!(bind("[::]:0", &secure), Err(BindError::Exposed(_))));
+    let insecure = ListenerSettings { insecure: true, ..secure };
     bind("0.0.0.0:0", &insecure).unwrap();
 }
 

@@ -11,6 +11,8 @@ pub enum Entry<'a> {
     Namespace {
         /// Its name.
         namespace: &'a str,
+        /// Revision of its configuration from here on.
+        revision: u64,
         /// Number of its latest change.
         changes: u64,
         /// Its stored form.
@@ -25,6 +27,8 @@ pub enum Entry<'a> {
     Policy {
         /// Its namespace.
         namespace: &'a str,
+        /// Revision of the namespace's configuration from here on.
+        revision: u64,
         /// Its name.
         name: &'a str,
         /// Its stored form; empty when it is gone.
@@ -45,6 +49,14 @@ pub enum Entry<'a> {
         step: StepChange<'a>,
         /// Its stored record; empty when it is forgotten.
         value: &'a [u8],
+    },
+    /// The service is back after an outage, and leases are judged leniently for
+    /// a while: should it end once more meanwhile, they still are.
+    Outage {
+        /// The last instant before the outage, µs.
+        before_us: u64,
+        /// The end of the grace, µs.
+        until_us: u64,
     },
     /// The texts of a step's failures.
     Evidence {
@@ -80,9 +92,10 @@ impl<'a> Entry<'a> {
                 head.number(0);
                 salt
             }
-            Self::Namespace { namespace, changes, value } => {
+            Self::Namespace { namespace, revision, changes, value } => {
                 head.number(1);
                 head.text(namespace);
+                head.number(revision);
                 head.number(changes);
                 value
             }
@@ -91,9 +104,10 @@ impl<'a> Entry<'a> {
                 head.text(namespace);
                 &[]
             }
-            Self::Policy { namespace, name, value } => {
+            Self::Policy { namespace, revision, name, value } => {
                 head.number(3);
                 head.text(namespace);
+                head.number(revision);
                 head.text(name);
                 value
             }
@@ -110,6 +124,12 @@ impl<'a> Entry<'a> {
                 head.number(step.number);
                 head.number(step.at_us);
                 value
+            }
+            Self::Outage { before_us, until_us } => {
+                head.number(7);
+                head.number(before_us);
+                head.number(until_us);
+                &[]
             }
             Self::Evidence { namespace, joined, value } => {
                 head.number(6);
@@ -129,20 +149,37 @@ impl<'a> Entry<'a> {
         let mut input = Reader::new(bytes);
         Ok(match input.number()? {
             0 => Self::Salt(input.rest()),
-            1 => Self::Namespace { namespace: input.text()?, changes: input.number()?, value: input.rest() },
+            1 => {
+                let (namespace, revision, changes) =
+                    (input.text()?, input.number()?, input.number()?);
+                Self::Namespace { namespace, revision, changes, value: input.rest() }
+            }
             2 => Self::NamespaceGone { namespace: input.text()? },
-            3 => Self::Policy { namespace: input.text()?, name: input.text()?, value: input.rest() },
+            3 => {
+                let (namespace, revision, name) = (input.text()?, input.number()?, input.text()?);
+                Self::Policy { namespace, revision, name, value: input.rest() }
+            }
             4 => {
                 let namespace = input.text()?;
-                let digest = u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
+                let digest =
+                    u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
                 Self::Inline { namespace, digest, value: input.rest() }
             }
             5 => {
-                let step =
-                    StepChange { namespace: input.text()?, joined: input.text()?, number: input.number()?, at_us: input.number()? };
+                let step = StepChange {
+                    namespace: input.text()?,
+                    joined: input.text()?,
+                    number: input.number()?,
+                    at_us: input.number()?,
+                };
                 Self::Step { step, value: input.rest() }
             }
-            6 => Self::Evidence { namespace: input.text()?, joined: input.text()?, value: input.rest() },
+            6 => Self::Evidence {
+                namespace: input.text()?,
+                joined: input.text()?,
+                value: input.rest(),
+            },
+            7 => Self::Outage { before_us: input.number()?, until_us: input.number()? },
             _ => return Err(Malformed),
         })
     }

@@ -15,23 +15,25 @@ pub mod steps;
 
 use std::{
     collections::HashSet,
+    ops::Bound,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use self::{
     entry::{Entry, StepChange},
-    log::{AppendError, Fsync, Growth, Log, LogOptions, OpenError, Position},
+    log::{AppendError, Entries, Fsync, Growth, Log, LogOptions, LogSize, OpenError, Position},
     state::{ApplyError, Namespace, State},
 };
 use super::{
-    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded, NamespaceView, Store, StoreError,
+    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded,
+    NamespaceView, Store, StoreError,
     configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
-    record,
+    record::{self, Header, RecordError},
 };
 use crate::{
     chance,
@@ -40,7 +42,7 @@ use crate::{
         draw::Salt,
         id::{Id, StepKey},
         namespace::{DEFAULT_NAMESPACE, Settings},
-        plan::{self, Answer, Draft, Now},
+        plan::{self, Answer, Now, Settlement},
         record::{Evidence, PolicyChoice},
         time::Timestamp,
     },
@@ -54,6 +56,10 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(3);
 /// Log bytes below which no snapshot is made.
 const SNAPSHOT_MIN: u64 = 64 << 20;
+/// While the store is full a snapshot is what makes room, however short the log:
+/// steps may have been forgotten since the one before. One is made this often,
+/// and one that failed is tried again after this time.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
 /// Steps copied under the lock at a time while a snapshot is made.
 const SLICE: usize = 256;
 
@@ -78,7 +84,12 @@ struct Inner {
     held: Mutex<Held>,
     log: Option<Log>,
     fsync: Fsync,
+    /// Whether something was refused for want of room, and nothing was granted
+    /// since.
+    full: AtomicBool,
     snapshotting: AtomicBool,
+    /// When the next snapshot may be tried, µs.
+    snapshot_after_us: AtomicU64,
 }
 
 /// What the lock guards.
@@ -90,12 +101,21 @@ struct Held {
 }
 
 /// Leases are not judged by time during which nobody could be heard.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Grace {
-    /// The last instant before the outage, and the end of the grace after it.
-    outage: Option<(Timestamp, Timestamp)>,
+    /// The latest outage.
+    outage: Option<Outage>,
     /// The latest sweep.
     swept_at: Timestamp,
+}
+
+/// A time during which nobody could be heard.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    /// The last instant before it, by which leases are judged.
+    before: Timestamp,
+    /// The end of the grace after it.
+    until: Timestamp,
 }
 
 /// Why the embedded store did not open.
@@ -110,6 +130,14 @@ pub enum EmbeddedError {
     /// What was found is not a store.
     #[error("{} holds a log without a store's salt", .0.display())]
     NotAStore(PathBuf),
+    /// Steps or policies were found of a namespace that was never created.
+    #[error("{} holds entries of namespace {namespace:?}, which no entry created", dir.display())]
+    Orphans {
+        /// Where.
+        dir: PathBuf,
+        /// The namespace.
+        namespace: String,
+    },
 }
 
 impl Embedded {
@@ -118,10 +146,9 @@ impl Embedded {
     pub fn memory(clock: Clock) -> Self {
         let salt = Salt(chance::bytes());
         let mut state = State { salt: Some(salt), ..State::default() };
-        let at = clock.now();
-        let default = default_namespace(at);
-        state.apply(&joined(&default.entry())).expect("the entry was just written");
-        Self::new(state, salt, clock, None, Fsync::Always, Timestamp::EPOCH)
+        let now = clock.now();
+        state.apply(&joined(&default_namespace(now).entry())).expect("the entry was just written");
+        Self::new(state, salt, clock, None, Fsync::Always, Grace { outage: None, swept_at: now })
     }
 
     /// Opens the store in `options.dir`, which is made when absent. Blocks on
@@ -132,23 +159,47 @@ impl Embedded {
     /// wrote it, or when the disk refuses.
     pub fn open(options: &EmbeddedOptions, clock: Clock) -> Result<Self, EmbeddedError> {
         let mut state = State::default();
-        let log_options = LogOptions { fsync: options.fsync, size_max: options.size_max, ..LogOptions::default() };
+        let log_options = LogOptions {
+            fsync: options.fsync,
+            size_max: options.size_max,
+            ..LogOptions::default()
+        };
         let (log, recovered) = Log::open(&options.dir, log_options, |entry| state.apply(entry))?;
+        if let Some(namespace) = state.orphans.pop_first() {
+            return Err(EmbeddedError::Orphans { dir: options.dir.clone(), namespace });
+        }
         let last = Timestamp::from_micros(recovered.at_us);
         let clock = clock.not_before(last);
+        let now = clock.now();
         if recovered.entries == 0 {
-            write_beginnings(&mut state, &log, clock.now())?;
+            write_beginnings(&mut state, &log, now)?;
         }
         let salt = state.salt.ok_or_else(|| EmbeddedError::NotAStore(options.dir.clone()))?;
-        Ok(Self::new(state, salt, clock, Some(log), options.fsync, last))
+        let grace = Grace::reopened(state.outage, last, now);
+        if let Some(outage) = grace.outage {
+            note_outage(&log, outage, now);
+        }
+        Ok(Self::new(state, salt, clock, Some(log), options.fsync, grace))
     }
 
-    fn new(state: State, salt: Salt, clock: Clock, log: Option<Log>, fsync: Fsync, last: Timestamp) -> Self {
-        let now = clock.now();
-        let outage = (last > Timestamp::EPOCH).then(|| (last, now.plus(GRACE)));
-        let grace = Grace { outage, swept_at: now };
-        let held = Mutex::new(Held { state, latest: None, grace });
-        Self(Arc::new(Inner { clock, salt, held, log, fsync, snapshotting: AtomicBool::new(false) }))
+    fn new(
+        state: State,
+        salt: Salt,
+        clock: Clock,
+        log: Option<Log>,
+        fsync: Fsync,
+        grace: Grace,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            clock,
+            salt,
+            held: Mutex::new(Held { state, latest: None, grace }),
+            log,
+            fsync,
+            full: AtomicBool::new(false),
+            snapshotting: AtomicBool::new(false),
+            snapshot_after_us: AtomicU64::new(0),
+        }))
     }
 
     /// Resolves when the store has stopped for good, with the reason: the
@@ -190,7 +241,7 @@ struct DefaultNamespace(Vec<u8>);
 
 impl DefaultNamespace {
     fn entry(&self) -> Entry<'_> {
-        Entry::Namespace { namespace: DEFAULT_NAMESPACE, changes: 0, value: &self.0 }
+        Entry::Namespace { namespace: DEFAULT_NAMESPACE, revision: 1, changes: 0, value: &self.0 }
     }
 }
 
@@ -211,11 +262,27 @@ fn write_beginnings(state: &mut State, log: &Log, at: Timestamp) -> Result<(), E
     let salt = chance::bytes::<16>();
     let namespace = default_namespace(at);
     let entries = [joined(&Entry::Salt(&salt)), joined(&namespace.entry())];
-    log.append(at.as_micros(), Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))?;
+    log.append(at.as_micros(), Growth::Granting, |out| {
+        entries.iter().for_each(|entry| out.push(&[entry]))
+    })?;
     for entry in &entries {
         state.apply(entry).expect("the entry was just written");
     }
     Ok(())
+}
+
+/// Should the service go again within the grace, the next opening has to know.
+/// Without it leases are only judged more strictly, so a full disk is no reason
+/// not to open.
+fn note_outage(log: &Log, outage: Outage, at: Timestamp) {
+    let entry = joined(&outage_entry(outage.before, outage.until));
+    if let Err(error) = log.append(at.as_micros(), Growth::Settling, |out| out.push(&[&entry])) {
+        tracing::warn!(%error, "the end of the outage could not be noted");
+    }
+}
+
+const fn outage_entry(before: Timestamp, until: Timestamp) -> Entry<'static> {
+    Entry::Outage { before_us: before.as_micros(), until_us: until.as_micros() }
 }
 
 impl Inner {
@@ -224,69 +291,155 @@ impl Inner {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends entries and, in the same hold of the lock, applies them.
-    ///
-    /// `prepare` looks at the state and says what to append; it is asked again
-    /// when room had to be waited for, since the state may have changed.
-    async fn write<T>(&self, growth: Growth, mut prepare: impl FnMut(&State) -> Result<Prepared<T>, StoreError>) -> Result<T, StoreError> {
-        loop {
-            let appended = {
-                let mut held = self.held();
-                let prepared = prepare(&held.state)?;
-                self.append(&mut held, growth, prepared)?
-            };
-            match (appended, &self.log) {
-                (Appended::Done(answer, Some(position)), Some(log)) => {
-                    log.durable(position).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-                    return Ok(answer);
-                }
-                (Appended::Done(answer, _), _) => return Ok(answer),
-                (Appended::NoRoomYet, Some(log)) => log.room(growth).await.map_err(store_error)?,
-                (Appended::NoRoomYet, None) => {}
-            }
+    /// Settles, appends and applies a change of a step, in one hold of the lock.
+    fn commit(
+        &self,
+        key: &StepKey<'_>,
+        pending: &mut Pending,
+    ) -> Result<Appended<Committed>, StoreError> {
+        let mut held = self.held();
+        let Held { state, latest, .. } = &mut *held;
+        let namespace = state
+            .namespaces
+            .get_mut(key.namespace)
+            .ok_or_else(|| namespace_unknown(key.namespace))?;
+        let found = namespace.steps.find(key).map(|(number, _)| number);
+        if !pending.is_current(key, namespace, found)? {
+            return Ok(Appended::Done(Committed::Conflict, None));
         }
+        if found.is_none() && !pending.begins {
+            return Ok(Appended::Done(Committed::Written(Answer::Ticked), None));
+        }
+        let written = pending.settled(key, namespace, found)?;
+        if written.inline.is_some_and(|digest| !namespace.inline.contains_key(&digest)) {
+            return Ok(Appended::Done(Committed::Conflict, None));
+        }
+        let noted = namespace.changes.next(pending.at);
+        let Room::Taken(position) =
+            self.append(pending.growth, |out| written.push(out, key, noted))?
+        else {
+            pending.written = Some(written);
+            return Ok(Appended::NoRoomYet);
+        };
+        let answer = written.apply(key, namespace, found, noted).map_err(unreadable(key))?;
+        *latest = position.or(*latest);
+        Ok(Appended::Done(Committed::Written(answer), position))
     }
 
-    fn append<T>(&self, held: &mut Held, growth: Growth, prepared: Prepared<T>) -> Result<Appended<T>, StoreError> {
-        let Prepared { entries, answer } = prepared;
-        if entries.is_empty() {
-            return Ok(Appended::Done(answer, None));
+    /// Appends and applies a change of configuration, in one hold of the lock.
+    fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: &ConfigurationChange,
+    ) -> Result<Appended<()>, StoreError> {
+        let mut held = self.held();
+        let current = held.state.namespaces.get(name);
+        if current.map_or(0, |namespace| namespace.configuration.revision) != revision {
+            return Err(StoreError::ConfigurationChanged);
         }
-        let position = match &self.log {
-            None => None,
-            Some(log) => {
-                let at_us = self.clock.now().as_micros();
-                match log.append(at_us, growth, |out| entries.iter().for_each(|entry| out.push(&[entry]))) {
-                    Ok(position) => Some(position),
-                    Err(AppendError::NotYet) => return Ok(Appended::NoRoomYet),
-                    Err(error) => return Err(store_error(error)),
-                }
-            }
+        let entries = configuration_entries(name, current, change)?;
+        if entries.is_empty() {
+            return Ok(Appended::Done((), None));
+        }
+        let Room::Taken(position) = self
+            .append(Growth::Granting, |out| entries.iter().for_each(|entry| out.push(&[entry])))?
+        else {
+            return Ok(Appended::NoRoomYet);
         };
         held.latest = position.or(held.latest);
         for entry in &entries {
             held.state.apply(entry).map_err(|error| apply_error(&error))?;
         }
-        Ok(Appended::Done(answer, position))
+        Ok(Appended::Done((), position))
+    }
+
+    fn append(
+        &self,
+        growth: Growth,
+        write: impl FnOnce(&mut Entries<'_>),
+    ) -> Result<Room, StoreError> {
+        let Some(log) = &self.log else { return Ok(Room::Taken(None)) };
+        match log.append(self.clock.now().as_micros(), growth, write) {
+            Ok(position) => {
+                if growth == Growth::Granting {
+                    self.full.store(false, Ordering::Relaxed);
+                }
+                Ok(Room::Taken(Some(position)))
+            }
+            Err(AppendError::NotYet) => Ok(Room::NotYet),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// The answer once it is durable; None when room was waited for, and it is
+    /// to be tried again on what the state is then.
+    async fn acknowledged<T>(
+        &self,
+        appended: Appended<T>,
+        growth: Growth,
+    ) -> Result<Option<T>, StoreError> {
+        match (appended, &self.log) {
+            (Appended::Done(answer, Some(position)), Some(log)) => {
+                log.durable(position)
+                    .await
+                    .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                Ok(Some(answer))
+            }
+            (Appended::Done(answer, _), _) => Ok(Some(answer)),
+            (Appended::NoRoomYet, Some(log)) => {
+                log.room(growth).await.map_err(|error| self.refusal(error))?;
+                Ok(None)
+            }
+            (Appended::NoRoomYet, None) => Ok(None),
+        }
+    }
+
+    fn refusal(&self, error: AppendError) -> StoreError {
+        match error {
+            AppendError::Full => {
+                self.full.store(true, Ordering::Relaxed);
+                StoreError::Full
+            }
+            error => StoreError::Unavailable(error.to_string()),
+        }
+    }
+
+    /// The longest overdue steps of all namespaces, at most `limit`. The second
+    /// part says whether there may be more that were not looked at yet.
+    fn peek_due(&self, limit: usize) -> (Vec<Due>, bool) {
+        let mut held = self.held();
+        let now = self.clock.now();
+        held.grace.swept(now);
+        let grace = held.grace;
+        let (mut due, mut is_partial) = (Vec::new(), false);
+        for (name, namespace) in &mut held.state.namespaces {
+            let (found, more) =
+                namespace.steps.due(now, limit, |header| grace.event_at(header, now));
+            due.extend(found.into_iter().map(|(event_at, joined)| Due {
+                namespace: name.clone(),
+                joined,
+                event_at,
+            }));
+            is_partial |= more;
+        }
+        due.sort_by_key(|step| step.event_at);
+        due.truncate(limit);
+        (due, is_partial)
     }
 }
 
-/// What is to be appended, and the answer once it is durable.
-struct Prepared<T> {
-    entries: Vec<Vec<u8>>,
-    answer: T,
+/// What became of an append.
+enum Room {
+    /// It has its place; None without a log.
+    Taken(Option<Position>),
+    /// Room is being prepared.
+    NotYet,
 }
 
 enum Appended<T> {
     Done(T, Option<Position>),
     NoRoomYet,
-}
-
-fn store_error(error: AppendError) -> StoreError {
-    match error {
-        AppendError::Full => StoreError::Full,
-        error => StoreError::Unavailable(error.to_string()),
-    }
 }
 
 fn apply_error(error: &ApplyError) -> StoreError {
@@ -299,7 +452,11 @@ fn unreadable(key: &StepKey<'_>) -> impl FnOnce(record::RecordError) -> StoreErr
 }
 
 fn namespace<'a>(state: &'a State, name: &str) -> Result<&'a Namespace, StoreError> {
-    state.namespaces.get(name).ok_or_else(|| StoreError::NamespaceUnknown(name.to_owned()))
+    state.namespaces.get(name).ok_or_else(|| namespace_unknown(name))
+}
+
+fn namespace_unknown(name: &str) -> StoreError {
+    StoreError::NamespaceUnknown(name.to_owned())
 }
 
 impl Store for Embedded {
@@ -311,42 +468,31 @@ impl Store for Embedded {
             None => None,
         };
         let now = held.grace.now(self.0.clock.now());
-        Ok(Loaded { record, configuration: Arc::clone(&namespace.configuration), salt: self.0.salt, now })
+        Ok(Loaded {
+            record,
+            configuration: Arc::clone(&namespace.configuration),
+            salt: self.0.salt,
+            now,
+        })
     }
 
     async fn commit(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
-        let growth = match &commit.change {
-            Change::Write(draft) if draft.is_granting() => Growth::Granting,
-            Change::Write(_) | Change::Purge => Growth::Settling,
-        };
-        let mut change = Some(commit.change);
-        let mut settled = None;
-        self.0
-            .write(growth, |state| {
-                let namespace = namespace(state, key.namespace)?;
-                let slot = namespace.steps.find(key);
-                let version = match slot {
-                    Some((_, slot)) => record::Header::read(&slot.value).map_err(unreadable(key))?.version,
-                    None => 0,
-                };
-                if version != commit.version || namespace.configuration.revision != commit.configuration {
-                    return Ok(Prepared { entries: Vec::new(), answer: Committed::Conflict });
-                }
-                if settled.is_none() {
-                    settled = Some(settle(key, namespace, change.take())?);
-                }
-                let at_us = commit.at.as_micros();
-                let number = namespace.changes.latest() + 1;
-                let written = settled.as_ref().expect("it was just put there");
-                Ok(written.prepared(key, StepNumber { number, at_us }))
-            })
-            .await
+        let mut pending = Pending::new(commit);
+        loop {
+            let appended = self.0.commit(key, &mut pending)?;
+            if let Some(committed) = self.0.acknowledged(appended, pending.growth).await? {
+                return Ok(committed);
+            }
+        }
     }
 
     async fn confirm(&self) -> Result<(), StoreError> {
         let latest = self.0.held().latest;
         match (&self.0.log, latest) {
-            (Some(log), Some(latest)) => log.durable(latest).await.map_err(|error| StoreError::Unavailable(error.to_string())),
+            (Some(log), Some(latest)) => log
+                .durable(latest)
+                .await
+                .map_err(|error| StoreError::Unavailable(error.to_string())),
             _ => Ok(()),
         }
     }
@@ -354,23 +500,22 @@ impl Store for Embedded {
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
         let held = self.0.held();
         let namespace = namespace(&held.state, key.namespace)?;
-        let stored = namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
-        stored.map_or_else(|| Ok(Evidence::default()), |bytes| record::decode_evidence(bytes).map_err(unreadable(key)))
+        let stored =
+            namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
+        stored.map_or_else(
+            || Ok(Evidence::default()),
+            |bytes| record::decode_evidence(bytes).map_err(unreadable(key)),
+        )
     }
 
     async fn peek_due(&self, limit: usize) -> Result<Vec<Due>, StoreError> {
-        let mut held = self.0.held();
-        let now = self.0.clock.now();
-        held.grace.swept(now);
-        let mut due = Vec::new();
-        for (name, namespace) in &mut held.state.namespaces {
-            let found = namespace.steps.due(now, limit - due.len());
-            due.extend(found.into_iter().map(|(event_at, joined)| Due { namespace: name.clone(), joined, event_at }));
-            if due.len() >= limit {
-                break;
+        let due = loop {
+            let (due, is_partial) = self.0.peek_due(limit);
+            if !is_partial || due.len() == limit {
+                break due;
             }
-        }
-        drop(held);
+            tokio::task::yield_now().await;
+        };
         self.maintain();
         Ok(due)
     }
@@ -385,14 +530,26 @@ impl Store for Embedded {
         Ok(Arc::clone(&namespace(&held.state, name)?.configuration))
     }
 
-    async fn inline_policy(&self, name: &str, digest: u128) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
+    async fn inline_policy(
+        &self,
+        name: &str,
+        digest: u128,
+    ) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
         let held = self.0.held();
         Ok(namespace(&held.state, name)?.inline.get(&digest).cloned())
     }
 
-    async fn namespaces(&self, after: &str, limit: usize) -> Result<Vec<NamespaceView>, StoreError> {
+    async fn namespaces(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NamespaceView>, StoreError> {
         let held = self.0.held();
-        let views = held.state.namespaces.iter().filter(|(name, _)| &***name > after).take(limit);
+        let views = held
+            .state
+            .namespaces
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
+            .take(limit);
         Ok(views
             .map(|(name, namespace)| NamespaceView {
                 name: name.clone(),
@@ -407,16 +564,18 @@ impl Store for Embedded {
         Ok(namespace(&held.state, name)?.steps.live())
     }
 
-    async fn configure(&self, name: &Id, revision: u64, change: ConfigurationChange) -> Result<(), StoreError> {
-        self.0
-            .write(Growth::Granting, |state| {
-                let current = state.namespaces.get(name);
-                if current.map_or(0, |namespace| namespace.configuration.revision) != revision {
-                    return Err(StoreError::ConfigurationChanged);
-                }
-                Ok(Prepared { entries: configuration_entries(name, current, &change)?, answer: () })
-            })
-            .await
+    async fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
+        loop {
+            let appended = self.0.configure(name, revision, &change)?;
+            if let Some(()) = self.0.acknowledged(appended, Growth::Granting).await? {
+                return Ok(());
+            }
+        }
     }
 
     fn now(&self) -> Now {
@@ -425,80 +584,177 @@ impl Store for Embedded {
 
     fn describe(&self) -> Description {
         let Some(_) = &self.0.log else {
-            return Description { store: "memory", durability: "nothing outlives the process".to_owned() };
+            return Description {
+                store: "memory",
+                durability: "nothing outlives the process".to_owned(),
+            };
         };
         let durability = match self.0.fsync {
             Fsync::Always => "synced to disk before each answer".to_owned(),
-            Fsync::Interval(span) => format!("survives the process; synced to disk every {}", crate::domain::time::Span(span)),
+            Fsync::Interval(span) => format!(
+                "survives the process; synced to disk every {}",
+                crate::domain::time::Span(span)
+            ),
         };
         Description { store: "embedded", durability }
     }
 }
 
-/// A change as it is written, but for its number in the change log.
-enum Written {
-    Step { value: Vec<u8>, evidence: Option<Vec<u8>>, answer: Answer },
-    Purged,
+/// A commit on its way. It is settled once, and looked at again when room had
+/// to be waited for, since the state may have changed.
+struct Pending {
+    configuration: u64,
+    version: u64,
+    at: Timestamp,
+    growth: Growth,
+    /// Whether it begins a step; purging an unknown one does not.
+    begins: bool,
+    change: Option<Change>,
+    written: Option<Written>,
 }
 
-struct StepNumber {
-    number: u64,
-    at_us: u64,
-}
-
-/// Settles a draft: a store without limits admits the earliest instant.
-fn settle(key: &StepKey<'_>, namespace: &Namespace, change: Option<Change>) -> Result<Written, StoreError> {
-    let draft: Box<Draft> = match change {
-        Some(Change::Write(draft)) => draft,
-        Some(Change::Purge) | None => return Ok(Written::Purged),
-    };
-    let max = namespace.configuration.namespace.settings.max_live_steps;
-    if draft.is_new_step() && namespace.steps.live() >= max {
-        return Err(StoreError::QuotaReached { what: "live steps", max });
+impl Pending {
+    fn new(commit: Commit) -> Self {
+        let growth = match &commit.change {
+            Change::Write(draft) if draft.is_granting() => Growth::Granting,
+            Change::Write(_) | Change::Purge => Growth::Settling,
+        };
+        let Commit { configuration, version, at, change } = commit;
+        let begins = version == 0 && matches!(change, Change::Write(_));
+        Self { configuration, version, at, growth, begins, change: Some(change), written: None }
     }
-    let admission = draft.admission();
-    let settlement = plan::settle(*draft, admission);
-    let evidence = match settlement.text {
-        None => None,
-        Some(text) => {
-            let stored = namespace.steps.find(key).and_then(|(number, _)| namespace.steps.evidence(number));
-            let mut evidence = stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence).map_err(unreadable(key))?;
-            evidence.add(text);
-            Some(record::encode_evidence(&evidence))
+
+    /// Whether step and configuration are still what the change was planned on.
+    fn is_current(
+        &self,
+        key: &StepKey<'_>,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<bool, StoreError> {
+        let version = match found.and_then(|number| namespace.steps.slot(number)) {
+            Some(slot) => Header::read(&slot.value).map_err(unreadable(key))?.version,
+            None => 0,
+        };
+        Ok(version == self.version && namespace.configuration.revision == self.configuration)
+    }
+
+    /// The change, settled: a store without limits admits the earliest instant.
+    fn settled(
+        &mut self,
+        key: &StepKey<'_>,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<Written, StoreError> {
+        let max = namespace.configuration.namespace.settings.max_live_steps;
+        if self.begins && namespace.steps.live() >= max {
+            return Err(StoreError::QuotaReached { what: "live steps", max });
         }
-    };
-    let value = record::encode(&settlement.record, settlement.event_at);
-    Ok(Written::Step { value, evidence, answer: settlement.answer })
+        match (self.written.take(), self.change.take()) {
+            (Some(written), _) => Ok(written),
+            (None, Some(Change::Write(draft))) => {
+                let admission = draft.admission();
+                Written::of(plan::settle(*draft, admission), namespace, found)
+                    .map_err(unreadable(key))
+            }
+            (None, Some(Change::Purge) | None) => Ok(Written::FORGOTTEN),
+        }
+    }
+}
+
+/// A change as it is written, but for its number in the change log.
+struct Written {
+    /// The packed record; None when the step is forgotten.
+    value: Option<Box<[u8]>>,
+    /// The texts of its failures, when they change.
+    evidence: Option<Box<[u8]>>,
+    /// The policy that the step was given inline: it must be remembered.
+    inline: Option<u128>,
+    answer: Answer,
 }
 
 impl Written {
-    fn prepared(&self, key: &StepKey<'_>, at: StepNumber) -> Prepared<Committed> {
-        let joined_key = key.joined();
-        let step = StepChange { namespace: key.namespace, joined: &joined_key, number: at.number, at_us: at.at_us };
-        match self {
-            Self::Purged => {
-                Prepared { entries: vec![joined(&Entry::Step { step, value: &[] })], answer: Committed::Written(Answer::Ticked) }
+    const FORGOTTEN: Self =
+        Self { value: None, evidence: None, inline: None, answer: Answer::Ticked };
+
+    fn of(
+        settlement: Settlement,
+        namespace: &Namespace,
+        found: Option<u32>,
+    ) -> Result<Self, RecordError> {
+        let Settlement { record, event_at, answer, text } = settlement;
+        let evidence = match text {
+            None => None,
+            Some(text) => {
+                let stored = found.and_then(|number| namespace.steps.evidence(number));
+                let mut evidence =
+                    stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence)?;
+                evidence.add(text);
+                Some(record::encode_evidence(&evidence).into())
             }
-            Self::Step { value, evidence, answer } => {
-                let mut entries = Vec::with_capacity(2);
-                entries.push(joined(&Entry::Step { step, value }));
-                if let Some(evidence) = evidence {
-                    entries.push(joined(&Entry::Evidence { namespace: key.namespace, joined: &joined_key, value: evidence }));
+        };
+        let inline = match record.policy {
+            PolicyChoice::Inline(digest) => Some(digest),
+            PolicyChoice::Default | PolicyChoice::Named(_) => None,
+        };
+        Ok(Self { value: Some(record::encode(&record, event_at).into()), evidence, inline, answer })
+    }
+
+    /// Puts it down in the log.
+    fn push(&self, out: &mut Entries<'_>, key: &StepKey<'_>, (number, at): (u64, Timestamp)) {
+        let joined = key.joined();
+        let value = self.value.as_deref().unwrap_or_default();
+        let step =
+            StepChange { namespace: key.namespace, joined: &joined, number, at_us: at.as_micros() };
+        push(out, &Entry::Step { step, value });
+        if let Some(value) = &self.evidence {
+            push(out, &Entry::Evidence { namespace: key.namespace, joined: &joined, value });
+        }
+    }
+
+    /// Does in memory what its entries in the log say.
+    fn apply(
+        self,
+        key: &StepKey<'_>,
+        namespace: &mut Namespace,
+        found: Option<u32>,
+        noted: (u64, Timestamp),
+    ) -> Result<Answer, RecordError> {
+        match self.value {
+            None => namespace.forget_step(key, Some(noted)),
+            Some(value) => {
+                let slot = namespace.put_step(key, found, value, Some(noted))?;
+                if let Some(evidence) = self.evidence {
+                    namespace.steps.put_evidence(slot, evidence);
                 }
-                Prepared { entries, answer: Committed::Written(answer.clone()) }
             }
         }
+        Ok(self.answer)
     }
 }
 
+fn push(out: &mut Entries<'_>, entry: &Entry<'_>) {
+    let (head, value) = entry.parts();
+    out.push(&[&head, value]);
+}
+
 /// The entries of a change of configuration, within the namespace's bounds.
-fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &ConfigurationChange) -> Result<Vec<Vec<u8>>, StoreError> {
-    let unknown = || StoreError::NamespaceUnknown(name.to_string());
+fn configuration_entries(
+    name: &Id,
+    current: Option<&Namespace>,
+    change: &ConfigurationChange,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let unknown = || namespace_unknown(name);
+    let revision = current.map_or(0, |namespace| namespace.configuration.revision) + 1;
     let mut entries = Vec::new();
     match change {
         ConfigurationChange::Namespace(entry) => {
             let changes = current.map_or(0, |namespace| namespace.changes.latest());
-            entries.push(joined(&Entry::Namespace { namespace: name, changes, value: &entry.to_bytes()? }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                revision,
+                changes,
+                value: &entry.to_bytes()?,
+            }));
         }
         ConfigurationChange::DeleteNamespace => {
             let steps = current.ok_or_else(unknown)?.steps.len() as u64;
@@ -510,9 +766,14 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
         ConfigurationChange::Policy(policy, history) => {
             let namespace = current.ok_or_else(unknown)?;
             if !namespace.configuration.policies.contains_key(policy) {
-                make_room_for_policy(name, namespace, &mut entries)?;
+                make_room_for_policy(name, namespace, revision, &mut entries)?;
             }
-            entries.push(joined(&Entry::Policy { namespace: name, name: policy, value: &history.to_bytes()? }));
+            entries.push(joined(&Entry::Policy {
+                namespace: name,
+                revision,
+                name: policy,
+                value: &history.to_bytes()?,
+            }));
         }
         ConfigurationChange::Inline(revision) => {
             let namespace = current.ok_or_else(unknown)?;
@@ -521,53 +782,113 @@ fn configuration_entries(name: &Id, current: Option<&Namespace>, change: &Config
             }
             make_room_for_inline(name, namespace, &mut entries)?;
             let value = revision.spec_bytes()?;
-            entries.push(joined(&Entry::Inline { namespace: name, digest: revision.digest, value: &value }));
+            entries.push(joined(&Entry::Inline {
+                namespace: name,
+                digest: revision.digest,
+                value: &value,
+            }));
         }
     }
     Ok(entries)
 }
 
 fn policies_in_use(name: &Id, namespace: &Namespace) -> Result<HashSet<PolicyChoice>, StoreError> {
-    namespace.policies_in_use().map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
+    namespace
+        .policies_in_use()
+        .map_err(|source| StoreError::Unreadable { key: format!("in namespace {name}"), source })
 }
 
 /// Forgets deleted policies that no step uses, once there are too many.
-fn make_room_for_policy(name: &Id, namespace: &Namespace, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_policy(
+    name: &Id,
+    namespace: &Namespace,
+    revision: u64,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     let policies = &namespace.configuration.policies;
     if policies.len() < POLICIES_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = policies.iter().filter(|(policy, history)| history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone())));
-    entries.extend(forgotten.map(|(policy, _)| joined(&Entry::Policy { namespace: name, name: policy, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 }) } else { Ok(()) }
+    let forgotten = policies.iter().filter(|(policy, history)| {
+        history.deleted && !in_use.contains(&PolicyChoice::Named((*policy).clone()))
+    });
+    entries.extend(forgotten.map(|(policy, _)| {
+        joined(&Entry::Policy { namespace: name, revision, name: policy, value: &[] })
+    }));
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 /// Forgets policies given inline that no step uses, once there are too many.
-fn make_room_for_inline(name: &Id, namespace: &Namespace, entries: &mut Vec<Vec<u8>>) -> Result<(), StoreError> {
+fn make_room_for_inline(
+    name: &Id,
+    namespace: &Namespace,
+    entries: &mut Vec<Vec<u8>>,
+) -> Result<(), StoreError> {
     if namespace.inline.len() < INLINE_MAX {
         return Ok(());
     }
     let in_use = policies_in_use(name, namespace)?;
-    let forgotten = namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
-    entries.extend(forgotten.map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })));
-    if entries.is_empty() { Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 }) } else { Ok(()) }
+    let forgotten =
+        namespace.inline.keys().filter(|digest| !in_use.contains(&PolicyChoice::Inline(**digest)));
+    entries.extend(
+        forgotten
+            .map(|digest| joined(&Entry::Inline { namespace: name, digest: *digest, value: &[] })),
+    );
+    if entries.is_empty() {
+        Err(StoreError::QuotaReached { what: "inline policies", max: INLINE_MAX as u64 })
+    } else {
+        Ok(())
+    }
 }
 
 impl Grace {
+    /// After the service was away from `last` to `now`. When it went within the
+    /// grace after an outage, as `noted`, that one is not over yet.
+    fn reopened(noted: Option<(Timestamp, Timestamp)>, last: Timestamp, now: Timestamp) -> Self {
+        let before = match noted {
+            Some((before, until)) if last < until => before,
+            _ => last,
+        };
+        let outage = (last > Timestamp::EPOCH).then(|| Outage { before, until: now.plus(GRACE) });
+        Self { outage, swept_at: now }
+    }
+
     fn now(&self, at: Timestamp) -> Now {
-        match self.outage {
-            Some((before, until)) if at < until => Now { at, leases: before },
-            _ => Now::at(at),
+        Now { at, leases: self.outage_at(at).map_or(at, |outage| outage.before) }
+    }
+
+    /// The outage whose grace lasts at `at`. Sweeps come several times a second;
+    /// a long pause since the latest one is an outage of its own, which whoever
+    /// is heard first must not suffer from.
+    fn outage_at(&self, at: Timestamp) -> Option<Outage> {
+        let lasting = |at| self.outage.filter(|outage| at < outage.until);
+        if at - self.swept_at > STALL {
+            let before = lasting(self.swept_at).map_or(self.swept_at, |outage| outage.before);
+            Some(Outage { before, until: at.plus(GRACE) })
+        } else {
+            lasting(at)
         }
     }
 
-    /// Sweeps come several times a second; a long pause between two is an outage.
     fn swept(&mut self, at: Timestamp) {
-        if at - self.swept_at > STALL {
-            self.outage = Some((self.swept_at, at.plus(GRACE)));
-        }
+        self.outage = self.outage_at(at);
         self.swept_at = at;
+    }
+
+    /// When a step has to be looked at: after an outage, leases that ended
+    /// meanwhile have to wait.
+    fn event_at(&self, header: &Header, at: Timestamp) -> Timestamp {
+        match self.outage_at(at) {
+            Some(outage) if header.is_running && header.event_at > outage.before => {
+                header.event_at.max(outage.until)
+            }
+            _ => header.event_at,
+        }
     }
 }
 
@@ -576,12 +897,17 @@ impl Embedded {
     fn maintain(&self) {
         let Some(log) = &self.0.log else { return };
         let size = log.size();
-        if size.log_bytes < SNAPSHOT_MIN.max(size.snapshot_bytes * 2) || self.0.snapshotting.swap(true, Ordering::AcqRel) {
+        if !self.0.wants_snapshot(&size) || self.0.snapshotting.swap(true, Ordering::AcqRel) {
             return;
         }
         let inner = Arc::clone(&self.0);
         let spawned = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            if let Err(error) = inner.snapshot() {
+            let was_full = inner.full.load(Ordering::Relaxed);
+            let made = inner.snapshot();
+            if was_full || made.is_err() {
+                inner.snapshot_after_us.store(inner.clock.now().plus(SNAPSHOT_RETRY).as_micros(), Ordering::Relaxed);
+            }
+            if let Err(error) = made {
                 tracing::warn!(%error, "the snapshot was not made; the log goes on growing and it will be tried again");
             }
             inner.snapshotting.store(false, Ordering::Release);
@@ -607,10 +933,21 @@ impl Embedded {
 }
 
 impl Inner {
+    fn wants_snapshot(&self, size: &LogSize) -> bool {
+        let is_long = size.log_bytes >= SNAPSHOT_MIN.max(size.snapshot_bytes * 2);
+        let is_early =
+            self.clock.now().as_micros() < self.snapshot_after_us.load(Ordering::Relaxed);
+        (is_long || self.full.load(Ordering::Relaxed)) && !is_early
+    }
+
     fn snapshot(&self) -> Result<(), log::SnapshotError> {
         let Some(log) = &self.log else { return Ok(()) };
         let mut writer = log.snapshot_begin()?;
         writer.push(&[&joined(&Entry::Salt(&self.salt.0))])?;
+        let outage = self.held().grace.outage;
+        if let Some(Outage { before, until }) = outage {
+            writer.push(&[&joined(&outage_entry(before, until))])?;
+        }
         let names: Vec<Id> = self.held().state.namespaces.keys().cloned().collect();
         for name in names {
             for entry in self.configuration_snapshot(&name) {
@@ -631,18 +968,33 @@ impl Inner {
         let held = self.held();
         let Some(namespace) = held.state.namespaces.get(name) else { return Vec::new() };
         let mut entries = Vec::new();
+        let revision = namespace.configuration.revision;
         // What is held was parsed when it came in, so it can be written again.
         if let Ok(value) = namespace.configuration.namespace.to_bytes() {
-            entries.push(joined(&Entry::Namespace { namespace: name, changes: namespace.changes.latest(), value: &value }));
+            entries.push(joined(&Entry::Namespace {
+                namespace: name,
+                revision,
+                changes: namespace.changes.latest(),
+                value: &value,
+            }));
         }
         for (policy, history) in &namespace.configuration.policies {
             if let Ok(value) = history.to_bytes() {
-                entries.push(joined(&Entry::Policy { namespace: name, name: policy, value: &value }));
+                entries.push(joined(&Entry::Policy {
+                    namespace: name,
+                    revision,
+                    name: policy,
+                    value: &value,
+                }));
             }
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {
-                entries.push(joined(&Entry::Inline { namespace: name, digest: *digest, value: &value }));
+                entries.push(joined(&Entry::Inline {
+                    namespace: name,
+                    digest: *digest,
+                    value: &value,
+                }));
             }
         }
         entries
@@ -656,12 +1008,18 @@ impl Inner {
             return None;
         }
         let mut entries = Vec::new();
-        for number in (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok()) {
+        for number in
+            (from..steps.slots().min(from + SLICE)).filter_map(|number| u32::try_from(number).ok())
+        {
             let Some(slot) = steps.slot(number) else { continue };
             let step = StepChange { namespace: name, joined: &slot.joined, number: 0, at_us: 0 };
             entries.push(joined(&Entry::Step { step, value: &slot.value }));
             if let Some(value) = steps.evidence(number) {
-                entries.push(joined(&Entry::Evidence { namespace: name, joined: &slot.joined, value }));
+                entries.push(joined(&Entry::Evidence {
+                    namespace: name,
+                    joined: &slot.joined,
+                    value,
+                }));
             }
         }
         Some(entries)

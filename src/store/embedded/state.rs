@@ -1,14 +1,16 @@
 //! Everything the store holds, in memory, and how an entry of the log changes it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
 use super::{
     super::{
         ChangeEntry, Changes,
-        configuration::{Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision},
+        configuration::{
+            Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+        },
         pack::Malformed,
         record::{self, RecordError},
     },
@@ -32,6 +34,13 @@ pub struct State {
     pub salt: Option<Salt>,
     /// The namespaces by name.
     pub namespaces: BTreeMap<Id, Namespace>,
+    /// The latest outage that was noted: the last instant before it, and the
+    /// end of the grace after it.
+    pub outage: Option<(Timestamp, Timestamp)>,
+    /// Namespaces that entries belonged to although none created them. A
+    /// snapshot leaves out what is gone when it is made, and entries from before
+    /// that are read once more after it; the one that says so must then follow.
+    pub orphans: BTreeSet<String>,
 }
 
 /// A namespace with its steps.
@@ -61,9 +70,6 @@ pub enum ApplyError {
     /// Not an entry.
     #[error("an entry is not in the form of this version")]
     Malformed,
-    /// An entry of a namespace that no entry created.
-    #[error("an entry belongs to namespace {0:?}, which no entry created")]
-    Namespace(String),
     /// A record that cannot be read.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -94,10 +100,10 @@ impl Namespace {
         }
     }
 
-    /// Replaces a part of the configuration; its revision grows.
-    fn reconfigure(&mut self, change: impl FnOnce(&mut Configuration)) {
+    /// Replaces a part of the configuration.
+    fn reconfigure(&mut self, revision: u64, change: impl FnOnce(&mut Configuration)) {
         let mut configuration = Configuration::clone(&self.configuration);
-        configuration.revision += 1;
+        configuration.revision = revision;
         change(&mut configuration);
         self.configuration = Arc::new(configuration);
     }
@@ -118,6 +124,12 @@ impl ChangeLog {
     #[must_use]
     pub const fn latest(&self) -> u64 {
         self.latest
+    }
+
+    /// Number and time of a change at `at`: time never goes back in the log.
+    #[must_use]
+    pub fn next(&self, at: Timestamp) -> (u64, Timestamp) {
+        (self.latest + 1, self.entries.back().map_or(at, |entry| entry.at.max(at)))
     }
 
     fn note(&mut self, entry: ChangeEntry) {
@@ -147,41 +159,74 @@ impl State {
     /// When it is not one that this version writes.
     pub fn apply(&mut self, entry: &[u8]) -> Result<(), ApplyError> {
         match Entry::read(entry)? {
-            Entry::Salt(salt) => self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?)),
-            Entry::Namespace { namespace, changes, value } => self.apply_namespace(namespace, changes, value)?,
+            Entry::Salt(salt) => {
+                self.salt = Some(Salt(salt.try_into().map_err(|_| ApplyError::Malformed)?))
+            }
+            Entry::Outage { before_us, until_us } => {
+                self.outage =
+                    Some((Timestamp::from_micros(before_us), Timestamp::from_micros(until_us)));
+            }
+            Entry::Namespace { namespace, revision, changes, value } => {
+                self.apply_namespace(namespace, revision, changes, value)?
+            }
             Entry::NamespaceGone { namespace } => {
                 self.namespaces.remove(namespace);
+                self.orphans.remove(namespace);
             }
-            Entry::Policy { namespace, name, value } => {
-                let history = if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
+            Entry::Policy { namespace, revision, name, value } => {
+                let history =
+                    if value.is_empty() { None } else { Some(PolicyHistory::from_bytes(value)?) };
                 let name = name.parse()?;
-                self.namespace(namespace)?.put_policy(name, history);
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.put_policy(revision, name, history);
+                }
             }
             Entry::Inline { namespace, digest, value } => {
-                let revision = if value.is_empty() { None } else { Some(Arc::new(PolicyRevision::inline_from_bytes(value)?)) };
-                self.namespace(namespace)?.put_inline(digest, revision);
+                let revision = if value.is_empty() {
+                    None
+                } else {
+                    Some(Arc::new(PolicyRevision::inline_from_bytes(value)?))
+                };
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.put_inline(digest, revision);
+                }
             }
-            Entry::Step { step, value } => self.namespace(step.namespace)?.put_step(step, value.into())?,
+            Entry::Step { step, value } => {
+                if let Some(namespace) = self.namespace(step.namespace) {
+                    namespace.apply_step(step, value)?;
+                }
+            }
             Entry::Evidence { namespace, joined, value } => {
-                self.namespace(namespace)?.put_evidence(StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?, value);
+                let key = StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?;
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.put_evidence(&key, value);
+                }
             }
         }
         Ok(())
     }
 
-    fn namespace(&mut self, name: &str) -> Result<&mut Namespace, ApplyError> {
-        self.namespaces.get_mut(name).ok_or_else(|| ApplyError::Namespace(name.to_owned()))
+    fn namespace(&mut self, name: &str) -> Option<&mut Namespace> {
+        let namespace = self.namespaces.get_mut(name);
+        if namespace.is_none() {
+            self.orphans.insert(name.to_owned());
+        }
+        namespace
     }
 
-    fn apply_namespace(&mut self, name: &str, changes: u64, value: &[u8]) -> Result<(), ApplyError> {
+    fn apply_namespace(
+        &mut self,
+        name: &str,
+        revision: u64,
+        changes: u64,
+        value: &[u8],
+    ) -> Result<(), ApplyError> {
         let entry = NamespaceEntry::from_bytes(value)?;
         let namespace = match self.namespaces.get_mut(name) {
-            Some(namespace) => {
-                namespace.reconfigure(|configuration| configuration.namespace = entry);
-                namespace
-            }
-            None => self.namespaces.entry(name.parse()?).or_insert(Namespace::new(entry)),
+            Some(namespace) => namespace,
+            None => self.namespaces.entry(name.parse()?).or_insert(Namespace::new(entry.clone())),
         };
+        namespace.reconfigure(revision, |configuration| configuration.namespace = entry);
         namespace.changes.latest = namespace.changes.latest.max(changes);
         Ok(())
     }
@@ -189,8 +234,8 @@ impl State {
 
 impl Namespace {
     /// Creates, replaces or forgets a policy.
-    fn put_policy(&mut self, name: Id, history: Option<PolicyHistory>) {
-        self.reconfigure(|configuration| {
+    fn put_policy(&mut self, revision: u64, name: Id, history: Option<PolicyHistory>) {
+        self.reconfigure(revision, |configuration| {
             match history {
                 Some(history) => configuration.policies.insert(name, history),
                 None => configuration.policies.remove(&name),
@@ -205,30 +250,50 @@ impl Namespace {
         };
     }
 
-    /// Creates, replaces or forgets a step, and notes the change.
-    ///
-    /// # Errors
-    /// When the record's header cannot be read.
-    pub fn put_step(&mut self, step: StepChange<'_>, value: Box<[u8]>) -> Result<(), ApplyError> {
+    fn apply_step(&mut self, step: StepChange<'_>, value: &[u8]) -> Result<(), ApplyError> {
         let key = StepKey::split(step.namespace, step.joined).ok_or(ApplyError::Malformed)?;
-        let (joined, version) = if value.is_empty() {
-            let joined: Arc<str> = step.joined.into();
-            self.steps.remove(&key);
-            (joined, 0)
+        let noted = (step.number > 0).then(|| (step.number, Timestamp::from_micros(step.at_us)));
+        if value.is_empty() {
+            self.forget_step(&key, noted);
         } else {
-            let version = record::Header::read(&value)?.version;
-            let (_, joined) = self.steps.put(&key, value)?;
-            (joined, version)
-        };
-        if step.number > 0 {
-            self.changes.note(ChangeEntry { number: step.number, at: Timestamp::from_micros(step.at_us), joined, version });
+            let found = self.steps.find(&key).map(|(number, _)| number);
+            self.put_step(&key, found, value.into(), noted)?;
         }
         Ok(())
     }
 
-    fn put_evidence(&mut self, key: StepKey<'_>, value: &[u8]) {
-        if let Some(number) = self.steps.find(&key).map(|(number, _)| number) {
-            self.steps.put_evidence(number, value);
+    /// Creates or replaces a step, `found` being its slot. Notes the change
+    /// under the number and time that it has. Returns the slot.
+    ///
+    /// # Errors
+    /// When the record's header cannot be read; nothing is changed then.
+    pub fn put_step(
+        &mut self,
+        key: &StepKey<'_>,
+        found: Option<u32>,
+        value: Box<[u8]>,
+        noted: Option<(u64, Timestamp)>,
+    ) -> Result<u32, RecordError> {
+        let version = record::Header::read(&value)?.version;
+        let (slot, joined) = self.steps.put(key, found, value)?;
+        if let Some((number, at)) = noted {
+            self.changes.note(ChangeEntry { number, at, joined, version });
+        }
+        Ok(slot)
+    }
+
+    /// Forgets a step, and notes the change.
+    pub fn forget_step(&mut self, key: &StepKey<'_>, noted: Option<(u64, Timestamp)>) {
+        let joined = self.steps.remove(key);
+        if let Some((number, at)) = noted {
+            let joined = joined.unwrap_or_else(|| key.joined().into());
+            self.changes.note(ChangeEntry { number, at, joined, version: 0 });
+        }
+    }
+
+    fn put_evidence(&mut self, key: &StepKey<'_>, value: &[u8]) {
+        if let Some(number) = self.steps.find(key).map(|(number, _)| number) {
+            self.steps.put_evidence(number, value.into());
         }
     }
 }

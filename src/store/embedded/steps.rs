@@ -17,6 +17,10 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::super::record::{Header, RecordError};
 use crate::domain::{id::StepKey, time::Timestamp};
 
+/// Event entries that are filed anew at a time, so that the lock is not held
+/// for long.
+pub const REFILED_MAX: usize = 1024;
+
 /// The steps of one namespace.
 #[derive(Debug, Default)]
 pub struct Steps {
@@ -64,7 +68,9 @@ impl Steps {
     #[must_use]
     pub fn find(&self, key: &StepKey<'_>) -> Option<(u32, &Slot)> {
         let hash = self.hash(key);
-        let number = *self.index.find(hash, |number| self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key)))?;
+        let number = *self.index.find(hash, |number| {
+            self.slot(*number).is_some_and(|slot| is_name(&slot.joined, key))
+        })?;
         self.slot(number).map(|slot| (number, slot))
     }
 
@@ -87,17 +93,23 @@ impl Steps {
     }
 
     /// Keeps the texts of a step's failures.
-    pub fn put_evidence(&mut self, number: u32, value: &[u8]) {
-        self.evidence.insert(number, value.into());
+    pub fn put_evidence(&mut self, number: u32, value: Box<[u8]>) {
+        self.evidence.insert(number, value);
     }
 
-    /// Creates or replaces a step. Returns its slot and name.
+    /// Creates or replaces a step, `found` being its slot. Returns its slot and
+    /// name.
     ///
     /// # Errors
     /// When the record's header cannot be read; nothing is changed then.
-    pub fn put(&mut self, key: &StepKey<'_>, value: Box<[u8]>) -> Result<(u32, Arc<str>), RecordError> {
+    pub fn put(
+        &mut self,
+        key: &StepKey<'_>,
+        found: Option<u32>,
+        value: Box<[u8]>,
+    ) -> Result<(u32, Arc<str>), RecordError> {
         let header = Header::read(&value)?;
-        match self.find(key).map(|(number, _)| number) {
+        match found {
             Some(number) => Ok((number, self.replace(number, value, &header))),
             None => Ok(self.insert(key, value, &header)),
         }
@@ -118,14 +130,20 @@ impl Steps {
 
     fn insert(&mut self, key: &StepKey<'_>, value: Box<[u8]>, header: &Header) -> (u32, Arc<str>) {
         let joined: Arc<str> = key.joined().into();
-        let slot = Slot { joined: Arc::clone(&joined), value, filed_at: header.event_at, is_over: header.is_over };
+        let slot = Slot {
+            joined: Arc::clone(&joined),
+            value,
+            filed_at: header.event_at,
+            is_over: header.is_over,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = Some(slot);
                 number
             }
             None => {
-                let number = u32::try_from(self.slots.len()).expect("a namespace holds fewer than 2^32 steps: its quota is lower");
+                let number = u32::try_from(self.slots.len())
+                    .expect("a namespace holds fewer than 2^32 steps: its quota is lower");
                 self.slots.push(Some(slot));
                 number
             }
@@ -140,38 +158,58 @@ impl Steps {
         (number, joined)
     }
 
-    /// Forgets a step.
-    pub fn remove(&mut self, key: &StepKey<'_>) {
+    /// Forgets a step. Returns its name.
+    pub fn remove(&mut self, key: &StepKey<'_>) -> Option<Arc<str>> {
         let hash = self.hash(key);
         let Self { index, slots, .. } = self;
-        let found = index.find_entry(hash, |number| slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key)));
-        let Ok(entry) = found else { return };
-        let (number, _) = entry.remove();
-        if let Some(slot) = self.slots[number as usize].take() {
-            self.events.remove(&(slot.filed_at, number));
-            self.live -= u64::from(!slot.is_over);
-        }
+        let found = index.find_entry(hash, |number| {
+            slots[*number as usize].as_ref().is_some_and(|slot| is_name(&slot.joined, key))
+        });
+        let (number, _) = found.ok()?.remove();
+        let slot = self.slots[number as usize].take()?;
+        self.events.remove(&(slot.filed_at, number));
+        self.live -= u64::from(!slot.is_over);
         self.evidence.remove(&number);
         self.free.push(number);
+        Some(slot.joined)
     }
 
-    /// The longest overdue steps, at most `limit`. Entries met too early are
-    /// filed where they belong, at most 1024 of them a call.
-    pub fn due(&mut self, at: Timestamp, limit: usize) -> Vec<(Timestamp, Arc<str>)> {
-        let overdue: Vec<_> = self.events.range(..=(at, u32::MAX)).take(limit.max(1024)).copied().collect();
+    /// The longest overdue steps, at most `limit`. `event_at` says when a step
+    /// has to be looked at.
+    ///
+    /// Entries met too early are filed where they belong, at most
+    /// [`REFILED_MAX`] a call; the second part says whether there may be more.
+    pub fn due(
+        &mut self,
+        at: Timestamp,
+        limit: usize,
+        event_at: impl Fn(&Header) -> Timestamp,
+    ) -> (Vec<(Timestamp, Arc<str>)>, bool) {
         let mut due = Vec::new();
-        for (filed_at, number) in overdue {
-            let Some(slot) = self.slots[number as usize].as_mut() else { continue };
-            let event_at = Header::read(&slot.value).map_or(filed_at, |header| header.event_at);
-            if event_at > at {
+        let mut refiled = 0;
+        let mut next = (Timestamp::EPOCH, 0);
+        while due.len() < limit
+            && let Some(&(filed_at, number)) = self.events.range(next..=(at, u32::MAX)).next()
+        {
+            if refiled == REFILED_MAX {
+                return (due, true);
+            }
+            next = (filed_at, number.saturating_add(1));
+            let slot = self.slots[number as usize]
+                .as_mut()
+                .expect("the event index names only slots in use");
+            let header = Header::read(&slot.value).expect("only values with a header are put");
+            let event_at = event_at(&header);
+            if event_at > filed_at {
                 self.events.remove(&(filed_at, number));
                 self.events.insert((event_at, number));
                 slot.filed_at = event_at;
-            } else if due.len() < limit {
-                due.push((event_at, Arc::clone(&slot.joined)));
+                refiled += 1;
+            } else {
+                due.push((header.event_at, Arc::clone(&slot.joined)));
             }
         }
-        due
+        (due, false)
     }
 
     fn hash(&self, key: &StepKey<'_>) -> u64 {
@@ -195,5 +233,8 @@ fn hash_parts(hasher: &DefaultHashBuilder, run: &[u8], step: &[u8]) -> u64 {
 fn is_name(joined: &str, key: &StepKey<'_>) -> bool {
     let joined = joined.as_bytes();
     let (run, step) = (key.run.as_bytes(), key.step.as_bytes());
-    joined.len() == run.len() + 1 + step.len() && joined.starts_with(run) && joined[run.len()] == b' ' && joined.ends_with(step)
+    joined.len() == run.len() + 1 + step.len()
+        && joined.starts_with(run)
+        && joined[run.len()] == b' '
+        && joined.ends_with(step)
 }

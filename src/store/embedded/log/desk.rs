@@ -152,9 +152,7 @@ impl Desk {
             return Err(AppendError::Poisoned(poisoned.clone()));
         }
         self.offered.clear();
-        write(&mut Entries {
-            payload: &mut self.offered,
-        });
+        write(&mut Entries { payload: &mut self.offered });
         let bytes = self.offered.len();
         if bytes == 0 {
             return Ok(self.last());
@@ -223,11 +221,7 @@ impl Desk {
 
     /// Sequence of the newest batch with anything in it.
     pub(super) fn last(&self) -> u64 {
-        if self.open.len() > HEADER {
-            self.sequence
-        } else {
-            self.sequence - 1
-        }
+        if self.open.len() > HEADER { self.sequence } else { self.sequence - 1 }
     }
 
     pub(super) fn at_us(&self) -> u64 {
@@ -248,10 +242,7 @@ impl Desk {
             live.used = self.tail - FIRST_FRAME;
         }
         self.live.push_back(Live {
-            next: Next {
-                segment: next.number,
-                sequence: self.sequence,
-            },
+            next: Next { segment: next.number, sequence: self.sequence },
             capacity: next.capacity,
             used: 0,
         });
@@ -282,9 +273,7 @@ impl Desk {
 
     /// Next batch to write, the open one last. `buffer` is reused.
     pub(super) fn take_batch(&mut self, buffer: &mut Vec<u8>) -> Option<Batch> {
-        self.closed
-            .pop_front()
-            .or_else(|| self.end_batch(std::mem::take(buffer)))
+        self.closed.pop_front().or_else(|| self.end_batch(std::mem::take(buffer)))
     }
 
     /// Segments prepared and not yet used.
@@ -351,9 +340,7 @@ impl Desk {
     /// Notes that no segment could be prepared. Whether this is news.
     pub(super) fn not_stocked(&mut self, now: Instant) -> bool {
         let news = !matches!(self.supply, Supply::Full { .. });
-        self.supply = Supply::Full {
-            retry: now + self.options.full_retry,
-        };
+        self.supply = Supply::Full { retry: now + self.options.full_retry };
         news
     }
 
@@ -385,8 +372,7 @@ impl Desk {
 
     /// Forgets the segments that a snapshot made superfluous.
     pub(super) fn removed_before(&mut self, head: &Head) {
-        self.live
-            .retain(|live| live.next.segment >= head.next.segment);
+        self.live.retain(|live| live.next.segment >= head.next.segment);
     }
 
     pub(super) fn size(&self) -> LogSize {

@@ -119,10 +119,7 @@ impl Disk {
 
     /// Opens a file that exists.
     pub(super) fn existing(&self, name: String) -> io::Result<DataFile> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(&name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path(&name))?;
         Ok(self.data_file(name, file))
     }
 
@@ -141,18 +138,12 @@ impl Disk {
     }
 
     fn data_file(&self, name: String, file: File) -> DataFile {
-        DataFile {
-            disk: self.clone(),
-            name,
-            file,
-        }
+        DataFile { disk: self.clone(), name, file }
     }
 
     #[cfg(test)]
     fn probe(&self, step: Step<'_>) -> io::Result<()> {
-        self.probe
-            .as_ref()
-            .map_or(Ok(()), |probe| probe.before(step))
+        self.probe.as_ref().map_or(Ok(()), |probe| probe.before(step))
     }
 }
 
@@ -191,10 +182,7 @@ impl DataFile {
     pub(super) fn read_first(&self, bytes: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         (&self.file).seek(SeekFrom::Start(0))?;
-        (&self.file)
-            .take(bytes as u64)
-            .read_to_end(buffer)
-            .map(drop)
+        (&self.file).take(bytes as u64).read_to_end(buffer).map(drop)
     }
 
     /// Reads exactly `buffer` from `offset` on.
@@ -237,7 +225,5 @@ impl DataFile {
 /// under the largest file size allowed.
 pub(super) fn is_full(error: &io::Error) -> bool {
     const FULL: [Errno; 3] = [Errno::NOSPC, Errno::DQUOT, Errno::FBIG];
-    error
-        .raw_os_error()
-        .is_some_and(|code| FULL.iter().any(|full| full.raw_os_error() == code))
+    error.raw_os_error().is_some_and(|code| FULL.iter().any(|full| full.raw_os_error() == code))
 }

@@ -141,11 +141,7 @@ pub(super) fn find(file: &[u8], offset: usize, salt: u64, sequence: u64) -> Foun
         return Found::Torn;
     }
     let Some(header) = Header::read(head, salt) else {
-        return tear_or(
-            head,
-            offset,
-            "the frame's header does not match its checksum",
-        );
+        return tear_or(head, offset, "the frame's header does not match its checksum");
     };
     if header.sequence != sequence {
         return Found::Corrupt("a frame is out of sequence");

@@ -96,10 +96,7 @@ impl Head {
                 kind,
                 salt: u64_at(bytes, 8),
                 number,
-                next: Next {
-                    segment: u64_at(bytes, 24),
-                    sequence: u64_at(bytes, 32),
-                },
+                next: Next { segment: u64_at(bytes, 24), sequence: u64_at(bytes, 32) },
             }),
             version => Err(BadHead::Version(version)),
         }

@@ -67,17 +67,11 @@ pub(super) fn recover(
     if files.segments.is_empty() && files.snapshots.is_empty() {
         return begin(disk, options);
     }
-    let snapshot = files
-        .snapshots
-        .last()
-        .map(|&number| snapshot::read(disk, number, replay))
-        .transpose()?;
+    let snapshot =
+        files.snapshots.last().map(|&number| snapshot::read(disk, number, replay)).transpose()?;
     let next = match &snapshot {
         Some(snapshot) => snapshot.head.next,
-        None => Next {
-            segment: 1,
-            sequence: 1,
-        },
+        None => Next { segment: 1, sequence: 1 },
     };
     let segments = files.from(disk, next.segment)?;
     let salt = match &snapshot {
@@ -116,53 +110,33 @@ pub(super) fn recover(
 /// Begins a new log.
 fn begin(disk: &Disk, options: &LogOptions) -> Result<Start, OpenError> {
     let failed = |error| OpenError::io(disk, &segment::name(1), error);
-    let salt = getrandom::u64().map_err(|error| failed(std::io::Error::other(error)))?;
+    let salt = u64::from_le_bytes(crate::chance::bytes());
     let capacity = options.segment_bytes.min(FIRST_SEGMENT_MAX);
     let segment = Segment::create(disk, salt, 1, capacity).map_err(failed)?;
-    let next = Next {
-        segment: 1,
-        sequence: 1,
-    };
+    let next = Next { segment: 1, sequence: 1 };
     Ok(Start {
         salt,
         segment: Arc::new(segment),
         tail: FIRST_FRAME,
         sequence: 1,
         at_us: 0,
-        live: VecDeque::from([Live {
-            next,
-            capacity,
-            used: 0,
-        }]),
+        live: VecDeque::from([Live { next, capacity, used: 0 }]),
         stock: VecDeque::new(),
-        snapshots: Snapshots {
-            number: 0,
-            bytes: 0,
-            writing: false,
-        },
+        snapshots: Snapshots { number: 0, bytes: 0, writing: false },
     })
 }
 
 impl Files {
     /// Lists the log's files, and removes abandoned ones.
     fn list(disk: &Disk) -> Result<Self, OpenError> {
-        let names = disk
-            .names()
-            .map_err(|error| OpenError::io(disk, "", error))?;
+        let names = disk.names().map_err(|error| OpenError::io(disk, "", error))?;
         for name in names.iter().filter(|name| name.ends_with(TMP)) {
-            disk.remove(name)
-                .map_err(|error| OpenError::io(disk, name, error))?;
+            disk.remove(name).map_err(|error| OpenError::io(disk, name, error))?;
         }
         let numbers = |ending: &str| {
-            names
-                .iter()
-                .filter_map(|name| name.strip_suffix(ending)?.parse().ok())
-                .collect()
+            names.iter().filter_map(|name| name.strip_suffix(ending)?.parse().ok()).collect()
         };
-        Ok(Self {
-            segments: numbers(".log"),
-            snapshots: numbers(".snapshot"),
-        })
+        Ok(Self { segments: numbers(".log"), snapshots: numbers(".snapshot") })
     }
 
     /// Segments from `first` on. They are numbered without a gap.
@@ -174,9 +148,7 @@ impl Files {
             .map(|(expected, _)| expected)
             .or(segments.is_empty().then_some(first));
         match missing {
-            Some(number) => Err(OpenError::Missing {
-                file: disk.path(&segment::name(number)),
-            }),
+            Some(number) => Err(OpenError::Missing { file: disk.path(&segment::name(number)) }),
             None => Ok(segments),
         }
     }
@@ -185,8 +157,7 @@ impl Files {
         let segments = self.segments.iter().copied();
         let snapshots = self.snapshots.iter().copied();
         for name in snapshot::superfluous(head, segments, snapshots) {
-            disk.remove(&name)
-                .map_err(|error| OpenError::io(disk, &name, error))?;
+            disk.remove(&name).map_err(|error| OpenError::io(disk, &name, error))?;
         }
         Ok(())
     }
@@ -290,11 +261,7 @@ impl<'a> Tail<'a> {
             replay.payload(self.disk, &file, self.offset as u64, &self.payload)?;
             replay.saw(header.at_us);
             self.unproven.push_back((header.sequence, self.offset));
-            while self
-                .unproven
-                .front()
-                .is_some_and(|first| first.0 <= header.synced)
-            {
+            while self.unproven.front().is_some_and(|first| first.0 <= header.synced) {
                 self.unproven.pop_front();
             }
             self.sequence += 1;
@@ -323,11 +290,7 @@ impl<'a> Tail<'a> {
         for &segment in segments.iter().filter(|&&segment| segment >= end) {
             self.load(segment)?;
             let ours = segment == end;
-            let from = if ours {
-                self.offset + frame::ALIGN
-            } else {
-                FIRST_FRAME as usize
-            };
+            let from = if ours { self.offset + frame::ALIGN } else { FIRST_FRAME as usize };
             if frame::headers(&self.bytes, from, self.salt).any(|header| self.contradicts(&header))
             {
                 return Err(self.corrupt("a frame is lost that was written before later ones"));

@@ -36,11 +36,7 @@ impl Segment {
     pub(super) fn create(disk: &Disk, salt: u64, number: u64, capacity: u64) -> io::Result<Self> {
         let name = name(number) + TMP;
         prepare(disk, &name, salt, number, capacity)
-            .map(|file| Self {
-                number,
-                file,
-                capacity,
-            })
+            .map(|file| Self { number, file, capacity })
             .inspect_err(|_| {
                 // What is left over takes space and harms nobody; the next
                 // opening removes it if this does not succeed.
@@ -52,21 +48,12 @@ impl Segment {
     pub(super) fn existing(disk: &Disk, number: u64) -> io::Result<Self> {
         let file = disk.existing(name(number))?;
         let capacity = file.len()?;
-        Ok(Self {
-            number,
-            file,
-            capacity,
-        })
+        Ok(Self { number, file, capacity })
     }
 }
 
 fn prepare(disk: &Disk, name: &str, salt: u64, number: u64, capacity: u64) -> io::Result<DataFile> {
-    let head = Head {
-        kind: Kind::Segment,
-        salt,
-        number,
-        next: Next::default(),
-    };
+    let head = Head { kind: Kind::Segment, salt, number, next: Next::default() };
     let file = disk.create(name.to_owned())?;
     file.write_at(&head.bytes(), 0)?;
     zero(&file, SECTOR as u64, capacity)?;

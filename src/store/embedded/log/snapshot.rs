@@ -80,12 +80,7 @@ impl SnapshotWriter {
         let (number, next) = shared.desk().snapshot_begin().ok_or(SnapshotError::Busy)?;
         // From here on dropping the writer ends the snapshot.
         let mut writer = Self {
-            head: Head {
-                kind: Kind::Snapshot,
-                salt: shared.salt,
-                number,
-                next,
-            },
+            head: Head { kind: Kind::Snapshot, salt: shared.salt, number, next },
             shared,
             file: None,
             written: FIRST_FRAME,
@@ -187,11 +182,7 @@ pub(super) fn read(
         if header.payload == 0 {
             replay.saw(header.at_us);
             reader.end()?;
-            return Ok(Replayed {
-                head,
-                through: header.synced,
-                bytes: reader.offset,
-            });
+            return Ok(Replayed { head, through: header.synced, bytes: reader.offset });
         }
     }
     Err(reader.corrupt("the snapshot has no end"))
@@ -286,8 +277,6 @@ pub(super) fn superfluous<'a>(
     snapshots: impl Iterator<Item = u64> + 'a,
 ) -> impl Iterator<Item = String> + 'a {
     let snapshots = snapshots.filter(|&number| number < head.number).map(name);
-    let segments = segments
-        .filter(|&number| number < head.next.segment)
-        .map(segment::name);
+    let segments = segments.filter(|&number| number < head.next.segment).map(segment::name);
     snapshots.chain(segments)
 }

@@ -29,9 +29,7 @@ fn options() -> LogOptions {
 
 /// A directory in memory where there is one: thousands of logs are opened.
 fn temp_dir() -> TempDir {
-    tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap()
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Opens a log and collects what it hands over.

@@ -51,12 +51,7 @@ impl Waiters {
             let reached = (sequence + 1).saturating_sub(waiting.first) as usize;
             let settled = reached.min(waiting.groups.len());
             waiting.first = sequence + 1;
-            waiting
-                .groups
-                .drain(..settled)
-                .flatten()
-                .flatten()
-                .collect()
+            waiting.groups.drain(..settled).flatten().flatten().collect()
         });
         if let Some(herald) = herald {
             herald.wake();
@@ -79,8 +74,7 @@ impl Waiters {
         let taken = take(&mut waiting);
         waiting.ready.extend(taken);
         let herald = waiting.ready.pop();
-        self.unwoken
-            .store(!waiting.ready.is_empty(), Ordering::Release);
+        self.unwoken.store(!waiting.ready.is_empty(), Ordering::Release);
         herald
     }
 
@@ -136,11 +130,7 @@ pub struct Durable {
 
 impl Durable {
     pub(super) fn new(waiters: Arc<Waiters>, sequence: u64) -> Self {
-        Self {
-            waiters,
-            sequence,
-            slot: None,
-        }
+        Self { waiters, sequence, slot: None }
     }
 
     /// Waits, unless the outcome is there. It is looked at once more under the

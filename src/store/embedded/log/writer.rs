@@ -17,13 +17,8 @@ use super::{Fsync, Shared, frame};
 pub(super) fn run(shared: Arc<Shared>) {
     let _guard = PoisonOnPanic(&shared);
     let synced = shared.desk().synced();
-    let mut writer = Writer {
-        shared: &shared,
-        written: synced,
-        synced,
-        dirty: None,
-        buffer: Vec::new(),
-    };
+    let mut writer =
+        Writer { shared: &shared, written: synced, synced, dirty: None, buffer: Vec::new() };
     if let Err(error) = writer.work() {
         shared.poison(&format!("a write or sync failed: {error}"));
     }
@@ -94,13 +89,7 @@ impl Writer<'_> {
         if self.dirty.as_ref().is_some_and(elsewhere) {
             self.sync()?;
         }
-        frame::seal(
-            &mut batch.frame,
-            self.shared.salt,
-            batch.sequence,
-            self.synced,
-            batch.at_us,
-        );
+        frame::seal(&mut batch.frame, self.shared.salt, batch.sequence, self.synced, batch.at_us);
         batch.segment.file.write_at(&batch.frame, batch.offset)?;
         self.written = batch.sequence;
         self.buffer = batch.frame;

@@ -46,11 +46,14 @@ impl From<Step<'_>> for Event {
     }
 }
 
+/// What is synced of a file, and later writes by offset.
+type Contents = (Vec<u8>, Vec<(usize, Vec<u8>)>);
+
 /// A disk that knows what is on the platter and what is on the way.
 #[derive(Default)]
 struct Model {
-    /// Contents by inode: what is synced, and later writes.
-    files: Vec<(Vec<u8>, Vec<(usize, Vec<u8>)>)>,
+    /// By inode.
+    files: Vec<Contents>,
     /// Names as the process sees them, and as synced, with changes after that.
     names: BTreeMap<String, usize>,
     synced: BTreeMap<String, usize>,
@@ -111,18 +114,11 @@ impl Model {
             }
             bytes
         };
-        names
-            .into_iter()
-            .map(|(name, inode)| (name, file(inode)))
-            .collect()
+        names.into_iter().map(|(name, inode)| (name, file(inode))).collect()
     }
 
     fn inode_created_as(&self, name: &str, create: &Event) -> usize {
-        let later = self
-            .changes
-            .iter()
-            .skip_while(|change| !std::ptr::eq(*change, create))
-            .skip(1);
+        let later = self.changes.iter().skip_while(|change| !std::ptr::eq(*change, create)).skip(1);
         let mut now = name.to_owned();
         for change in later {
             match change {
@@ -226,9 +222,7 @@ async fn record(fsync: Fsync) -> Vec<Event> {
                     // Goes on while the snapshot is written.
                     offered.push(entry(offered.len()));
                     note(Event::Offered(offered.len()));
-                    append(&log, Growth::Settling, &[offered.last().unwrap()])
-                        .await
-                        .unwrap();
+                    append(&log, Growth::Settling, &[offered.last().unwrap()]).await.unwrap();
                 }
                 let through = offered.len();
                 snapshot.finish().unwrap();

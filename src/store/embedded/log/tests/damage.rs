@@ -44,18 +44,10 @@ impl Sample {
                     (segment, at) = (segment + 1, 512);
                 }
                 at += size;
-                Place {
-                    file: segment::name(segment),
-                    from: at - size,
-                    to: at,
-                }
+                Place { file: segment::name(segment), from: at - size, to: at }
             })
             .collect();
-        Self {
-            image: image(dir.path()),
-            entries,
-            places,
-        }
+        Self { image: image(dir.path()), entries, places }
     }
 
     fn last(&self) -> &Place {
@@ -113,10 +105,7 @@ fn a_file_cut_off_anywhere_keeps_every_whole_frame_or_is_refused() {
                     assert!(!goes_on, "{file} cut at {length} unnoticed");
                 }
                 Err(OpenError::Corrupt { .. }) => {
-                    assert!(
-                        length < 512 || goes_on,
-                        "{file} cut at {length} was refused"
-                    );
+                    assert!(length < 512 || goes_on, "{file} cut at {length} was refused");
                 }
                 Err(error) => panic!("{file} cut at {length}: {error}"),
             }
@@ -144,11 +133,7 @@ fn flip_each_byte(mask: impl Fn(usize) -> u8) {
                     assert!(entries == sample.entries, "{file} flipped at {at}");
                     assert!(!sample.holds(file, at), "{file} flipped at {at} unnoticed");
                 }
-                Err(OpenError::Corrupt {
-                    file: named,
-                    offset,
-                    ..
-                }) => {
+                Err(OpenError::Corrupt { file: named, offset, .. }) => {
                     assert!(named.ends_with(file), "{file} flipped at {at}: {named:?}");
                     assert!(offset as usize <= at, "{file} flipped at {at}: {offset}");
                 }
@@ -213,10 +198,7 @@ fn a_missing_or_foreign_file_is_refused() {
         let mut image = sample.image.clone();
         image.remove(&segment::name(number));
         restore(dir.path(), &image);
-        assert!(matches!(
-            recover(dir.path()),
-            Err(OpenError::Missing { .. })
-        ));
+        assert!(matches!(recover(dir.path()), Err(OpenError::Missing { .. })));
     }
     let foreign = Sample::new().image.remove(&segment::name(2)).unwrap();
     let found = sample.after(dir.path(), &segment::name(2), |bytes| *bytes = foreign);
@@ -238,11 +220,7 @@ fn unsynced(synced: &[u64]) -> (Image, Vec<Place>, u64) {
         frame::push_entry(&mut frame, &[&[sequence as u8; 600]]);
         frame::seal(&mut frame, salt, sequence, synced, 7);
         bytes[at..at + frame.len()].copy_from_slice(&frame);
-        places.push(Place {
-            file: file.clone(),
-            from: at,
-            to: at + frame.len(),
-        });
+        places.push(Place { file: file.clone(), from: at, to: at + frame.len() });
         at += frame.len();
     }
     (image, places, salt)

@@ -45,8 +45,7 @@ fn closing_keeps_what_was_accepted() {
     for fsync in [Fsync::Always, Fsync::Interval(Duration::from_secs(3600))] {
         let options = LogOptions { fsync, ..options() };
         let (log, ..) = open_with(dir.path(), options, None).unwrap();
-        log.append(1, Growth::Settling, |batch| batch.push(&[b"x"]))
-            .unwrap();
+        log.append(1, Growth::Settling, |batch| batch.push(&[b"x"])).unwrap();
         log.close().unwrap();
     }
     assert_eq!(open(dir.path()).unwrap().2.len(), 2);
@@ -61,10 +60,7 @@ fn a_second_opener_is_refused_and_told_by_whom() {
     };
     let told = error.to_string();
     assert!(told.contains(&dir.path().display().to_string()), "{told}");
-    assert!(
-        told.contains(&format!("process {}", std::process::id())),
-        "{told}"
-    );
+    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
     drop(log);
     open(dir.path()).unwrap();
 }
@@ -96,11 +92,7 @@ fn another_process_is_refused_and_its_end_frees_the_log() {
         .spawn()
         .unwrap();
     let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
-    assert!(
-        lines
-            .map_while(Result::ok)
-            .any(|line| line.contains("held"))
-    );
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("held")));
 
     match open(dir.path()) {
         Err(OpenError::Locked { pid, .. }) => assert_eq!(pid, Some(holder.id())),
@@ -126,10 +118,7 @@ async fn callers_that_come_during_a_sync_share_the_next() {
         }
         Ok(())
     });
-    let options = LogOptions {
-        segment_bytes: 1 << 20,
-        ..options()
-    };
+    let options = LogOptions { segment_bytes: 1 << 20, ..options() };
     let (log, ..) = open_with(dir.path(), options, watch).unwrap();
     let log = Arc::new(log);
     let mut callers = JoinSet::new();
@@ -203,10 +192,7 @@ async fn with_an_interval_an_append_is_handed_over_and_synced_later() {
         }
         Ok(())
     });
-    let options = LogOptions {
-        fsync: Fsync::Interval(Duration::from_millis(20)),
-        ..options()
-    };
+    let options = LogOptions { fsync: Fsync::Interval(Duration::from_millis(20)), ..options() };
     let (log, ..) = open_with(dir.path(), options, watch).unwrap();
     put(&log, b"x").await;
     while synced.recv().await.unwrap() != segment::name(1) {}
@@ -235,11 +221,7 @@ async fn a_failed_sync_stops_the_log_for_good() {
     let refused = append(&log, Growth::Settling, &[b"later"]).await;
     assert!(matches!(refused, Err(AppendError::Poisoned(_))));
     assert!(log.room(Growth::Granting).await.is_err());
-    assert!(
-        log.snapshot_begin()
-            .and_then(SnapshotWriter::finish)
-            .is_err()
-    );
+    assert!(log.snapshot_begin().and_then(SnapshotWriter::finish).is_err());
     assert!(log.close().is_err());
     assert_eq!(TRIES.load(Ordering::SeqCst), 1);
 

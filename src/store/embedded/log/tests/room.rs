@@ -32,14 +32,8 @@ async fn a_full_disk_refuses_grants_first_and_recovers_without_a_restart() {
     let granted = fill(&log, Growth::Granting, &[1; 100]).await;
     assert!(granted > 0);
     let settled = fill(&log, Growth::Settling, &[2; 100]).await;
-    assert!(
-        settled * frame::size(104) > 3000,
-        "the reserve took {settled} reports"
-    );
-    assert!(matches!(
-        log.room(Growth::Settling).await,
-        Err(AppendError::Full)
-    ));
+    assert!(settled * frame::size(104) > 3000, "the reserve took {settled} reports");
+    assert!(matches!(log.room(Growth::Settling).await, Err(AppendError::Full)));
 
     FULL.store(false, Ordering::SeqCst);
     while log.room(Growth::Granting).await.is_err() {
@@ -55,10 +49,7 @@ async fn a_full_disk_refuses_grants_first_and_recovers_without_a_restart() {
 #[tokio::test]
 async fn a_log_at_its_largest_size_gets_room_from_a_snapshot() {
     let dir = temp_dir();
-    let options = LogOptions {
-        size_max: Some(10 * 4096),
-        ..options()
-    };
+    let options = LogOptions { size_max: Some(10 * 4096), ..options() };
     let (log, ..) = open_with(dir.path(), options, None).unwrap();
     for _ in 0..5 {
         assert!(fill(&log, Growth::Granting, &[1; 100]).await > 0);
@@ -119,20 +110,13 @@ async fn a_full_disk_at_opening_harms_nothing() {
     assert_eq!(open(dir.path()).unwrap().2.len(), 2);
 
     let empty = temp_dir();
-    assert!(matches!(
-        open_with(empty.path(), options(), full()),
-        Err(OpenError::Io { .. })
-    ));
+    assert!(matches!(open_with(empty.path(), options(), full()), Err(OpenError::Io { .. })));
     open(empty.path()).unwrap();
 }
 
 #[test]
 fn a_disk_without_a_byte_left_is_told_apart() {
-    for full in [
-        rustix::io::Errno::NOSPC,
-        rustix::io::Errno::DQUOT,
-        rustix::io::Errno::FBIG,
-    ] {
+    for full in [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT, rustix::io::Errno::FBIG] {
         assert!(disk::is_full(&full.into()));
     }
     assert!(!disk::is_full(&rustix::io::Errno::IO.into()));

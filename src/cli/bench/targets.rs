@@ -1,0 +1,112 @@
+//! What the service is to reach. Nearly all are ratios inside one run, since
+//! those alone mean the same on every machine.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::report::{Measurement, Report, megabytes};
+
+/// A promise and how it was kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Target {
+    pub(super) what: &'static str,
+    pub(super) unit: &'static str,
+    #[serde(flatten)]
+    pub(super) bound: Bound,
+    pub(super) measured: f64,
+    pub(super) met: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, measured: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => measured <= bound,
+            Self::AtLeast(bound) => bound <= measured,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(bound) => write!(f, "≤ {bound}"),
+            Self::AtLeast(bound) => write!(f, "≥ {bound}"),
+        }
+    }
+}
+
+/// The targets for which this run has figures.
+pub(super) fn evaluate(report: &Report) -> Vec<Target> {
+    let found =
+        |name: &str| report.measurements.iter().find(|measurement| measurement.name == name);
+    let cpu = |name| found(name)?.ratios.cpu;
+    let throughput = |name| found(name)?.ratios.throughput;
+    let start = report.start.as_ref();
+    let bound = |what, unit, bound, measured: Option<f64>| {
+        measured.map(|measured| Target { what, unit, bound, measured, met: bound.holds(measured) })
+    };
+    use Bound::{AtLeast, AtMost};
+    [
+        bound("report: CPU per decision", "× echo", AtMost(1.5), cpu("report")),
+        bound("report: throughput", "× echo", AtLeast(0.7), throughput("report")),
+        bound("report-one: CPU per decision", "× echo", AtMost(1.5), cpu("report-one")),
+        bound("durable: CPU per decision", "× echo", AtMost(3.0), cpu("durable")),
+        bound(
+            "durable: decisions",
+            "× synced appends",
+            AtLeast(12.0),
+            per_append(report, found("durable")),
+        ),
+        bound(
+            "batch16: CPU per decision",
+            "× report",
+            AtMost(0.5),
+            cpu_over(found("batch16"), found("report")),
+        ),
+        bound("start: first answer", "ms", AtMost(30.0), start.map(|start| start.first_answer_ms)),
+        bound(
+            "start: idle memory",
+            "MB",
+            AtMost(15.0),
+            start.map(|start| megabytes(start.resident_bytes)),
+        ),
+        bound(
+            "start: binary",
+            "MB",
+            AtMost(20.0),
+            start.map(|start| megabytes(start.binary_bytes)),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Durable decisions for each append that the disk could sync one by one.
+fn per_append(report: &Report, durable: Option<&Measurement>) -> Option<f64> {
+    Some(durable?.subject.decisions_per_second / report.disk?.appends_per_second)
+}
+
+fn cpu_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {
+    Some(one?.subject.cpu_us? / other?.subject.cpu_us?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_include_their_value() {
+        assert!(Bound::AtMost(1.5).holds(1.5) && !Bound::AtMost(1.5).holds(1.51));
+        assert!(Bound::AtLeast(0.7).holds(0.7) && !Bound::AtLeast(0.7).holds(0.69));
+        assert!(!Bound::AtMost(1.5).holds(f64::NAN));
+    }
+}

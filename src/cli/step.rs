@@ -1,0 +1,127 @@
+//! `reprise step`: where a step stands, and why.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::{
+    Global,
+    client::Service,
+    error::CliError,
+    exit::Exit,
+    explain,
+    output::{self, Format},
+    text, view,
+};
+use crate::proto;
+
+/// What can be asked about a step.
+#[derive(Debug, Subcommand)]
+pub enum StepCommand {
+    /// Show a step with its counters and latest attempts
+    Get(StepName),
+    /// Tell why a step waits or has stopped, and what can be done
+    Explain(StepName),
+}
+
+/// A step of the namespace.
+#[derive(Args, Debug)]
+pub struct StepName {
+    /// The run that the step belongs to
+    run: String,
+    /// Name of the step within the run
+    step: String,
+}
+
+/// Asks and tells.
+pub async fn run(global: &Global, command: StepCommand) -> Result<ExitCode, CliError> {
+    let (name, tell): (_, fn(&view::Step) -> String) = match command {
+        StepCommand::Get(name) => (name, shown),
+        StepCommand::Explain(name) => (name, explain::step),
+    };
+    let step = get(global, name).await?;
+    match global.output {
+        Format::Table => output::print(&tell(&step))?,
+        Format::Json => output::print_json(&step)?,
+    }
+    Ok(Exit::Ok.into())
+}
+
+async fn get(global: &Global, name: StepName) -> Result<view::Step, CliError> {
+    let StepName { run, step } = name;
+    let namespace = global.namespace.clone();
+    let doing = format!("show {namespace}/{run}/{step}");
+    let request = proto::GetStepRequest { namespace, run, step };
+    let response = Service::of(global)
+        .retry(&doing, async |mut client| client.get_step(request.clone()).await)
+        .await?;
+    match response.step {
+        Some(step) => Ok(step.into()),
+        None => Err(CliError::new(Exit::Failed, format!("could not {doing}: an empty answer"))),
+    }
+}
+
+fn shown(step: &view::Step) -> String {
+    let fields = output::fields(summary(step));
+    if step.attempts.is_empty() {
+        return fields;
+    }
+    let now = step.read_at.unwrap_or_else(Timestamp::now);
+    let rows = step.attempts.iter().map(|attempt| attempt_row(attempt, now)).collect();
+    let header = ["ATTEMPT", "BEGAN", "RAN", "OUTCOME", "EXIT", "HOST", "THEN", "MESSAGE"];
+    format!("{fields}\n{}", output::table(header, rows))
+}
+
+fn summary(step: &view::Step) -> Vec<(&'static str, String)> {
+    let now = step.read_at.unwrap_or_else(Timestamp::now);
+    let at = |instant: Option<Timestamp>| instant.map(|at| text::relative(at, now));
+    let counters = &step.counters;
+    let optional = [
+        ("policy", step.policy.as_ref().map(view::Policy::in_words)),
+        ("next event", at(step.next_event_at)),
+        ("ends by", at(step.ends_by)),
+        ("deadline", at(step.deadline)),
+        ("kind", step.kind.clone()),
+        ("targets", Some(step.targets.join(", ")).filter(|targets| !targets.is_empty())),
+        ("queue", step.queue.clone()),
+        ("resume from", step.resume_from.clone()),
+        ("forgotten", at(step.purge_at)),
+    ];
+    let mut fields = vec![
+        ("step", format!("{}/{}/{}", step.namespace, step.run, step.step)),
+        ("state", text::words(step.state)),
+        ("attempts", counters.attempts.to_string()),
+        ("retries", explain::retries(counters)),
+    ];
+    fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    fields
+}
+
+fn attempt_row(attempt: &view::Attempt, now: Timestamp) -> [String; 8] {
+    let dash = || "-".to_owned();
+    let began = attempt.began_at.map_or_else(dash, |at| text::clock_time(at, now));
+    let ran = attempt.seconds.map_or_else(dash, |s| text::duration(text::from_seconds(s)));
+    let then = attempt.decision.as_ref().map_or_else(dash, |decision| {
+        format!("{}: {}", text::words(decision.verdict), text::words(decision.reason))
+    });
+    [
+        attempt.number.to_string(),
+        began,
+        ran,
+        explain::outcome(attempt),
+        attempt.exit_code.map_or_else(dash, |code| code.to_string()),
+        attempt.host.clone().unwrap_or_else(dash),
+        then,
+        attempt.message.as_deref().map_or_else(dash, last_line),
+    ]
+}
+
+/// The last line says most, since messages are the ends of longer texts.
+fn last_line(message: &str) -> String {
+    let last = message.trim_end().lines().next_back().unwrap_or_default();
+    match last.char_indices().nth(80) {
+        Some((cut, _)) => format!("{}…", &last[..cut]),
+        None => last.to_owned(),
+    }
+}

@@ -1,0 +1,941 @@
+//! A table over every field that a request can carry, however deep. A field
+//! without an entry fails the test, so that none is added unchecked.
+
+use std::collections::{BTreeSet, HashMap};
+
+use prost::Message as _;
+use prost_types::{Duration, FileDescriptorSet, Timestamp, field_descriptor_proto::Type};
+use tonic_types::StatusExt as _;
+
+use super::{
+    begin_request, evaluate_request, named_policy, namespace, policy, report_request, rule, seconds,
+};
+use crate::{
+    grpc::convert::{Invalid, admin, policy as policies, request},
+    proto::{
+        self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
+        report_attempt_request::Outcome, rule::Action,
+    },
+};
+
+enum Entry {
+    /// This was told of a bad value, and had to name this field.
+    Refused { told: Option<Invalid>, path: &'static str },
+    /// No value is bad, and why.
+    Any(#[expect(dead_code, reason = "for the reader")] &'static str),
+}
+
+fn refused(path: &'static str, told: Option<Invalid>) -> Entry {
+    Entry::Refused { told, path }
+}
+
+const MESSAGE: Entry = Entry::Any("a message; its fields have entries of their own");
+const FLAG: Entry = Entry::Any("both values mean something");
+const COUNT: Entry = Entry::Any("any number is a bound, zero included");
+const OUTPUT: Entry = Entry::Any("output only; not looked at");
+const ETAG: Entry = Entry::Any("only ever compared; an unknown one is a mismatch");
+
+fn begin(edit: impl FnOnce(&mut proto::BeginAttemptRequest)) -> Option<Invalid> {
+    let mut request = begin_request();
+    edit(&mut request);
+    request::begin(request).err()
+}
+
+fn heartbeat(edit: impl FnOnce(&mut proto::HeartbeatRequest)) -> Option<Invalid> {
+    let mut request = proto::HeartbeatRequest {
+        run: "r".into(),
+        step: "s".into(),
+        fence: 1,
+        ..Default::default()
+    };
+    edit(&mut request);
+    request::heartbeat(request).err()
+}
+
+fn report(edit: impl FnOnce(&mut proto::ReportAttemptRequest)) -> Option<Invalid> {
+    let mut request = report_request();
+    edit(&mut request);
+    request::report(request).err()
+}
+
+fn failure(edit: impl FnOnce(&mut proto::Failure)) -> Option<Invalid> {
+    let mut failure = super::failure();
+    edit(&mut failure);
+    report(|r| r.outcome = Some(Outcome::Failure(failure)))
+}
+
+fn pushback(until: Until) -> Option<Invalid> {
+    failure(|f| f.pushback = Some(proto::Pushback { until: Some(until) }))
+}
+
+fn batch(edit: impl FnOnce(&mut proto::BatchReportAttemptsRequest)) -> Option<Invalid> {
+    let mut request = proto::BatchReportAttemptsRequest {
+        namespace: "ads".into(),
+        reports: vec![report_request()],
+    };
+    edit(&mut request);
+    match request::batch(request) {
+        Ok(batch) => {
+            batch.reports.into_iter().find_map(Result::err).map(|rejected| rejected.invalid)
+        }
+        Err(invalid) => Some(invalid),
+    }
+}
+
+fn get_step(edit: impl FnOnce(&mut proto::GetStepRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::GetStepRequest { run: "r".into(), step: "s".into(), ..Default::default() };
+    edit(&mut request);
+    request::get_step(request).err()
+}
+
+fn a_policy(edit: impl FnOnce(&mut proto::Policy)) -> Option<Invalid> {
+    let mut policy = policy();
+    edit(&mut policy);
+    let spec = match policies::from_proto(policy, "inline_policy") {
+        Ok(spec) => spec,
+        Err(invalid) => return Some(invalid),
+    };
+    policies::parse(&spec, "inline_policy").err()
+}
+
+fn a_rule(edit: impl FnOnce(&mut proto::Rule)) -> Option<Invalid> {
+    let mut rule = rule();
+    edit(&mut rule);
+    a_policy(|p| p.rules = vec![rule])
+}
+
+fn a_match(edit: impl FnOnce(&mut proto::Match)) -> Option<Invalid> {
+    a_rule(|r| edit(r.r#match.get_or_insert_default()))
+}
+
+fn hold(edit: impl FnOnce(&mut proto::HoldTerms)) -> Option<Invalid> {
+    let mut terms = proto::HoldTerms::default();
+    edit(&mut terms);
+    a_policy(|p| {
+        p.on_exhaustion =
+            Some(proto::Exhaustion { outcome: Some(proto::exhaustion::Outcome::Hold(terms)) })
+    })
+}
+
+fn a_backoff(edit: impl FnOnce(&mut proto::Backoff)) -> Option<Invalid> {
+    a_policy(|p| edit(p.backoff.get_or_insert_default()))
+}
+
+fn shape(shape: Shape) -> Option<Invalid> {
+    a_policy(|p| p.backoff = Some(super::backoff(shape)))
+}
+
+fn linear(delay: Option<Duration>, increment: Option<Duration>) -> Option<Invalid> {
+    shape(Shape::Linear(proto::LinearBackoff { delay, increment }))
+}
+
+fn exponential(delay: Option<Duration>, factor: f64) -> Option<Invalid> {
+    shape(Shape::Exponential(proto::ExponentialBackoff {
+        delay,
+        factor: Some(factor),
+        max_doublings: None,
+    }))
+}
+
+fn schedule(delays: Vec<Duration>, end: i32) -> Option<Invalid> {
+    shape(Shape::Schedule(proto::ScheduleBackoff { delays, end }))
+}
+
+fn jitter(kind: i32, ratio: Option<f64>) -> Option<Invalid> {
+    a_backoff(|b| b.jitter = Some(proto::Jitter { kind, ratio }))
+}
+
+fn settings(edit: impl FnOnce(&mut proto::NamespaceSettings)) -> Option<Invalid> {
+    let mut namespace = namespace();
+    edit(namespace.settings.get_or_insert_default());
+    admin::create_namespace(proto::CreateNamespaceRequest { namespace: Some(namespace) }).err()
+}
+
+fn a_namespace(edit: impl FnOnce(&mut proto::Namespace)) -> Option<Invalid> {
+    let mut namespace = namespace();
+    edit(&mut namespace);
+    admin::update_namespace(proto::UpdateNamespaceRequest {
+        namespace: Some(namespace),
+        update_mask: None,
+    })
+    .err()
+}
+
+fn create_policy(edit: impl FnOnce(&mut proto::CreatePolicyRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::CreatePolicyRequest { policy: Some(named_policy()), ..Default::default() };
+    edit(&mut request);
+    admin::create_policy(request).err()
+}
+
+fn update_policy(edit: impl FnOnce(&mut proto::UpdatePolicyRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::UpdatePolicyRequest { policy: Some(named_policy()), ..Default::default() };
+    edit(&mut request);
+    admin::update_policy(request).err()
+}
+
+fn evaluate(edit: impl FnOnce(&mut proto::EvaluateRequest)) -> Option<Invalid> {
+    let mut request = evaluate_request();
+    edit(&mut request);
+    admin::evaluate(request).err()
+}
+
+fn id(bad: &str) -> String {
+    bad.to_owned()
+}
+
+fn long(bytes: usize) -> String {
+    "x".repeat(bytes)
+}
+
+const NEGATIVE: Duration = Duration { seconds: -1, nanos: 0 };
+const NEGATIVE_NANOS: Duration = Duration { seconds: 1, nanos: -1 };
+const BEFORE_EPOCH: Timestamp = Timestamp { seconds: -1, nanos: 0 };
+const FENCE_TOO_LARGE: u64 = 1 << 53;
+
+fn retry_entries() -> Vec<(&'static str, Entry)> {
+    use proto::begin_attempt_request::Policy as BeginPolicy;
+    use proto::report_attempt_request::Policy as ReportPolicy;
+    vec![
+        ("BeginAttemptRequest.namespace", refused("namespace", begin(|r| r.namespace = id("a b")))),
+        ("BeginAttemptRequest.run", refused("run", begin(|r| r.run = id("")))),
+        ("BeginAttemptRequest.run", refused("run", begin(|r| r.run = long(129)))),
+        ("BeginAttemptRequest.step", refused("step", begin(|r| r.step = id("a\nb")))),
+        (
+            "BeginAttemptRequest.request_id",
+            refused("request_id", begin(|r| r.request_id = Default::default())),
+        ),
+        (
+            "BeginAttemptRequest.request_id",
+            refused("request_id", begin(|r| r.request_id = vec![1; 17].into())),
+        ),
+        (
+            "BeginAttemptRequest.policy_name",
+            refused("policy_name", begin(|r| r.policy = Some(BeginPolicy::PolicyName(id(""))))),
+        ),
+        ("BeginAttemptRequest.inline_policy", MESSAGE),
+        (
+            "BeginAttemptRequest.lease",
+            refused(
+                "lease",
+                begin(|r| r.lease = Some(Duration { seconds: 0, nanos: 999_999_999 })),
+            ),
+        ),
+        (
+            "BeginAttemptRequest.lease",
+            refused("lease", begin(|r| r.lease = Some(Duration { seconds: 3600, nanos: 1 }))),
+        ),
+        ("BeginAttemptRequest.lease", refused("lease", begin(|r| r.lease = Some(NEGATIVE_NANOS)))),
+        ("BeginAttemptRequest.host", refused("host", begin(|r| r.host = long(129)))),
+        ("BeginAttemptRequest.worker", refused("worker", begin(|r| r.worker = long(129)))),
+        ("BeginAttemptRequest.kind", refused("kind", begin(|r| r.kind = long(129)))),
+        (
+            "BeginAttemptRequest.targets",
+            refused("targets", begin(|r| r.targets = vec![id("t"); 9])),
+        ),
+        (
+            "BeginAttemptRequest.targets",
+            refused("targets[1]", begin(|r| r.targets = vec![id("t"), id("")])),
+        ),
+        ("BeginAttemptRequest.queue", refused("queue", begin(|r| r.queue = id("a{b}")))),
+        (
+            "BeginAttemptRequest.deadline",
+            refused("deadline", begin(|r| r.deadline = Some(BEFORE_EPOCH))),
+        ),
+        (
+            "BeginAttemptRequest.deadline",
+            refused(
+                "deadline",
+                begin(|r| r.deadline = Some(Timestamp { seconds: 253_402_300_800, nanos: 0 })),
+            ),
+        ),
+        (
+            "BeginAttemptRequest.deadline",
+            refused(
+                "deadline",
+                begin(|r| r.deadline = Some(Timestamp { seconds: 1, nanos: 1_000_000_000 })),
+            ),
+        ),
+        (
+            "BeginAttemptRequest.time_left",
+            refused("time_left", begin(|r| r.time_left = seconds(5))),
+        ),
+        (
+            "BeginAttemptRequest.time_left",
+            refused("time_left", begin(|r| (r.deadline, r.time_left) = (None, seconds(0)))),
+        ),
+        ("HeartbeatRequest.namespace", refused("namespace", heartbeat(|r| r.namespace = id("é")))),
+        ("HeartbeatRequest.run", refused("run", heartbeat(|r| r.run = id("")))),
+        ("HeartbeatRequest.step", refused("step", heartbeat(|r| r.step = id("")))),
+        ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = 0))),
+        ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = FENCE_TOO_LARGE))),
+        ("HeartbeatRequest.lease", refused("lease", heartbeat(|r| r.lease = seconds(0)))),
+        (
+            "ReportAttemptRequest.namespace",
+            refused("namespace", report(|r| r.namespace = long(129))),
+        ),
+        ("ReportAttemptRequest.run", refused("run", report(|r| r.run = id("")))),
+        ("ReportAttemptRequest.step", refused("step", report(|r| r.step = id("")))),
+        ("ReportAttemptRequest.fence", refused("fence", report(|r| r.fence = FENCE_TOO_LARGE))),
+        (
+            "ReportAttemptRequest.attempt",
+            refused("request_id", report(|r| (r.attempt, r.request_id) = (0, Default::default()))),
+        ),
+        (
+            "ReportAttemptRequest.request_id",
+            refused("request_id", report(|r| r.request_id = vec![1; 15].into())),
+        ),
+        (
+            "ReportAttemptRequest.request_id",
+            refused("request_id", report(|r| (r.fence, r.request_id) = (1, vec![1].into()))),
+        ),
+        ("ReportAttemptRequest.success", refused("outcome", report(|r| r.outcome = None))),
+        ("ReportAttemptRequest.failure", refused("outcome", report(|r| r.outcome = None))),
+        (
+            "ReportAttemptRequest.policy_name",
+            refused(
+                "policy_name",
+                report(|r| r.policy = Some(ReportPolicy::PolicyName(id("a b")))),
+            ),
+        ),
+        ("ReportAttemptRequest.inline_policy", MESSAGE),
+        ("ReportAttemptRequest.kind", refused("kind", report(|r| r.kind = long(129)))),
+        (
+            "ReportAttemptRequest.targets",
+            refused("targets", report(|r| r.targets = vec![id("t"); 9])),
+        ),
+        (
+            "ReportAttemptRequest.deadline",
+            refused("deadline", report(|r| (r.deadline, r.time_left) = (Some(BEFORE_EPOCH), None))),
+        ),
+        (
+            "ReportAttemptRequest.time_left",
+            refused("time_left", report(|r| r.time_left = seconds(-1))),
+        ),
+        (
+            "BatchReportAttemptsRequest.namespace",
+            refused("namespace", batch(|r| r.namespace = id(" "))),
+        ),
+        (
+            "BatchReportAttemptsRequest.namespace",
+            refused("reports[0].namespace", batch(|r| r.namespace = id("other"))),
+        ),
+        (
+            "BatchReportAttemptsRequest.reports",
+            refused("reports", batch(|r| r.reports = vec![report_request(); 257])),
+        ),
+        (
+            "BatchReportAttemptsRequest.reports",
+            refused("reports[0].outcome", batch(|r| r.reports[0].outcome = None)),
+        ),
+        ("GetStepRequest.namespace", refused("namespace", get_step(|r| r.namespace = id("a b")))),
+        ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
+        ("GetStepRequest.step", refused("step", get_step(|r| r.step = id("")))),
+    ]
+}
+
+fn failure_entries() -> Vec<(&'static str, Entry)> {
+    vec![
+        ("Failure.class", refused("failure.class", failure(|f| f.class = 0))),
+        (
+            "Failure.error_type",
+            refused("failure.error_type", failure(|f| f.error_type = long(257))),
+        ),
+        (
+            "Failure.grpc_code",
+            refused("failure.grpc_code", failure(|f| f.code = Some(Code::GrpcCode(0)))),
+        ),
+        (
+            "Failure.grpc_code",
+            refused("failure.grpc_code", failure(|f| f.code = Some(Code::GrpcCode(17)))),
+        ),
+        (
+            "Failure.http_status",
+            refused("failure.http_status", failure(|f| f.code = Some(Code::HttpStatus(99)))),
+        ),
+        (
+            "Failure.http_status",
+            refused("failure.http_status", failure(|f| f.code = Some(Code::HttpStatus(70_000)))),
+        ),
+        ("Failure.exit_code", Entry::Any("platforms use all of 32 bits")),
+        ("Failure.signal", refused("failure.signal", failure(|f| f.signal = Some(0)))),
+        ("Failure.signal", refused("failure.signal", failure(|f| f.signal = Some(65)))),
+        ("Failure.message", refused("failure.message", failure(|f| f.message = long(4097)))),
+        ("Failure.cause", refused("failure.cause", failure(|f| f.cause = long(129)))),
+        ("Failure.host", refused("failure.host", failure(|f| f.host = long(129)))),
+        ("Failure.worker", refused("failure.worker", failure(|f| f.worker = long(129)))),
+        ("Failure.duration", refused("failure.duration", failure(|f| f.duration = Some(NEGATIVE)))),
+        ("Failure.target", refused("failure.target", failure(|f| f.target = id("a b")))),
+        (
+            "Failure.pushback",
+            refused(
+                "failure.pushback.until",
+                failure(|f| f.pushback = Some(proto::Pushback { until: None })),
+            ),
+        ),
+        ("Failure.wish", MESSAGE),
+        ("Failure.retryable", FLAG),
+        ("Failure.executed", Entry::Any("an unknown number is read as MAYBE")),
+        ("Failure.action", refused("failure.action", failure(|f| f.action = long(129)))),
+        ("Pushback.after", refused("failure.pushback.after", pushback(Until::After(NEGATIVE)))),
+        ("Pushback.time", refused("failure.pushback.time", pushback(Until::Time(BEFORE_EPOCH)))),
+        ("Pushback.never", refused("failure.pushback.never", pushback(Until::Never(false)))),
+        ("RetryWish.max_retries", COUNT),
+        (
+            "RetryWish.delay",
+            refused(
+                "failure.wish.delay",
+                failure(|f| {
+                    f.wish = Some(proto::RetryWish { max_retries: None, delay: Some(NEGATIVE) })
+                }),
+            ),
+        ),
+    ]
+}
+
+fn policy_entries() -> Vec<(&'static str, Entry)> {
+    let no_action = || a_rule(|r| r.action = None);
+    let no_outcome = || a_policy(|p| p.on_exhaustion = Some(proto::Exhaustion { outcome: None }));
+    let unknown_stop =
+        || a_rule(|r| r.action = Some(Action::Stop(proto::StopAction { timing: 99 })));
+    let uncounted = |max| {
+        a_rule(|r| {
+            r.action = Some(Action::RetryUncounted(proto::RetryUncountedAction {
+                max_retries: Some(max),
+                backoff: None,
+            }))
+        })
+    };
+    let backwards = || a_match(|m| m.exit_codes = vec![proto::ExitCodeRange { min: 2, max: 1 }]);
+    vec![
+        ("Policy.max_retries", COUNT),
+        (
+            "Policy.max_elapsed",
+            refused("inline_policy.max_elapsed", a_policy(|p| p.max_elapsed = seconds(0))),
+        ),
+        (
+            "Policy.max_elapsed",
+            refused("inline_policy.max_elapsed", a_policy(|p| p.max_elapsed = Some(NEGATIVE))),
+        ),
+        ("Policy.backoff", MESSAGE),
+        ("Policy.rules", refused("inline_policy.rules", a_policy(|p| p.rules = vec![rule(); 65]))),
+        ("Policy.pushback", MESSAGE),
+        ("Policy.max_crash_retries", COUNT),
+        (
+            "Policy.reset_after",
+            refused("inline_policy.reset_after", a_policy(|p| p.reset_after = seconds(0))),
+        ),
+        ("Policy.host_anti_affinity", MESSAGE),
+        ("Policy.on_exhaustion", MESSAGE),
+        (
+            "Policy.never_retry_kinds",
+            refused(
+                "inline_policy.never_retry_kinds",
+                a_policy(|p| p.never_retry_kinds = vec![id("")]),
+            ),
+        ),
+        (
+            "Rule.name",
+            refused("inline_policy.rules[0].name", a_rule(|r| r.name = id("Not a name"))),
+        ),
+        ("Rule.match", MESSAGE),
+        ("Rule.retry", refused("inline_policy.rules[0]", no_action())),
+        ("Rule.retry_uncounted", refused("inline_policy.rules[0]", no_action())),
+        ("Rule.stop", refused("inline_policy.rules[0]", no_action())),
+        ("Rule.hold", refused("inline_policy.rules[0]", no_action())),
+        ("Rule.skip", refused("inline_policy.rules[0]", no_action())),
+        (
+            "Match.classes",
+            refused("inline_policy.rules[0].match.classes", a_match(|m| m.classes = vec![0])),
+        ),
+        (
+            "Match.classes",
+            refused("inline_policy.rules[0].match.classes", a_match(|m| m.classes = vec![1, 99])),
+        ),
+        (
+            "Match.error_types",
+            refused(
+                "inline_policy.rules[0].match.error_types",
+                a_match(|m| m.error_types = vec![id("")]),
+            ),
+        ),
+        (
+            "Match.codes",
+            refused("inline_policy.rules[0].match.codes", a_match(|m| m.codes = vec![id("600")])),
+        ),
+        (
+            "Match.exit_codes",
+            refused(
+                "inline_policy.rules[0].match.exit_codes",
+                a_match(|m| m.exit_codes = vec![Default::default(); 65]),
+            ),
+        ),
+        (
+            "Match.message_pattern",
+            refused(
+                "inline_policy.rules[0].match.message_pattern",
+                a_match(|m| m.message_pattern = id("(")),
+            ),
+        ),
+        (
+            "Match.condition",
+            refused(
+                "inline_policy.rules[0].match.condition",
+                a_match(|m| m.condition = id("nobody == 1")),
+            ),
+        ),
+        ("ExitCodeRange.min", refused("inline_policy.rules[0].match.exit_codes", backwards())),
+        ("ExitCodeRange.max", refused("inline_policy.rules[0].match.exit_codes", backwards())),
+        ("RetryAction.max_retries", COUNT),
+        ("RetryAction.backoff", MESSAGE),
+        (
+            "RetryUncountedAction.max_retries",
+            refused("inline_policy.rules[0].retry_uncounted.max_retries", uncounted(0)),
+        ),
+        (
+            "RetryUncountedAction.max_retries",
+            refused("inline_policy.rules[0].retry_uncounted.max_retries", uncounted(10_001)),
+        ),
+        ("RetryUncountedAction.backoff", MESSAGE),
+        ("StopAction.timing", refused("inline_policy.rules[0].stop.timing", unknown_stop())),
+        ("HoldAction.terms", MESSAGE),
+        ("Exhaustion.stop", refused("inline_policy.on_exhaustion", no_outcome())),
+        ("Exhaustion.hold", refused("inline_policy.on_exhaustion", no_outcome())),
+        (
+            "HoldTerms.allowed",
+            refused("inline_policy.on_exhaustion.hold.allowed", hold(|t| t.allowed = vec![0])),
+        ),
+        (
+            "HoldTerms.timeout",
+            refused("inline_policy.on_exhaustion.hold.timeout", hold(|t| t.timeout = seconds(0))),
+        ),
+        (
+            "HoldTerms.default_answer",
+            refused(
+                "inline_policy.on_exhaustion.hold.default_answer",
+                hold(|t| t.default_answer = 99),
+            ),
+        ),
+        (
+            "HoldTerms.default_answer",
+            refused(
+                "inline_policy.on_exhaustion.hold.default_answer",
+                hold(|t| t.default_answer = 4),
+            ),
+        ),
+        ("HoldTerms.max_manual_retries", COUNT),
+        ("Backoff.fixed", MESSAGE),
+        ("Backoff.linear", MESSAGE),
+        ("Backoff.exponential", MESSAGE),
+        ("Backoff.doubling_sum", MESSAGE),
+        ("Backoff.fibonacci", MESSAGE),
+        ("Backoff.schedule", MESSAGE),
+        (
+            "Backoff.max_delay",
+            refused("inline_policy.backoff.max_delay", a_backoff(|b| b.max_delay = seconds(0))),
+        ),
+        (
+            "Backoff.first_delay",
+            refused(
+                "inline_policy.backoff.first_delay",
+                a_backoff(|b| b.first_delay = Some(NEGATIVE)),
+            ),
+        ),
+        ("Backoff.jitter", MESSAGE),
+        (
+            "FixedBackoff.delay",
+            refused(
+                "inline_policy.backoff.fixed.delay",
+                shape(Shape::Fixed(proto::FixedBackoff { delay: None })),
+            ),
+        ),
+        ("LinearBackoff.delay", refused("inline_policy.backoff.linear.delay", linear(None, None))),
+        (
+            "LinearBackoff.increment",
+            refused("inline_policy.backoff.linear.increment", linear(seconds(1), Some(NEGATIVE))),
+        ),
+        (
+            "ExponentialBackoff.delay",
+            refused("inline_policy.backoff.exponential.delay", exponential(None, 2.0)),
+        ),
+        (
+            "ExponentialBackoff.factor",
+            refused("inline_policy.backoff.exponential.factor", exponential(seconds(1), -1.0)),
+        ),
+        (
+            "ExponentialBackoff.factor",
+            refused("inline_policy.backoff.exponential.factor", exponential(seconds(1), f64::NAN)),
+        ),
+        ("ExponentialBackoff.max_doublings", COUNT),
+        (
+            "DoublingSumBackoff.delay",
+            refused(
+                "inline_policy.backoff.doubling_sum.delay",
+                shape(Shape::DoublingSum(proto::DoublingSumBackoff { delay: Some(NEGATIVE) })),
+            ),
+        ),
+        (
+            "FibonacciBackoff.delay",
+            refused(
+                "inline_policy.backoff.fibonacci.delay",
+                shape(Shape::Fibonacci(proto::FibonacciBackoff { delay: None })),
+            ),
+        ),
+        (
+            "ScheduleBackoff.delays",
+            refused("inline_policy.backoff.schedule.delays", schedule(vec![], 0)),
+        ),
+        (
+            "ScheduleBackoff.delays",
+            refused("inline_policy.backoff.schedule.delays[0]", schedule(vec![NEGATIVE], 0)),
+        ),
+        (
+            "ScheduleBackoff.end",
+            refused(
+                "inline_policy.backoff.schedule.end",
+                schedule(vec![Duration { seconds: 1, nanos: 0 }], 99),
+            ),
+        ),
+        ("Jitter.kind", refused("inline_policy.backoff.jitter.kind", jitter(99, None))),
+        (
+            "Jitter.ratio",
+            refused(
+                "inline_policy.backoff.jitter.ratio",
+                jitter(proto::JitterKind::Ratio as i32, None),
+            ),
+        ),
+        (
+            "Jitter.ratio",
+            refused(
+                "inline_policy.backoff.jitter.ratio",
+                jitter(proto::JitterKind::Ratio as i32, Some(1.5)),
+            ),
+        ),
+        (
+            "Jitter.ratio",
+            refused(
+                "inline_policy.backoff.jitter.ratio",
+                jitter(proto::JitterKind::Full as i32, Some(0.5)),
+            ),
+        ),
+        (
+            "PushbackBounds.min",
+            refused(
+                "inline_policy.pushback.min",
+                a_policy(|p| {
+                    p.pushback = Some(proto::PushbackBounds { min: Some(NEGATIVE), max: None })
+                }),
+            ),
+        ),
+        (
+            "PushbackBounds.max",
+            refused(
+                "inline_policy.pushback.max",
+                a_policy(|p| {
+                    p.pushback = Some(proto::PushbackBounds { min: seconds(2), max: seconds(1) })
+                }),
+            ),
+        ),
+        (
+            "HostAntiAffinity.mode",
+            refused(
+                "inline_policy.host_anti_affinity.mode",
+                a_policy(|p| {
+                    p.host_anti_affinity = Some(proto::HostAntiAffinity { mode: 99, decay: None })
+                }),
+            ),
+        ),
+        (
+            "HostAntiAffinity.decay",
+            refused(
+                "inline_policy.host_anti_affinity.decay",
+                a_policy(|p| {
+                    p.host_anti_affinity =
+                        Some(proto::HostAntiAffinity { mode: 2, decay: seconds(0) })
+                }),
+            ),
+        ),
+    ]
+}
+
+fn admin_entries() -> Vec<(&'static str, Entry)> {
+    let bad = || id("a b");
+    let mask = |path: &str| {
+        let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+        admin::update_namespace(proto::UpdateNamespaceRequest {
+            namespace: Some(namespace()),
+            update_mask,
+        })
+        .err()
+    };
+    let list_policies = |namespace: String, page_size, page_token| {
+        admin::list_policies(proto::ListPoliciesRequest { namespace, page_size, page_token }).err()
+    };
+    let get_policy = |namespace, name| {
+        admin::get_policy(proto::GetPolicyRequest { namespace, name, revision: 0 }).err()
+    };
+    let delete_policy = |namespace, name| {
+        admin::delete_policy(proto::DeletePolicyRequest { namespace, name, etag: id("") }).err()
+    };
+    let revisions = |namespace, name| {
+        admin::list_policy_revisions(proto::ListPolicyRevisionsRequest { namespace, name }).err()
+    };
+    use proto::evaluate_request::Policy as EvaluatePolicy;
+    vec![
+        ("Namespace.name", refused("namespace.name", a_namespace(|n| n.name = id("")))),
+        ("Namespace.settings", MESSAGE),
+        ("Namespace.etag", ETAG),
+        ("Namespace.create_time", OUTPUT),
+        ("Namespace.update_time", OUTPUT),
+        ("Namespace.live_steps", OUTPUT),
+        (
+            "NamespaceSettings.default_policy",
+            refused("namespace.settings.default_policy", settings(|s| s.default_policy = bad())),
+        ),
+        (
+            "NamespaceSettings.lease",
+            refused("namespace.settings.lease", settings(|s| s.lease = seconds(3601))),
+        ),
+        ("NamespaceSettings.max_retries_ceiling", COUNT),
+        (
+            "NamespaceSettings.max_elapsed_ceiling",
+            refused(
+                "namespace.settings.max_elapsed_ceiling",
+                settings(|s| s.max_elapsed_ceiling = seconds(0)),
+            ),
+        ),
+        (
+            "NamespaceSettings.retention",
+            refused("namespace.settings.retention", settings(|s| s.retention = seconds(59))),
+        ),
+        (
+            "NamespaceSettings.abandon_after",
+            refused(
+                "namespace.settings.abandon_after",
+                settings(|s| s.abandon_after = seconds(366 * 86_400)),
+            ),
+        ),
+        (
+            "NamespaceSettings.max_live_steps",
+            refused("namespace.settings.max_live_steps", settings(|s| s.max_live_steps = Some(0))),
+        ),
+        (
+            "NamespaceSettings.max_live_steps",
+            refused(
+                "namespace.settings.max_live_steps",
+                settings(|s| s.max_live_steps = Some(100_000_001)),
+            ),
+        ),
+        (
+            "CreateNamespaceRequest.namespace",
+            refused("namespace", admin::create_namespace(Default::default()).err()),
+        ),
+        (
+            "GetNamespaceRequest.namespace",
+            refused(
+                "namespace",
+                admin::get_namespace(proto::GetNamespaceRequest { namespace: bad() }).err(),
+            ),
+        ),
+        (
+            "ListNamespacesRequest.page_size",
+            refused(
+                "page_size",
+                admin::list_namespaces(proto::ListNamespacesRequest {
+                    page_size: 1001,
+                    page_token: id(""),
+                })
+                .err(),
+            ),
+        ),
+        (
+            "ListNamespacesRequest.page_token",
+            refused(
+                "page_token",
+                admin::list_namespaces(proto::ListNamespacesRequest {
+                    page_size: 0,
+                    page_token: bad(),
+                })
+                .err(),
+            ),
+        ),
+        (
+            "UpdateNamespaceRequest.namespace",
+            refused("namespace", admin::update_namespace(Default::default()).err()),
+        ),
+        ("UpdateNamespaceRequest.update_mask", refused("update_mask", mask("settings.nothing"))),
+        ("UpdateNamespaceRequest.update_mask", refused("update_mask", mask("lease"))),
+        (
+            "DeleteNamespaceRequest.namespace",
+            refused("namespace", admin::delete_namespace(Default::default()).err()),
+        ),
+        ("DeleteNamespaceRequest.etag", ETAG),
+        ("NamedPolicy.namespace", OUTPUT),
+        (
+            "NamedPolicy.name",
+            refused(
+                "policy.name",
+                create_policy(|r| r.policy.get_or_insert_default().name = bad()),
+            ),
+        ),
+        (
+            "NamedPolicy.policy",
+            refused(
+                "policy.policy",
+                create_policy(|r| r.policy.get_or_insert_default().policy = None),
+            ),
+        ),
+        (
+            "NamedPolicy.policy",
+            refused(
+                "policy.policy.rules[0].name",
+                create_policy(|r| {
+                    r.policy.get_or_insert_default().policy.get_or_insert_default().rules[0].name =
+                        bad()
+                }),
+            ),
+        ),
+        ("NamedPolicy.revision", OUTPUT),
+        ("NamedPolicy.etag", ETAG),
+        ("NamedPolicy.digest", OUTPUT),
+        ("NamedPolicy.update_time", OUTPUT),
+        ("NamedPolicy.deleted", OUTPUT),
+        (
+            "CreatePolicyRequest.namespace",
+            refused("namespace", create_policy(|r| r.namespace = bad())),
+        ),
+        ("CreatePolicyRequest.policy", refused("policy", create_policy(|r| r.policy = None))),
+        ("CreatePolicyRequest.validate_only", FLAG),
+        (
+            "UpdatePolicyRequest.namespace",
+            refused("namespace", update_policy(|r| r.namespace = bad())),
+        ),
+        ("UpdatePolicyRequest.policy", refused("policy", update_policy(|r| r.policy = None))),
+        ("UpdatePolicyRequest.validate_only", FLAG),
+        ("UpdatePolicyRequest.allow_missing", FLAG),
+        ("GetPolicyRequest.namespace", refused("namespace", get_policy(bad(), id("p")))),
+        ("GetPolicyRequest.name", refused("name", get_policy(id(""), id("")))),
+        ("GetPolicyRequest.revision", Entry::Any("an unknown one is not found")),
+        ("ListPoliciesRequest.namespace", refused("namespace", list_policies(bad(), 0, id("")))),
+        (
+            "ListPoliciesRequest.page_size",
+            refused("page_size", list_policies(id(""), 1001, id(""))),
+        ),
+        ("ListPoliciesRequest.page_token", refused("page_token", list_policies(id(""), 0, bad()))),
+        ("DeletePolicyRequest.namespace", refused("namespace", delete_policy(bad(), id("p")))),
+        ("DeletePolicyRequest.name", refused("name", delete_policy(id(""), id("")))),
+        ("DeletePolicyRequest.etag", ETAG),
+        ("ListPolicyRevisionsRequest.namespace", refused("namespace", revisions(bad(), id("p")))),
+        ("ListPolicyRevisionsRequest.name", refused("name", revisions(id(""), id("")))),
+        ("EvaluateRequest.namespace", refused("namespace", evaluate(|r| r.namespace = bad()))),
+        (
+            "EvaluateRequest.policy_name",
+            refused(
+                "policy_name",
+                evaluate(|r| r.policy = Some(EvaluatePolicy::PolicyName(bad()))),
+            ),
+        ),
+        ("EvaluateRequest.inline_policy", MESSAGE),
+        ("EvaluateRequest.run", refused("run", evaluate(|r| r.run = bad()))),
+        ("EvaluateRequest.step", refused("step", evaluate(|r| r.step = bad()))),
+        ("EvaluateRequest.kind", refused("kind", evaluate(|r| r.kind = long(129)))),
+        (
+            "EvaluateRequest.failures",
+            refused("failures", evaluate(|r| r.failures = vec![super::failure(); 257])),
+        ),
+        (
+            "EvaluateRequest.failures",
+            refused("failures[1].class", evaluate(|r| r.failures[1].class = 0)),
+        ),
+        ("EvaluateRequest.time_left", refused("time_left", evaluate(|r| r.time_left = seconds(0)))),
+    ]
+}
+
+fn entries() -> Vec<(&'static str, Entry)> {
+    [retry_entries(), failure_entries(), policy_entries(), admin_entries()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Every field of every request, and of every message of ours within one.
+fn request_fields() -> BTreeSet<String> {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let ours = files.iter().filter(|file| file.package() == "reprise.v1");
+    let messages: HashMap<&str, _> =
+        ours.flat_map(|file| &file.message_type).map(|message| (message.name(), message)).collect();
+    let mut open: Vec<&str> =
+        messages.keys().copied().filter(|name| name.ends_with("Request")).collect();
+    let mut seen = BTreeSet::new();
+    let mut fields = BTreeSet::new();
+    while let Some(message) = open.pop() {
+        if !seen.insert(message) {
+            continue;
+        }
+        for field in &messages[message].field {
+            fields.insert(format!("{message}.{}", field.name()));
+            let within = field
+                .type_name()
+                .strip_prefix(".reprise.v1.")
+                .filter(|_| field.r#type() == Type::Message);
+            open.extend(within);
+        }
+    }
+    fields
+}
+
+#[test]
+fn every_field_of_every_request_is_in_the_table() {
+    let known: BTreeSet<String> =
+        entries().into_iter().map(|(field, _)| field.to_owned()).collect();
+    let fields = request_fields();
+    assert_eq!(
+        fields.difference(&known).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "fields without an entry"
+    );
+    assert_eq!(
+        known.difference(&fields).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "entries without a field"
+    );
+    assert!(fields.len() > 100, "{}", fields.len());
+}
+
+#[test]
+fn a_bad_value_is_refused_by_the_name_of_its_field() {
+    for (field, entry) in entries() {
+        let Entry::Refused { told, path } = entry else { continue };
+        let invalid = told.unwrap_or_else(|| panic!("{field} was accepted"));
+        let status = tonic::Status::from(invalid);
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains(path), "{field}: {}", status.message());
+        let details = status.get_error_details();
+        let told = &details.bad_request().unwrap().field_violations;
+        let violation = told.iter().find(|violation| violation.field == path);
+        let violation =
+            violation.unwrap_or_else(|| panic!("{field}: {path} is not among {told:?}"));
+        assert!(
+            ["accepted", "required"].iter().any(|word| violation.description.contains(word)),
+            "{field}: {}",
+            violation.description
+        );
+        assert_eq!(details.error_info().unwrap().reason, "INVALID_ARGUMENT");
+    }
+}
+
+#[test]
+fn what_the_table_spoils_was_good() {
+    assert_eq!(begin(|_| {}), None);
+    assert_eq!(heartbeat(|_| {}), None);
+    assert_eq!(report(|_| {}), None);
+    assert_eq!(batch(|_| {}), None);
+    assert_eq!(get_step(|_| {}), None);
+    assert_eq!(a_policy(|_| {}), None);
+    assert_eq!(a_namespace(|_| {}), None);
+    assert_eq!(create_policy(|_| {}), None);
+    assert_eq!(update_policy(|_| {}), None);
+    assert_eq!(evaluate(|_| {}), None);
+}

@@ -1,0 +1,256 @@
+//! What is done to steps and what is seen of it, in plain words.
+//!
+//! The same histories drive whatever decides about steps: the rule alone, a
+//! store, a service over a socket. So nothing here knows any of them.
+
+use std::collections::BTreeMap;
+
+/// Something that answers about steps.
+pub trait Subject {
+    /// Does one thing and tells what was seen.
+    fn apply(&mut self, op: &Op) -> Observed;
+
+    /// Where a step stands; None when it is not known.
+    fn look(&mut self, step: u8) -> Option<View>;
+}
+
+/// One thing done to a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Op {
+    /// The store's time, in microseconds. Never goes back within a history.
+    pub at: u64,
+    /// Which step.
+    pub step: u8,
+    /// What is done.
+    pub call: Call,
+}
+
+/// What is done to a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// A worker asks for the next attempt.
+    Begin {
+        /// Identity of the call.
+        request: u64,
+        /// What it says.
+        said: Begin,
+    },
+    /// A worker is still at it.
+    Heartbeat {
+        /// Fence of the grant.
+        fence: u64,
+        /// Length of the lease from now, in microseconds.
+        lease: Option<u64>,
+    },
+    /// A worker tells how an attempt ended.
+    Report {
+        /// Which attempt.
+        name: Name,
+        /// How it ended; None is success.
+        failure: Option<Failed>,
+    },
+    /// The step's next event may have come.
+    Tick,
+}
+
+/// What a begin says. All but the identity.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Begin {
+    /// Length of the lease, in microseconds.
+    pub lease: Option<u64>,
+    /// Host; empty when it does not matter.
+    pub host: String,
+    /// Kind of the step; empty leaves it.
+    pub kind: String,
+    /// When the step must have ended, from now, in microseconds.
+    pub time_left: Option<u64>,
+}
+
+/// How a report names its attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Name {
+    /// By the fence of its grant.
+    Fence(u64),
+    /// By its number.
+    Number(u32),
+    /// By the report's own id.
+    Request(u64),
+}
+
+/// How an attempt failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    /// `FAILURE`, `ERROR`, `TRANSIENT`, `TIMEOUT`, `THROTTLED`, `CRASH` or `CANCELED`.
+    pub class: &'static str,
+    /// HTTP status.
+    pub http: Option<u16>,
+    /// Exit code.
+    pub exit: Option<i32>,
+    /// Host; empty means the one it began on.
+    pub host: String,
+    /// How long it ran, in microseconds.
+    pub ran: Option<u64>,
+    /// What the target asked for.
+    pub pushback: Option<Pushback>,
+    /// Retries that the worker asks for.
+    pub wish_retries: Option<u32>,
+    /// Exact wait that the worker asks for, in microseconds.
+    pub wish_delay: Option<u64>,
+    /// False when another try is pointless.
+    pub retryable: bool,
+    /// The action that failed.
+    pub action: String,
+}
+
+impl Failed {
+    /// A failure of which only the class is known.
+    pub fn of(class: &'static str) -> Self {
+        Self {
+            class,
+            http: None,
+            exit: None,
+            host: String::new(),
+            ran: None,
+            pushback: None,
+            wish_retries: None,
+            wish_delay: None,
+            retryable: true,
+            action: String::new(),
+        }
+    }
+}
+
+/// "Not before", as said by the target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pushback {
+    /// Not sooner than this after the failure, in microseconds.
+    After(u64),
+    /// Never again.
+    Never,
+}
+
+/// What was seen of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// The attempt may run.
+    Granted(Granted),
+    /// It may not, or not now.
+    Refused(Seen),
+    /// The lease is held until then.
+    Held {
+        /// Its end.
+        lease_until: u64,
+    },
+    /// The lease is lost.
+    Lost,
+    /// The decision about an attempt.
+    Reported {
+        /// Number of the attempt.
+        attempt: u32,
+        /// How the report was taken.
+        status: Status,
+        /// Whether it is the answer of an earlier time.
+        replayed: bool,
+        /// What follows.
+        decision: Seen,
+    },
+    /// Time was told.
+    Ticked,
+    /// The step is no longer known.
+    Forgotten,
+    /// It could not be carried out.
+    Failed(Problem),
+}
+
+/// The right to run an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Granted {
+    /// Its number.
+    pub attempt: u32,
+    /// Its fence.
+    pub fence: u64,
+    /// When it began.
+    pub began_at: u64,
+    /// When the lease ends.
+    pub lease_until: u64,
+    /// Whether it is the answer of an earlier time.
+    pub replayed: bool,
+    /// Hosts to stay away from, and whether strictly.
+    pub excluded_hosts: Vec<(String, bool)>,
+    /// When the step ends whatever happens.
+    pub ends_by: Option<u64>,
+}
+
+/// How a report was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It ended the attempt.
+    Recorded,
+    /// Nothing changed.
+    Stale,
+    /// It came after the lease had ended.
+    Late,
+}
+
+/// Why something could not be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The identity was used before with another content.
+    IdentityReused,
+    /// There is no such step.
+    UnknownStep,
+    /// Another number is the next.
+    AttemptGap(u32),
+}
+
+/// A decision. Names are those of the contract without their prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// `RETRY`, `WAIT`, `STOP`, `HOLD` or `DONE`.
+    pub verdict: &'static str,
+    /// The instant it speaks of.
+    pub at: Option<u64>,
+    /// Why.
+    pub reason: String,
+    /// The rule that decided; empty when none did.
+    pub rule: String,
+    /// The counters after it.
+    pub counters: Counts,
+    /// When it was decided.
+    pub decided_at: u64,
+    /// What a person may answer.
+    pub hold_answers: Vec<String>,
+}
+
+/// What has been counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Retries on the policy's own counter.
+    pub retries: u32,
+    /// Retries that rules did not count.
+    pub uncounted: u32,
+    /// Retries after crashes.
+    pub crashes: u32,
+    /// Retries on rules' own counters.
+    pub by_rule: BTreeMap<String, u32>,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// `WAITING` (also while a STOP is still to be given), `RUNNING`, `HELD`,
+    /// `SUCCEEDED`, `FAILED`, `SKIPPED` or `CANCELED`.
+    pub state: &'static str,
+    /// When it is due, or is given up, or the lease or the hold ends.
+    pub next_at: Option<u64>,
+    /// The counters.
+    pub counters: Counts,
+    /// The latest attempts: number, and how each ended, empty while it runs.
+    pub attempts: Vec<(u32, String)>,
+    /// The standing decision, when one was made and no attempt runs.
+    pub decision: Option<Seen>,
+    /// The action to resume from.
+    pub resume_from: String,
+}

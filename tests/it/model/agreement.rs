@@ -1,0 +1,314 @@
+//! Random histories, done to a subject and told to the model: both must see
+//! the same, call by call, and no law may be broken on the way.
+
+use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
+use reprise::domain::namespace::Settings;
+
+use super::{
+    Model, NAMESPACE,
+    policies::{CASES, S},
+};
+use crate::{
+    history::{Begin, Call, Failed, Name, Observed, Op, Pushback, Subject, View},
+    laws,
+    rule::{Rule, policy},
+};
+
+/// Histories in a normal test run.
+const HISTORIES: u32 = 2_000;
+/// Calls in a history at most.
+const CALLS_MAX: usize = 60;
+/// Steps in a history.
+const STEPS: u8 = 2;
+/// When histories begin.
+const BEGINNING: u64 = 1_750_000_000 * S;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rule_and_the_model_agree_on_every_history(
+        case in 0..CASES.len(),
+        sketches in prop::collection::vec(sketch(), 1..=CALLS_MAX),
+    ) {
+        let mut rule = Rule::new(policy(CASES[case].yaml), settings());
+        let history = agree(case, &sketches, &mut rule)?;
+        laws::check(&history).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// The model's namespace in the rule's words.
+pub fn settings() -> Settings {
+    use std::time::Duration;
+    Settings {
+        lease: Duration::from_micros(NAMESPACE.lease),
+        max_retries_ceiling: NAMESPACE.retries_ceiling,
+        max_elapsed_ceiling: Duration::from_micros(NAMESPACE.elapsed_ceiling),
+        retention: Duration::from_micros(NAMESPACE.retention),
+        abandon_after: Duration::from_micros(NAMESPACE.abandon_after),
+        ..Settings::default()
+    }
+}
+
+/// A call as it is drawn: what depends on the history so far is relative.
+#[derive(Clone, Debug)]
+pub struct Sketch {
+    pass: Pass,
+    step: u8,
+    act: Act,
+}
+
+/// How much time passes before a call.
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    /// So many microseconds.
+    For(u64),
+    /// Until the step's next event,
+    ToEvent,
+    /// or until just before it.
+    JustBeforeEvent,
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Begin {
+        request: u64,
+        said: Begin,
+    },
+    /// By the fence of the latest attempt but `back`.
+    Heartbeat {
+        back: u32,
+        lease: Option<u64>,
+    },
+    Report {
+        name: Relative,
+        failure: Option<Failed>,
+    },
+    Tick,
+    /// The latest call but `back`, once more: a duplicate, or one that was long
+    /// on its way.
+    Again {
+        back: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Relative {
+    Fence { back: u32 },
+    Number { ahead: i64 },
+    Request(u64),
+}
+
+/// A drawn call.
+pub fn sketch() -> impl Strategy<Value = Sketch> {
+    let pass = prop_oneof![
+        3 => Just(Pass::For(0)),
+        3 => (1..3 * S).prop_map(Pass::For),
+        2 => (S..70 * S).prop_map(Pass::For),
+        1 => select(vec![600 * S, 3600 * S, 7200 * S]).prop_map(Pass::For),
+        6 => Just(Pass::ToEvent),
+        1 => Just(Pass::JustBeforeEvent),
+    ];
+    let name = prop_oneof![
+        6 => Just(Relative::Fence { back: 0 }),
+        1 => (1..4_u32).prop_map(|back| Relative::Fence { back }),
+        3 => Just(Relative::Number { ahead: 1 }),
+        1 => (-3..=2_i64).prop_map(|ahead| Relative::Number { ahead }),
+        2 => (1..40_u64).prop_map(Relative::Request),
+    ];
+    let act = prop_oneof![
+        6 => (1..40_u64, begin()).prop_map(|(request, said)| Act::Begin { request, said }),
+        1 => (0..2_u32, prop::option::of(S..90 * S)).prop_map(|(back, lease)| Act::Heartbeat { back, lease }),
+        8 => (name, prop::option::weighted(0.9, failure())).prop_map(|(name, failure)| Act::Report { name, failure }),
+        2 => Just(Act::Tick),
+        2 => (0..6_usize).prop_map(|back| Act::Again { back }),
+    ];
+    (pass, 0..STEPS, act).prop_map(|(pass, step, act)| Sketch { pass, step, act })
+}
+
+fn begin() -> impl Strategy<Value = Begin> {
+    let host = select(vec!["", "", "a", "b"]);
+    let kind = prop_oneof![20 => Just(""), 1 => Just("sql"), 1 => Just("send-email")];
+    let time_left = prop_oneof![20 => Just(None), 1 => (S..200 * S).prop_map(Some)];
+    (prop::option::weighted(0.2, S..100 * S), host, kind, time_left).prop_map(
+        |(lease, host, kind, time_left)| Begin {
+            lease,
+            host: host.to_owned(),
+            kind: kind.to_owned(),
+            time_left,
+        },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failed> {
+    let class = select(vec![
+        "FAILURE",
+        "FAILURE",
+        "FAILURE",
+        "TRANSIENT",
+        "TRANSIENT",
+        "ERROR",
+        "TIMEOUT",
+        "THROTTLED",
+        "CRASH",
+        "CANCELED",
+    ]);
+    let http = prop_oneof![6 => Just(None), 2 => Just(Some(429)), 2 => Just(Some(503)), 1 => Just(Some(404))];
+    let exit = prop_oneof![6 => Just(None), 1 => Just(Some(137)), 1 => Just(Some(1))];
+    let ran =
+        prop_oneof![6 => Just(None), 2 => (0..20 * S).prop_map(Some), 1 => Just(Some(75 * S))];
+    let pushback = prop_oneof![
+        12 => Just(None),
+        4 => select(vec![0, S, 7 * S, 25 * S, 7200 * S]).prop_map(|span| Some(Pushback::After(span))),
+        1 => Just(Some(Pushback::Never)),
+    ];
+    let wish = (prop::option::weighted(0.1, 0..5_u32), prop::option::weighted(0.1, 0..50 * S));
+    let retryable = prop::bool::weighted(0.97);
+    let action = select(vec!["", "", "load"]);
+    (class, http, exit, select(vec!["", "", "b", "c"]), ran, pushback, wish, retryable, action)
+        .prop_map(
+            |(
+                class,
+                http,
+                exit,
+                host,
+                ran,
+                pushback,
+                (wish_retries, wish_delay),
+                retryable,
+                action,
+            )| Failed {
+                http,
+                exit,
+                host: host.to_owned(),
+                ran,
+                pushback,
+                wish_retries,
+                wish_delay,
+                retryable,
+                action: action.to_owned(),
+                ..Failed::of(class)
+            },
+        )
+}
+
+/// Does a history to the subject and tells the model: what is seen must be
+/// equal. Returns it.
+pub fn agree(
+    case: usize,
+    sketches: &[Sketch],
+    subject: &mut impl Subject,
+) -> Result<Vec<(Op, Observed)>, TestCaseError> {
+    let plain = (CASES[case].plain)();
+    let may_vary_lease = plain.reset_after.is_none();
+    let mut model = Model::new(plain);
+    let mut history: Vec<(Op, Observed)> = Vec::new();
+    let mut now = BEGINNING;
+    for sketch in sketches {
+        now = sketch.pass.from(now, model.look(sketch.step).and_then(|view| view.next_at));
+        let call = sketch.act.call(&model, sketch.step, &history, may_vary_lease);
+        // What has ended by now is told first, so that each call has one
+        // decision at most and its draw can be seen.
+        while model.is_overdue(sketch.step, now) {
+            compare(
+                &mut model,
+                subject,
+                Op { at: now, step: sketch.step, call: Call::Tick },
+                &mut history,
+            )?;
+        }
+        compare(&mut model, subject, Op { at: now, step: sketch.step, call }, &mut history)?;
+    }
+    Ok(history)
+}
+
+fn compare(
+    model: &mut Model,
+    subject: &mut impl Subject,
+    op: Op,
+    history: &mut Vec<(Op, Observed)>,
+) -> Result<(), TestCaseError> {
+    let observed = subject.apply(&op);
+    let seen = subject.look(op.step);
+    let granted = if let Observed::Granted(grant) = &observed { grant.fence } else { 0 };
+    let expected = model.apply(&op, drawn(seen.as_ref()), granted);
+    let told = || {
+        format!(
+            "{op:#?}\nafter {:#?}",
+            history.iter().filter(|(before, _)| before.step == op.step).collect::<Vec<_>>()
+        )
+    };
+    prop_assert_eq!(comparable(observed.clone()), comparable(expected), "of {}", told());
+    prop_assert_eq!(seen, model.look(op.step), "after {}", told());
+    history.push((op, observed));
+    Ok(())
+}
+
+/// What chance decided, as far as it can be seen.
+fn drawn(seen: Option<&View>) -> super::Drawn {
+    let view = seen.filter(|view| view.state == "WAITING")?;
+    let pushed = view.decision.as_ref().is_some_and(|decision| decision.reason == "PUSHBACK");
+    view.next_at.map(|at| (at, pushed))
+}
+
+/// Without what a replay may tell anew: how things stand by then.
+fn comparable(mut observed: Observed) -> Observed {
+    match &mut observed {
+        Observed::Granted(grant) if grant.replayed => {
+            grant.lease_until = 0;
+            grant.excluded_hosts.clear();
+            grant.ends_by = None;
+        }
+        Observed::Reported { replayed: true, decision, .. } => decision.hold_answers.clear(),
+        _ => {}
+    }
+    observed
+}
+
+impl Pass {
+    fn from(self, now: u64, event: Option<u64>) -> u64 {
+        match self {
+            Self::For(span) => now + span,
+            Self::ToEvent => event.unwrap_or(now).max(now),
+            Self::JustBeforeEvent => event.unwrap_or(now).saturating_sub(1).max(now),
+        }
+    }
+}
+
+impl Act {
+    fn call(
+        &self,
+        model: &Model,
+        step: u8,
+        history: &[(Op, Observed)],
+        may_vary_lease: bool,
+    ) -> Call {
+        let attempts = model.attempts(step);
+        // A fence that nobody was given when there is none to be had.
+        let fence = |back: u32| {
+            attempts.checked_sub(back).and_then(|attempt| model.fence(step, attempt)).unwrap_or(7)
+        };
+        match self {
+            Self::Begin { request, said } => Call::Begin { request: *request, said: said.clone() },
+            Self::Heartbeat { back, lease } => {
+                Call::Heartbeat { fence: fence(*back), lease: lease.filter(|_| may_vary_lease) }
+            }
+            Self::Report { name, failure } => {
+                let name = match name {
+                    Relative::Fence { back } => Name::Fence(fence(*back)),
+                    Relative::Number { ahead } => {
+                        Name::Number(u32::try_from(i64::from(attempts) + ahead).unwrap_or(1).max(1))
+                    }
+                    Relative::Request(id) => Name::Request(*id),
+                };
+                Call::Report { name, failure: failure.clone() }
+            }
+            Self::Tick => Call::Tick,
+            Self::Again { back } => {
+                let mine =
+                    history.iter().rev().filter(|(op, _)| op.step == step && op.call != Call::Tick);
+                mine.map(|(op, _)| op.call.clone()).nth(*back).unwrap_or(Call::Tick)
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What holds for every question that can be asked.
+
+mod backoff;
+mod rule;

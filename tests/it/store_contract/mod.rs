@@ -1,0 +1,58 @@
+//! What every store promises, as one suite: [`contract`] runs all of it on one.
+
+mod configuration;
+pub mod history;
+mod steps;
+pub mod subject;
+
+/// Runs every test of the suite on the store that `$make` makes: a function
+/// from a [`Clock`](reprise::clock::Clock) to a [`subject::Subject`].
+macro_rules! contract {
+    ($store:ident, $make:expr) => {
+        contract!(@tests $store, $make,
+            steps::an_unknown_step_has_no_record,
+            steps::a_new_step_is_found_again,
+            steps::the_second_of_two_commits_is_told_to_plan_again,
+            steps::a_newer_configuration_is_told_to_plan_again,
+            steps::a_purged_step_is_gone_with_its_evidence,
+            steps::purging_what_is_unknown_changes_nothing,
+            steps::evidence_is_bounded_and_replaced_by_attempt,
+            steps::live_steps_never_pass_their_quota,
+            steps::one_of_many_that_commit_at_once_wins,
+            steps::due_steps_come_in_order_however_often_they_moved,
+            steps::due_steps_of_all_namespaces_come_in_one_order,
+            steps::thousands_of_moved_events_hide_nothing,
+            steps::a_waiting_step_moves_with_a_longer_patience,
+            steps::changes_are_dense_and_older_ones_are_a_gap,
+            steps::a_policy_given_inline_must_be_remembered,
+            steps::time_does_not_go_back_in_the_change_log,
+            steps::a_pause_expires_no_lease,
+            steps::a_second_pause_in_the_grace_expires_none_either,
+            steps::what_is_loaded_can_be_confirmed,
+            configuration::a_namespace_is_created_changed_and_deleted,
+            configuration::a_namespace_with_steps_is_not_deleted,
+            configuration::an_old_revision_is_refused,
+            configuration::a_policy_keeps_its_latest_revisions,
+            configuration::a_deleted_policy_stays_readable,
+            configuration::an_inline_policy_is_found_by_its_digest,
+            configuration::policies_have_a_quota_and_unused_ones_make_room,
+            configuration::inline_policies_have_a_quota_and_unused_ones_make_room,
+            configuration::namespaces_are_listed_in_pages,
+            configuration::what_happens_in_one_namespace_does_not_show_in_another,
+            history::every_history_is_kept_as_planned,
+        );
+    };
+    (@tests $store:ident, $make:expr, $($module:ident :: $test:ident,)*) => {
+        mod $store {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::$module::$test($make(super::subject::clock())).await;
+                }
+            )*
+        }
+    };
+}
+
+contract!(memory, super::subject::memory);
+contract!(embedded, super::subject::embedded);
