@@ -1,22 +1,29 @@
-//! Bugs planted on purpose, so that it can be shown that some test catches
-//! them: `make planted`.
+//! Bugs planted on purpose, to show that some test catches each: `make faults`.
 //!
-//! A site asks [`planted`] by name and does the wrong thing when that fault is
-//! the one that `REPRISE_FAULT` names. Without the feature `faults`, which no
-//! release has, the answer is a constant and the site compiles to nothing.
+//! A site asks `planted!("name")` and does the wrong thing when that is the
+//! fault that `REPRISE_FAULT` names. Without the feature `faults`, which no
+//! release has, the answer is `false` and a site compiles to nothing.
 
-/// Whether the fault `name` is planted.
+/// Whether the fault of this name is planted.
 #[cfg(not(feature = "faults"))]
-#[inline(always)]
-#[must_use]
-pub const fn planted(_name: &str) -> bool {
-    false
+macro_rules! planted {
+    ($name:literal) => {
+        false
+    };
 }
 
-/// Whether the fault `name` is planted.
+/// Whether the fault of this name is planted.
 #[cfg(feature = "faults")]
-#[must_use]
-pub fn planted(name: &str) -> bool {
-    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    PLANTED.get_or_init(|| std::env::var("REPRISE_FAULT").ok()).as_deref() == Some(name)
+macro_rules! planted {
+    ($name:literal) => {
+        $crate::fault::is_planted($name)
+    };
+}
+
+/// Whether `REPRISE_FAULT` names this fault.
+#[cfg(feature = "faults")]
+pub(crate) fn is_planted(name: &str) -> bool {
+    static PLANTED: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("REPRISE_FAULT").ok());
+    PLANTED.as_deref() == Some(name)
 }

@@ -16,6 +16,7 @@ mod history;
 mod kill;
 mod laws;
 mod model;
+mod overload;
 mod process;
 mod properties;
 mod purity;
