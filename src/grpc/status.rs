@@ -133,9 +133,7 @@ impl ErrorReason {
             | Self::NamespaceQuota
             | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
-            Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => {
-                Code::ResourceExhausted
-            }
+            Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
             Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
             Self::Internal => Code::Internal,
         }

@@ -10,7 +10,9 @@ pub struct Chance(u64);
 impl Chance {
     /// The seed that was asked for, else one of its own; printed either way.
     pub fn seeded() -> Self {
-        let asked = env::var("REPRISE_SEED").ok().map(|seed| seed.parse().expect("REPRISE_SEED is a number"));
+        let asked = env::var("REPRISE_SEED")
+            .ok()
+            .map(|seed| seed.parse().expect("REPRISE_SEED is a number"));
         let seed = asked.unwrap_or_else(|| u64::from_ne_bytes(reprise::chance::bytes()) >> 32);
         println!("SEED={seed}");
         Self(seed)

@@ -45,11 +45,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(400);
 
 /// Serves with room for two calls at a time, until the token is dropped.
 fn narrow_server(folder: &tempfile::TempDir) -> (String, tokio_util::sync::DropGuard) {
-    let options = EmbeddedOptions {
-        dir: folder.path().join("data"),
-        fsync: Fsync::Always,
-        size_max: None,
-    };
+    let options =
+        EmbeddedOptions { dir: folder.path().join("data"), fsync: Fsync::Always, size_max: None };
     let clock = Clock::system(Timestamp::EPOCH);
     let store = Embedded::open(&options, clock.clone()).unwrap();
     let service = Arc::new(Service::new(store, Arc::new(Telemetry::new()), clock.clone()));
@@ -72,8 +69,8 @@ fn narrow_server(folder: &tempfile::TempDir) -> (String, tokio_util::sync::DropG
         limit_start: 2,
         limit_floor: 2,
         limit_max: 2,
-        wait_target: Duration::from_millis(1),
-        wait_burst: Duration::from_millis(5),
+        wait_target: Duration::from_millis(20),
+        wait_burst: Duration::from_millis(200),
         retry_delay: RETRY_DELAY,
         ..AdmissionSettings::default()
     };
@@ -177,8 +174,11 @@ async fn too_many_callers_are_told_to_come_back_and_a_quiet_one_is_served() {
     let reports = refused.reports.load(Ordering::Relaxed);
     let begins = refused.begins.load(Ordering::Relaxed);
     let each = CALLERS / 2 * CALLS;
-    println!("refused {reports} of {each} reports, {begins} of {each} begins; quiet {served} of 20");
+    println!(
+        "refused {reports} of {each} reports, {begins} of {each} begins; quiet {served} of 20"
+    );
     assert!(begins > 0, "nothing was refused");
     assert!(reports < begins, "{reports} reports were refused, and {begins} begins");
-    assert!(served >= 18, "only {served} of 20 calls of the quiet namespace were served");
+    let others = 20 * (2 * each - reports - begins) / (2 * each);
+    assert!(served > others, "of 20 calls, {served} were served where it is quiet, {others} else");
 }

@@ -75,9 +75,12 @@ impl Server {
 
     /// Waits until it says where it listens.
     pub async fn listening(&mut self) {
-        let line = timeout(PATIENCE, self.stdout.next_line()).await.expect("a server starts").unwrap();
+        let line =
+            timeout(PATIENCE, self.stdout.next_line()).await.expect("a server starts").unwrap();
         let address = line.as_deref().and_then(|line| line.strip_prefix("listening on "));
-        self.address = address.unwrap_or_else(|| panic!("it said {line:?} and logged {}", self.logged())).to_owned();
+        self.address = address
+            .unwrap_or_else(|| panic!("it said {line:?} and logged {}", self.logged()))
+            .to_owned();
     }
 
     /// A channel to it.
@@ -112,7 +115,10 @@ impl Server {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("a server that was told to stop ends").unwrap()
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("a server that was told to stop ends")
+            .unwrap()
     }
 }
 

@@ -4,8 +4,9 @@
 use std::{fs, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, GetStepRequest, HeartbeatRequest, Policy, ReportAttemptRequest,
-    ReportAttemptResponse, Step, Success, batch_report_result, begin_attempt_request, begin_attempt_response,
+    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, GetStepRequest,
+    HeartbeatRequest, Policy, ReportAttemptRequest, ReportAttemptResponse, Step, Success,
+    batch_report_result, begin_attempt_request, begin_attempt_response,
     report_attempt_request::{self, Outcome},
     retry_service_client::RetryServiceClient,
 };
@@ -33,11 +34,20 @@ async fn over_socket(folder: &TempDir) -> Server {
 }
 
 fn begin(step: &str, id: u8) -> BeginAttemptRequest {
-    BeginAttemptRequest { run: "nightly".into(), step: step.into(), request_id: vec![id; 16].into(), ..BeginAttemptRequest::default() }
+    BeginAttemptRequest {
+        run: "nightly".into(),
+        step: step.into(),
+        request_id: vec![id; 16].into(),
+        ..BeginAttemptRequest::default()
+    }
 }
 
 fn failed(step: &str, attempt: u32) -> ReportAttemptRequest {
-    let failure = Failure { class: FailureClass::Transient as i32, message: "it hung up".into(), ..Failure::default() };
+    let failure = Failure {
+        class: FailureClass::Transient as i32,
+        message: "it hung up".into(),
+        ..Failure::default()
+    };
     ReportAttemptRequest {
         run: "nightly".into(),
         step: step.into(),
@@ -52,7 +62,8 @@ fn batch(reports: Vec<ReportAttemptRequest>) -> BatchReportAttemptsRequest {
 }
 
 async fn shown(client: &mut Client, step: &str) -> Result<Step, Status> {
-    let request = GetStepRequest { namespace: String::new(), run: "nightly".into(), step: step.into() };
+    let request =
+        GetStepRequest { namespace: String::new(), run: "nightly".into(), step: step.into() };
     let mut step = client.get_step(request).await?.into_inner().step.unwrap();
     step.read_at = None;
     Ok(step)
@@ -65,14 +76,18 @@ fn reason(status: &Status) -> String {
 #[tokio::test]
 async fn a_message_is_bounded_and_a_batch_may_be_larger() {
     let folder = folder();
-    for server in [over_tcp(&folder).await] {
+    {
+        let server = over_tcp(&folder).await;
         let mut client = server.client();
         let mut large = failed("large", 1);
         if let Some(Outcome::Failure(failure)) = &mut large.outcome {
             failure.message = "x".repeat(65 * 1024);
         }
         let refused = client.report_attempt(large).await.unwrap_err();
-        assert!(matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted), "{refused:?}");
+        assert!(
+            matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted),
+            "{refused:?}"
+        );
         assert_eq!(shown(&mut client, "large").await.unwrap_err().code(), Code::NotFound);
 
         let spoken = |at: usize| {
@@ -82,12 +97,26 @@ async fn a_message_is_bounded_and_a_batch_may_be_larger() {
             }
             report
         };
-        let answer = client.batch_report_attempts(batch((0..256).map(spoken).collect())).await.unwrap().into_inner();
-        let carried_out = |result: &&reprise::proto::BatchReportResult| matches!(result.result, Some(batch_report_result::Result::Response(_)));
+        let answer = client
+            .batch_report_attempts(batch((0..256).map(spoken).collect()))
+            .await
+            .unwrap()
+            .into_inner();
+        let carried_out = |result: &&reprise::proto::BatchReportResult| {
+            matches!(result.result, Some(batch_report_result::Result::Response(_)))
+        };
         assert_eq!(answer.results.iter().filter(carried_out).count(), 256);
 
-        let refused = client.batch_report_attempts(batch((0..257).map(|at| failed(&format!("more-{at}"), 1)).collect())).await.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_ARGUMENT"));
+        let refused = client
+            .batch_report_attempts(batch(
+                (0..257).map(|at| failed(&format!("more-{at}"), 1)).collect(),
+            ))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::InvalidArgument, "INVALID_ARGUMENT")
+        );
         assert_eq!(shown(&mut client, "more-0").await.unwrap_err().code(), Code::NotFound);
     }
 }
@@ -96,11 +125,22 @@ async fn a_message_is_bounded_and_a_batch_may_be_larger() {
 async fn a_method_that_does_not_exist_is_said_not_to() {
     let folder = folder();
     let server = over_socket(&folder).await;
-    for path in ["/reprise.v1.RetryService/Guess", "/reprise.v1.AdminService/Guess", "/reprise.v2.RetryService/BeginAttempt", "/nothing"] {
+    for path in [
+        "/reprise.v1.RetryService/Guess",
+        "/reprise.v1.AdminService/Guess",
+        "/reprise.v2.RetryService/BeginAttempt",
+        "/nothing",
+    ] {
         let mut grpc = tonic::client::Grpc::new(server.channel());
         grpc.ready().await.unwrap();
-        let codec = tonic_prost::ProstCodec::<BeginAttemptRequest, reprise::proto::BeginAttemptResponse>::default();
-        let refused = grpc.unary(Request::new(begin("a", 1)), path.parse().unwrap(), codec).await.unwrap_err();
+        let codec = tonic_prost::ProstCodec::<
+            BeginAttemptRequest,
+            reprise::proto::BeginAttemptResponse,
+        >::default();
+        let refused = grpc
+            .unary(Request::new(begin("a", 1)), path.parse().unwrap(), codec)
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Code::Unimplemented, "{path}: {refused:?}");
     }
 }
@@ -116,9 +156,16 @@ async fn reports_of_one_step_are_taken_in_order_within_a_batch() {
         policy: Some(report_attempt_request::Policy::InlinePolicy(policy.clone())),
         ..failed("hot", attempt)
     };
-    let answer = server.client().batch_report_attempts(batch((1..=100).map(report).collect())).await.unwrap().into_inner();
+    let answer = server
+        .client()
+        .batch_report_attempts(batch((1..=100).map(report).collect()))
+        .await
+        .unwrap()
+        .into_inner();
     for (number, result) in (1..).zip(&answer.results) {
-        let Some(batch_report_result::Result::Response(response)) = &result.result else { panic!("report {number}: {result:?}") };
+        let Some(batch_report_result::Result::Response(response)) = &result.result else {
+            panic!("report {number}: {result:?}")
+        };
         assert_eq!((response.attempt, response.replayed), (number, false));
     }
     assert_eq!(shown(&mut server.client(), "hot").await.unwrap().counters.unwrap().retries, 100);
@@ -155,7 +202,10 @@ async fn a_caller_that_goes_away_leaves_whole_work_or_none() {
         if let Ok(before) = before {
             assert!(answer.replayed, "{step} was recorded");
             assert_eq!(before.attempts.len(), 1);
-            assert_eq!(before.attempts[0].decision.as_ref().unwrap().not_before, answer.decision.unwrap().not_before);
+            assert_eq!(
+                before.attempts[0].decision.as_ref().unwrap().not_before,
+                answer.decision.unwrap().not_before
+            );
         }
         assert_eq!(shown(&mut client, &step).await.unwrap().counters.unwrap().attempts, 1);
     }
@@ -167,7 +217,9 @@ async fn bad_input_is_refused_and_changes_nothing() {
     let server = over_socket(&folder).await;
     let mut client = server.client();
     let answer = client.begin_attempt(begin("a", 1)).await.unwrap().into_inner();
-    let Some(begin_attempt_response::Answer::Grant(grant)) = answer.answer else { panic!("{answer:?}") };
+    let Some(begin_attempt_response::Answer::Grant(grant)) = answer.answer else {
+        panic!("{answer:?}")
+    };
     let before = shown(&mut client, "a").await.unwrap();
 
     let begins = [
@@ -175,45 +227,82 @@ async fn bad_input_is_refused_and_changes_nothing() {
         ("a short id", BeginAttemptRequest { request_id: vec![2; 15].into(), ..begin("a", 2) }),
         ("no run", BeginAttemptRequest { run: String::new(), ..begin("a", 2) }),
         ("a lease of a day", BeginAttemptRequest { lease: Some(span(86_400)), ..begin("a", 2) }),
-        ("time that has run out", BeginAttemptRequest { time_left: Some(span(0)), ..begin("a", 2) }),
-        ("a target with a space", BeginAttemptRequest { targets: vec!["the db".into()], ..begin("a", 2) }),
-        ("a policy with a hole", BeginAttemptRequest {
-            policy: Some(begin_attempt_request::Policy::InlinePolicy(Policy {
-                rules: vec![reprise::proto::Rule::default()],
-                ..Policy::default()
-            })),
-            ..begin("a", 2)
-        }),
+        (
+            "time that has run out",
+            BeginAttemptRequest { time_left: Some(span(0)), ..begin("a", 2) },
+        ),
+        (
+            "a target with a space",
+            BeginAttemptRequest { targets: vec!["the db".into()], ..begin("a", 2) },
+        ),
+        (
+            "a policy with a hole",
+            BeginAttemptRequest {
+                policy: Some(begin_attempt_request::Policy::InlinePolicy(Policy {
+                    rules: vec![reprise::proto::Rule::default()],
+                    ..Policy::default()
+                })),
+                ..begin("a", 2)
+            },
+        ),
     ];
     for (what, request) in begins {
         let refused = client.begin_attempt(request).await.unwrap_err();
-        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_ARGUMENT"), "{what}: {refused:?}");
-        assert!(refused.get_details_bad_request().is_some_and(|bad| !bad.field_violations.is_empty()), "{what}: {refused:?}");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            "{what}: {refused:?}"
+        );
+        assert!(
+            refused.get_details_bad_request().is_some_and(|bad| !bad.field_violations.is_empty()),
+            "{what}: {refused:?}"
+        );
     }
-    let named = BeginAttemptRequest { policy: Some(begin_attempt_request::Policy::PolicyName("nobody".into())), ..begin("a", 2) };
+    let named = BeginAttemptRequest {
+        policy: Some(begin_attempt_request::Policy::PolicyName("nobody".into())),
+        ..begin("a", 2)
+    };
     assert_eq!(reason(&client.begin_attempt(named).await.unwrap_err()), "POLICY_NOT_FOUND");
-    let reused = BeginAttemptRequest { host: "another".into(), ..begin("a", 1) };
+    let reused = BeginAttemptRequest { lease: Some(span(60)), ..begin("a", 1) };
     assert_eq!(reason(&client.begin_attempt(reused).await.unwrap_err()), "IDENTITY_REUSED");
 
     let reports = [
-        ("no outcome", ReportAttemptRequest { outcome: None, ..failed("a", 1) }, "INVALID_ARGUMENT"),
+        (
+            "no outcome",
+            ReportAttemptRequest { outcome: None, ..failed("a", 1) },
+            "INVALID_ARGUMENT",
+        ),
         ("no attempt", failed("a", 0), "INVALID_ARGUMENT"),
-        ("a fence out of range", ReportAttemptRequest { fence: 1 << 53, ..failed("a", 0) }, "INVALID_ARGUMENT"),
+        (
+            "a fence out of range",
+            ReportAttemptRequest { fence: 1 << 53, ..failed("a", 0) },
+            "INVALID_ARGUMENT",
+        ),
         ("a step with a space", failed("a b", 1), "INVALID_ARGUMENT"),
         ("an attempt too far", failed("a", 3), "ATTEMPT_GAP"),
-        ("a namespace that is not", ReportAttemptRequest { namespace: "elsewhere".into(), ..failed("a", 1) }, "NAMESPACE_NOT_FOUND"),
+        (
+            "a namespace that is not",
+            ReportAttemptRequest { namespace: "elsewhere".into(), ..failed("a", 1) },
+            "NAMESPACE_NOT_FOUND",
+        ),
     ];
     for (what, request, expected) in reports {
         let refused = client.report_attempt(request).await.unwrap_err();
         assert_eq!(reason(&refused), expected, "{what}: {refused:?}");
     }
-    let beat = HeartbeatRequest { run: "nightly".into(), step: "a".into(), ..HeartbeatRequest::default() };
+    let beat =
+        HeartbeatRequest { run: "nightly".into(), step: "a".into(), ..HeartbeatRequest::default() };
     assert_eq!(reason(&client.heartbeat(beat).await.unwrap_err()), "INVALID_ARGUMENT");
 
     assert_eq!(shown(&mut client, "a").await.unwrap(), before);
     // The one that may: it was not harmed.
-    let done = ReportAttemptRequest { fence: grant.fence, outcome: Some(Outcome::Success(Success {})), ..failed("a", 0) };
-    let ReportAttemptResponse { attempt, replayed, .. } = client.report_attempt(done).await.unwrap().into_inner();
+    let done = ReportAttemptRequest {
+        fence: grant.fence,
+        outcome: Some(Outcome::Success(Success {})),
+        ..failed("a", 0)
+    };
+    let ReportAttemptResponse { attempt, replayed, .. } =
+        client.report_attempt(done).await.unwrap().into_inner();
     assert_eq!((attempt, replayed), (1, false));
 }
 
@@ -228,7 +317,13 @@ async fn a_deadline_that_cannot_be_kept_is_said_early() {
     let mut request = Request::new(begin("late", 1));
     request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
     let refused = server.client().begin_attempt(request).await.unwrap_err();
-    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted), "{refused:?}");
+    assert!(
+        matches!(
+            refused.code(),
+            Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
+        ),
+        "{refused:?}"
+    );
     assert_eq!(shown(&mut server.client(), "late").await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -249,7 +344,10 @@ async fn data_and_ports_have_one_server_at_a_time() {
     let first = over_tcp(&folder).await;
     let (code, said) = refusal(serve(&folder.path().join("data"), "127.0.0.1:0")).await;
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("in use by process") && said.contains(&first.pid().to_string()), "{said}");
+    assert!(
+        said.contains("in use by process") && said.contains(&first.pid().to_string()),
+        "{said}"
+    );
 
     let (code, said) = refusal(serve(&folder.path().join("other"), &first.address)).await;
     assert_eq!(code, Some(1), "{said}");
@@ -319,7 +417,10 @@ struct SmallDisk(TempDir);
 impl SmallDisk {
     fn new() -> Option<Self> {
         let folder = folder();
-        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m", "reprise"]).arg(folder.path()).status();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=20m", "reprise"])
+            .arg(folder.path())
+            .status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(folder))
     }
 }
@@ -359,7 +460,9 @@ async fn a_full_disk_refuses_begins_and_loses_nothing() {
             while let Some(begun) = begins.join_next().await {
                 match begun.unwrap() {
                     (step, Ok(answer)) => match answer.into_inner().answer {
-                        Some(begin_attempt_response::Answer::Grant(grant)) => granted.push((step, grant.fence)),
+                        Some(begin_attempt_response::Answer::Grant(grant)) => {
+                            granted.push((step, grant.fence))
+                        }
                         answer => panic!("{answer:?}"),
                     },
                     (_, Err(status)) if reason(&status) == "OVERLOADED" => {}
@@ -372,7 +475,11 @@ async fn a_full_disk_refuses_begins_and_loses_nothing() {
         }
         panic!("{} begins did not fill the disk", granted.len());
     };
-    assert_eq!((full.code(), reason(&full).as_str()), (Code::ResourceExhausted, "STORE_FULL"), "{full:?}");
+    assert_eq!(
+        (full.code(), reason(&full).as_str()),
+        (Code::ResourceExhausted, "STORE_FULL"),
+        "{full:?}"
+    );
 
     let (reported, rest) = granted.split_at(100);
     for (step, fence) in reported {

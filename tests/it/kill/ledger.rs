@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost_types::Timestamp;
 use reprise::proto::{
-    Backoff, BatchReportResult, BeginAttemptRequest, Decision, ExponentialBackoff, FixedBackoff, Grant, Jitter, JitterKind, Outcome,
-    Policy, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Step, StepState, Verdict, backoff::Shape,
+    Backoff, BatchReportResult, BeginAttemptRequest, Decision, ExponentialBackoff, FixedBackoff,
+    Grant, Jitter, JitterKind, Outcome, Policy, Reason, ReportAttemptRequest,
+    ReportAttemptResponse, ReportStatus, Step, StepState, Verdict, backoff::Shape,
     batch_report_result, report_attempt_request,
 };
 
@@ -39,12 +40,18 @@ impl Terms {
 
     /// The policy in the words of the contract.
     pub fn policy(self) -> Policy {
-        let span = |millis: i32| Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 });
+        let span =
+            |millis: i32| Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 });
         let (shape, jitter) = match self {
             Self::Quick => (Shape::Fixed(FixedBackoff { delay: span(1) }), JitterKind::None),
-            Self::Inline => {
-                (Shape::Exponential(ExponentialBackoff { delay: span(4), factor: Some(2.0), max_doublings: None }), JitterKind::Full)
-            }
+            Self::Inline => (
+                Shape::Exponential(ExponentialBackoff {
+                    delay: span(4),
+                    factor: Some(2.0),
+                    max_doublings: None,
+                }),
+                JitterKind::Full,
+            ),
         };
         let jitter = Some(Jitter { kind: jitter as i32, ratio: None });
         Policy {
@@ -81,7 +88,10 @@ struct Try {
 
 impl Ledger {
     fn attempt(&mut self, name: &Name, terms: Terms, number: u32) -> &mut Try {
-        let life = self.steps.entry(name.clone()).or_insert_with(|| Life { terms, attempts: BTreeMap::new() });
+        let life = self
+            .steps
+            .entry(name.clone())
+            .or_insert_with(|| Life { terms, attempts: BTreeMap::new() });
         life.attempts.entry(number).or_default()
     }
 
@@ -91,7 +101,11 @@ impl Ledger {
         let known = self.attempt(&name, terms, grant.attempt);
         match &known.grant {
             Some((before, first)) => {
-                assert_eq!(before, request, "{name:?}: attempt {} was granted to two calls", grant.attempt);
+                assert_eq!(
+                    before, request,
+                    "{name:?}: attempt {} was granted to two calls",
+                    grant.attempt
+                );
                 same_grant(first, grant);
             }
             None => known.grant = Some((request.clone(), grant.clone())),
@@ -99,15 +113,31 @@ impl Ledger {
     }
 
     /// A report was answered as having ended its attempt.
-    pub fn reported(&mut self, terms: Terms, request: &ReportAttemptRequest, response: &ReportAttemptResponse) {
+    pub fn reported(
+        &mut self,
+        terms: Terms,
+        request: &ReportAttemptRequest,
+        response: &ReportAttemptResponse,
+    ) {
         let name = (request.run.clone(), request.step.clone());
-        assert_eq!(response.status(), ReportStatus::Recorded, "{name:?}: {request:?} -> {response:?}");
+        assert_eq!(
+            response.status(),
+            ReportStatus::Recorded,
+            "{name:?}: {request:?} -> {response:?}"
+        );
         follows(&name, terms, request, response);
         let known = self.attempt(&name, terms, response.attempt);
         match &known.report {
             Some((before, first)) => {
-                assert_eq!(before, request, "{name:?}: attempt {} was ended by two reports", response.attempt);
-                assert!(response.replayed, "{name:?}: {response:?} was told before, but is not marked so");
+                assert_eq!(
+                    before, request,
+                    "{name:?}: attempt {} was ended by two reports",
+                    response.attempt
+                );
+                assert!(
+                    response.replayed,
+                    "{name:?}: {response:?} was told before, but is not marked so"
+                );
                 same_decision(decided(first), decided(response));
             }
             None => {
@@ -134,9 +164,16 @@ impl Ledger {
         let life = &self.steps[&name];
         let count = u32::try_from(life.attempts.len()).unwrap();
         let numbers: Vec<u32> = life.attempts.keys().copied().collect();
-        assert_eq!(numbers, Vec::from_iter(1..=count), "{name:?}: the numbers that were told are dense");
+        assert_eq!(
+            numbers,
+            Vec::from_iter(1..=count),
+            "{name:?}: the numbers that were told are dense"
+        );
         let counters = step.counters.clone().unwrap();
-        let retries = life.reports().filter(|(_, response)| decided(response).verdict() == Verdict::Retry).count();
+        let retries = life
+            .reports()
+            .filter(|(_, response)| decided(response).verdict() == Verdict::Retry)
+            .count();
         assert_eq!(counters.attempts, count, "{name:?}: {step:#?}");
         assert_eq!(counters.retries as usize, retries, "{name:?}: {step:#?}");
         assert_eq!((counters.crashes, counters.uncounted), (0, 0), "{name:?}: {step:#?}");
@@ -164,7 +201,11 @@ impl Ledger {
 
     /// Every begin that was granted, with its grant.
     pub fn grants(&self) -> Vec<(BeginAttemptRequest, Grant)> {
-        self.steps.values().flat_map(|life| life.attempts.values()).filter_map(|attempt| attempt.grant.clone()).collect()
+        self.steps
+            .values()
+            .flat_map(|life| life.attempts.values())
+            .filter_map(|attempt| attempt.grant.clone())
+            .collect()
     }
 
     /// The answer to a report that was told before.
@@ -185,11 +226,19 @@ impl Life {
     }
 
     fn fences_grow(&self, name: &Name, latest: u64) {
-        let fences: Vec<u64> = self.attempts.values().filter_map(|attempt| attempt.grant.as_ref()).map(|(_, grant)| grant.fence).collect();
+        let fences: Vec<u64> = self
+            .attempts
+            .values()
+            .filter_map(|attempt| attempt.grant.as_ref())
+            .map(|(_, grant)| grant.fence)
+            .collect();
         assert!(fences.is_sorted_by(|a, b| a < b), "{name:?}: fences only grow, {fences:?}");
         let unique: BTreeSet<_> = fences.iter().collect();
         assert_eq!(unique.len(), fences.len(), "{name:?}: {fences:?}");
-        assert!(fences.last().is_none_or(|last| *last <= latest), "{name:?}: {fences:?}, and now {latest}");
+        assert!(
+            fences.last().is_none_or(|last| *last <= latest),
+            "{name:?}: {fences:?}, and now {latest}"
+        );
     }
 }
 
@@ -199,17 +248,26 @@ impl Try {
             assert_eq!(shown.began_at, grant.began_at, "{name:?}: {shown:?}");
         }
         let Some((request, response)) = &self.report else {
-            assert_eq!(shown.outcome(), Outcome::Unspecified, "{name:?}: {shown:?} was not reported");
+            assert_eq!(
+                shown.outcome(),
+                Outcome::Unspecified,
+                "{name:?}: {shown:?} was not reported"
+            );
             return;
         };
         same_decision(decided(response), shown.decision.as_ref().unwrap());
         match request.outcome.as_ref().unwrap() {
-            report_attempt_request::Outcome::Success(_) => assert_eq!(shown.outcome(), Outcome::Success, "{name:?}"),
+            report_attempt_request::Outcome::Success(_) => {
+                assert_eq!(shown.outcome(), Outcome::Success, "{name:?}")
+            }
             report_attempt_request::Outcome::Failure(failure) => {
                 assert_eq!(shown.outcome(), Outcome::Failure, "{name:?}");
                 assert_eq!(shown.class(), failure.class(), "{name:?}");
                 // Kept for the latest failures only.
-                assert!(shown.message.is_empty() || shown.message == failure.message, "{name:?}: {shown:?}");
+                assert!(
+                    shown.message.is_empty() || shown.message == failure.message,
+                    "{name:?}: {shown:?}"
+                );
             }
         }
     }
@@ -221,7 +279,12 @@ pub fn decided(response: &ReportAttemptResponse) -> &Decision {
 }
 
 /// What has to follow the end of an attempt, under the terms of its step.
-fn follows(name: &Name, terms: Terms, request: &ReportAttemptRequest, response: &ReportAttemptResponse) {
+fn follows(
+    name: &Name,
+    terms: Terms,
+    request: &ReportAttemptRequest,
+    response: &ReportAttemptResponse,
+) {
     let decision = decided(response);
     let failed = matches!(request.outcome, Some(report_attempt_request::Outcome::Failure(_)));
     let number = response.attempt;
@@ -236,7 +299,10 @@ fn follows(name: &Name, terms: Terms, request: &ReportAttemptRequest, response: 
     assert_eq!(told, (verdict, reason, number, retries), "{name:?}: {request:?} -> {response:?}");
     if verdict == Verdict::Retry {
         let wait = micros(decision.not_before.as_ref()) - micros(decision.decided_at.as_ref());
-        assert!((0..=terms.wait_max_us(number)).contains(&wait), "{name:?}: attempt {number} waits {wait} µs");
+        assert!(
+            (0..=terms.wait_max_us(number)).contains(&wait),
+            "{name:?}: attempt {number} waits {wait} µs"
+        );
     }
 }
 
@@ -252,10 +318,26 @@ pub fn same_grant(first: &Grant, again: &Grant) {
 
 /// The same report, the same decision: all of it that says what was decided.
 fn same_decision(first: &Decision, again: &Decision) {
-    type Said<'a> = (Verdict, Reason, Option<Timestamp>, Option<Timestamp>, &'a str, Option<u64>, &'a Option<reprise::proto::Counters>);
+    type Said<'a> = (
+        Verdict,
+        Reason,
+        Option<Timestamp>,
+        Option<Timestamp>,
+        &'a str,
+        Option<u64>,
+        &'a Option<reprise::proto::Counters>,
+    );
     fn said(decision: &Decision) -> Said<'_> {
         let revision = decision.policy.as_ref().map(|policy| policy.revision);
-        (decision.verdict(), decision.reason(), decision.not_before, decision.decided_at, &decision.rule, revision, &decision.counters)
+        (
+            decision.verdict(),
+            decision.reason(),
+            decision.not_before,
+            decision.decided_at,
+            &decision.rule,
+            revision,
+            &decision.counters,
+        )
     }
     assert_eq!(said(first), said(again));
 }

@@ -7,8 +7,8 @@ mod worker;
 use std::{env, path::Path, rc::Rc, time::Duration};
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, CreatePolicyRequest, GetStepRequest, NamedPolicy, admin_service_client::AdminServiceClient,
-    begin_attempt_response,
+    BatchReportAttemptsRequest, CreatePolicyRequest, GetStepRequest, NamedPolicy,
+    admin_service_client::AdminServiceClient, begin_attempt_response,
 };
 use rustix::process::Signal;
 use tokio::{
@@ -94,7 +94,11 @@ impl Fleet {
 }
 
 async fn create_policy(channel: &tonic::transport::Channel) {
-    let policy = NamedPolicy { name: "quick".to_owned(), policy: Some(Terms::Quick.policy()), ..NamedPolicy::default() };
+    let policy = NamedPolicy {
+        name: "quick".to_owned(),
+        policy: Some(Terms::Quick.policy()),
+        ..NamedPolicy::default()
+    };
     let request = CreatePolicyRequest { policy: Some(policy), ..CreatePolicyRequest::default() };
     AdminServiceClient::new(channel.clone()).create_policy(request).await.unwrap();
 }
@@ -111,7 +115,8 @@ async fn audit(world: &World, server: &Server) {
     }
     let reports = world.ledger.borrow().reports().to_vec();
     for reports in reports.chunks(256) {
-        let request = BatchReportAttemptsRequest { namespace: String::new(), reports: reports.to_vec() };
+        let request =
+            BatchReportAttemptsRequest { namespace: String::new(), reports: reports.to_vec() };
         let results = client.batch_report_attempts(request).await.unwrap().into_inner().results;
         assert_eq!(results.len(), reports.len());
         for (report, result) in reports.iter().zip(&results) {
@@ -121,14 +126,21 @@ async fn audit(world: &World, server: &Server) {
     let grants = world.ledger.borrow().grants();
     for (request, first) in grants.into_iter().step_by(7) {
         let answer = client.begin_attempt(request).await.unwrap().into_inner();
-        let Some(begin_attempt_response::Answer::Grant(again)) = &answer.answer else { panic!("{first:?} -> {answer:?}") };
+        let Some(begin_attempt_response::Answer::Grant(again)) = &answer.answer else {
+            panic!("{first:?} -> {answer:?}")
+        };
         assert!(answer.replayed, "{again:?}");
         same_grant(&first, again);
     }
 }
 
 /// A server that is killed `kills` times, at moments drawn from `chance`.
-async fn killed_again_and_again(data: &Path, listen: &str, chance: &mut Chance, kills: u64) -> Rc<World> {
+async fn killed_again_and_again(
+    data: &Path,
+    listen: &str,
+    chance: &mut Chance,
+    kills: u64,
+) -> Rc<World> {
     let mut fleet = Fleet::start(chance, WORKERS);
     for _ in 0..kills {
         let mut server = Server::start(data, listen).await;
@@ -165,7 +177,8 @@ fn a_server_killed_at_any_moment_loses_and_doubles_nothing() {
         let listen = format!("unix:{}", folder.path().join("reprise.sock").display());
         let kills = kills();
         let started = Instant::now();
-        let world = killed_again_and_again(&folder.path().join("data"), &listen, &mut chance, kills).await;
+        let world =
+            killed_again_and_again(&folder.path().join("data"), &listen, &mut chance, kills).await;
         let (answered, repeated) = (*world.answered.borrow(), world.repeated.get());
         println!(
             "{kills} kills, {answered} calls answered, {repeated} repeated, {} attempts of {} steps, {:.1?}",
@@ -173,7 +186,10 @@ fn a_server_killed_at_any_moment_loses_and_doubles_nothing() {
             world.ledger.borrow().steps().len(),
             started.elapsed(),
         );
-        assert!(repeated >= kills / 2, "only {repeated} calls met a death; these kills prove little");
+        assert!(
+            repeated >= kills / 2,
+            "only {repeated} calls met a death; these kills prove little"
+        );
     });
 }
 
@@ -203,7 +219,11 @@ fn a_server_told_to_stop_answers_what_it_took_and_goes() {
             server.signal(Signal::TERM);
             let status = server.ended().await;
             assert_eq!(status.code(), Some(0), "{}", server.logged());
-            assert!(told.elapsed() < DRAIN + Duration::from_secs(5), "it took {:?}", told.elapsed());
+            assert!(
+                told.elapsed() < DRAIN + Duration::from_secs(5),
+                "it took {:?}",
+                told.elapsed()
+            );
             println!("stopped within {:.1?}", told.elapsed());
             drop(peers);
         }

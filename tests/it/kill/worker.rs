@@ -4,10 +4,9 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant, HeartbeatRequest, LeaseState, Reason,
-    ReportAttemptRequest, ReportStatus, Success, Verdict,
-    batch_report_result,
-    begin_attempt_request, begin_attempt_response, report_attempt_request,
+    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant,
+    HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success, Verdict,
+    batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
     retry_service_client::RetryServiceClient,
 };
 use tokio::{sync::watch, time::timeout};
@@ -59,12 +58,16 @@ impl World {
     }
 
     /// Repeats a call until it is answered. Says how often it was made.
-    pub async fn call<A>(&self, make: impl AsyncFn(RetryServiceClient<Channel>) -> Result<Response<A>, Status>) -> (A, u32) {
+    pub async fn call<A>(
+        &self,
+        make: impl AsyncFn(RetryServiceClient<Channel>) -> Result<Response<A>, Status>,
+    ) -> (A, u32) {
         let mut life = self.life.clone();
         let mut failed = 0;
         let mut tries = 0;
         loop {
-            let newer = |life: &Option<Life>| life.as_ref().is_some_and(|life| life.generation > failed);
+            let newer =
+                |life: &Option<Life>| life.as_ref().is_some_and(|life| life.generation > failed);
             let Life { generation, channel } = timeout(PATIENCE, life.wait_for(newer))
                 .await
                 .expect("a call fails only because its server died")
@@ -72,7 +75,10 @@ impl World {
                 .clone()
                 .unwrap();
             tries += 1;
-            match timeout(PATIENCE, make(RetryServiceClient::new(channel))).await.expect("a call is answered") {
+            match timeout(PATIENCE, make(RetryServiceClient::new(channel)))
+                .await
+                .expect("a call is answered")
+            {
                 Ok(answer) => {
                     self.answered.send_modify(|answered| *answered += 1);
                     return (answer.into_inner(), tries);
@@ -90,7 +96,10 @@ impl World {
 /// Whether the server died, or at least did not say this itself: what it says
 /// comes with details.
 pub fn is_of_transport(status: &Status) -> bool {
-    let possible = matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled);
+    let possible = matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+    );
     possible && status.details().is_empty()
 }
 
@@ -141,7 +150,14 @@ impl Worker {
             self.named += 1;
             let name = (format!("run-{}", self.number), format!("own/{}", self.named));
             let terms = if self.named.is_multiple_of(2) { Terms::Quick } else { Terms::Inline };
-            self.own.push(Own { name, terms, attempts: 0, running: None, is_over: false, lease_until: 0 });
+            self.own.push(Own {
+                name,
+                terms,
+                attempts: 0,
+                running: None,
+                is_over: false,
+                lease_until: 0,
+            });
         }
         usize::try_from(self.chance.within(0..OWN as u64)).unwrap()
     }
@@ -180,7 +196,8 @@ impl Worker {
         let own = &mut self.own[at];
         let (run, step) = own.name.clone();
         let request = HeartbeatRequest { run, step, fence, ..HeartbeatRequest::default() };
-        let (answer, _) = self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
+        let (answer, _) =
+            self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
         assert_eq!(answer.state(), LeaseState::Held, "{:?}", own.name);
         let until = answer.lease_until.unwrap().seconds;
         assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
@@ -191,9 +208,15 @@ impl Worker {
     async fn report_stale(&mut self, at: usize, fence: u64) {
         let stale = if self.chance.percent(50) { fence - 1 } else { fence + 1 };
         let request = ReportAttemptRequest { fence: stale, ..self.report(at) };
-        let (answer, _) = self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
         let told = (answer.status(), answer.attempt, answer.decision.unwrap().reason());
-        assert_eq!(told, (ReportStatus::Stale, self.own[at].attempts, Reason::InProgress), "{:?}", self.own[at].name);
+        assert_eq!(
+            told,
+            (ReportStatus::Stale, self.own[at].attempts, Reason::InProgress),
+            "{:?}",
+            self.own[at].name
+        );
     }
 
     /// A report of a step's running or next attempt, which it does not yet name.
@@ -213,13 +236,19 @@ impl Worker {
     }
 
     async fn send_report(&mut self, at: usize, request: ReportAttemptRequest) {
-        let (answer, tries) = self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let (answer, tries) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
         assert!(tries > 1 || !answer.replayed, "{answer:?} was asked for once");
         self.take(at, &request, &answer);
     }
 
     /// Notes the answer to a report of a step of its own.
-    fn take(&mut self, at: usize, request: &ReportAttemptRequest, answer: &reprise::proto::ReportAttemptResponse) {
+    fn take(
+        &mut self,
+        at: usize,
+        request: &ReportAttemptRequest,
+        answer: &reprise::proto::ReportAttemptResponse,
+    ) {
         let own = &mut self.own[at];
         if own.running.take().is_none() {
             own.attempts += 1;
@@ -249,10 +278,16 @@ impl Worker {
             }
         }
         let request = BatchReportAttemptsRequest { namespace: String::new(), reports };
-        let (answer, _) = self.world.call(async |mut client| client.batch_report_attempts(request.clone()).await).await;
+        let (answer, _) = self
+            .world
+            .call(async |mut client| client.batch_report_attempts(request.clone()).await)
+            .await;
         assert_eq!(answer.results.len(), request.reports.len());
-        for ((at, report), result) in places.into_iter().zip(&request.reports).zip(&answer.results) {
-            let Some(batch_report_result::Result::Response(response)) = &result.result else { panic!("{report:?} -> {result:?}") };
+        for ((at, report), result) in places.into_iter().zip(&request.reports).zip(&answer.results)
+        {
+            let Some(batch_report_result::Result::Response(response)) = &result.result else {
+                panic!("{report:?} -> {result:?}")
+            };
             self.take(at, report, response);
         }
     }
@@ -261,7 +296,8 @@ impl Worker {
     async fn repeat(&mut self) {
         let known = self.chance.of_these(self.world.ledger.borrow().reports()).cloned();
         let Some(request) = known else { return };
-        let (answer, _) = self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
         let terms = terms_of(&request);
         self.world.ledger.borrow_mut().reported(terms, &request, &answer);
         assert!(answer.replayed, "{answer:?}");
@@ -273,9 +309,13 @@ impl Worker {
         let life = self.world.shared.borrow()[place];
         let name = ("shared".to_owned(), format!("{place}/{life}"));
         let request = begin(&name, Terms::Quick, self.chance.id());
-        let Some(Grant { fence, .. }) = granted(&self.world, Terms::Quick, &request).await else { return };
-        let request = ReportAttemptRequest { fence, ..report(&name, Terms::Quick, &mut self.chance) };
-        let (answer, _) = self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let Some(Grant { fence, .. }) = granted(&self.world, Terms::Quick, &request).await else {
+            return;
+        };
+        let request =
+            ReportAttemptRequest { fence, ..report(&name, Terms::Quick, &mut self.chance) };
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
         self.world.ledger.borrow_mut().reported(Terms::Quick, &request, &answer);
         if answer.decision.unwrap().verdict() != Verdict::Retry {
             let mut shared = self.world.shared.borrow_mut();
@@ -286,7 +326,8 @@ impl Worker {
 
 /// Asks for an attempt. None when it is not the time.
 async fn granted(world: &World, terms: Terms, request: &BeginAttemptRequest) -> Option<Grant> {
-    let (answer, tries) = world.call(async |mut client| client.begin_attempt(request.clone()).await).await;
+    let (answer, tries) =
+        world.call(async |mut client| client.begin_attempt(request.clone()).await).await;
     match answer.answer.unwrap() {
         begin_attempt_response::Answer::Grant(grant) => {
             assert!(tries > 1 || !answer.replayed, "{grant:?} was asked for once");
@@ -295,8 +336,12 @@ async fn granted(world: &World, terms: Terms, request: &BeginAttemptRequest) -> 
         }
         begin_attempt_response::Answer::Refusal(decision) => {
             let expected = match decision.reason() {
-                Reason::NotDue => decision.not_before.unwrap().seconds >= decision.decided_at.unwrap().seconds,
-                Reason::InProgress | Reason::Succeeded | Reason::RetriesSpent => request.run == "shared",
+                Reason::NotDue => {
+                    decision.not_before.unwrap().seconds >= decision.decided_at.unwrap().seconds
+                }
+                Reason::InProgress | Reason::Succeeded | Reason::RetriesSpent => {
+                    request.run == "shared"
+                }
                 _ => false,
             };
             assert!(expected, "{request:?} -> {decision:?}");
@@ -337,7 +382,13 @@ fn report((run, step): &Name, terms: Terms, chance: &mut Chance) -> ReportAttemp
     } else {
         report_attempt_request::Outcome::Failure(failure)
     };
-    ReportAttemptRequest { run: run.clone(), step: step.clone(), policy: Some(policy), outcome: Some(outcome), ..ReportAttemptRequest::default() }
+    ReportAttemptRequest {
+        run: run.clone(),
+        step: step.clone(),
+        policy: Some(policy),
+        outcome: Some(outcome),
+        ..ReportAttemptRequest::default()
+    }
 }
 
 fn terms_of(request: &ReportAttemptRequest) -> Terms {
