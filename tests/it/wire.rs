@@ -442,9 +442,9 @@ async fn a_full_disk_refuses_begins_and_loses_nothing() {
     let mut client = server.client();
     let mut granted = Vec::new();
     let full = 'full: {
-        for round in 0_u32..200 {
+        for round in 0_u32..2000 {
             let mut begins = JoinSet::new();
-            for at in 0..256 {
+            for at in 0..32 {
                 let mut client = client.clone();
                 let step = format!("{round}/{at}");
                 let request = BeginAttemptRequest {
