@@ -96,11 +96,17 @@ foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, dri
 deep: ## Every test, the ignored ones too, properties with 50 times the cases
 	PROPTEST_CASES=12800 $(TESTS) $(IGNORED_TOO)
 
-.PHONY: faults kill
-faults: ## Only the tests named faults::, which break what the server rests on
-kill: ## Only the tests named kill::, which end the server at any instant
-faults kill:
-	$(TESTS) $@:: $(IGNORED_TOO)
+.PHONY: kill
+kill: ## End a loaded server at any instant, REPRISE_KILLS times (200); repeat with REPRISE_SEED
+	$(CARGO) test $(LOCKED) --test it kill:: -- --nocapture --test-threads=1
+
+.PHONY: faults
+faults: ## Plant bugs one by one, and see that some test catches each
+	tests/faults/run
+
+.PHONY: fuzz
+fuzz: ## Fuzz what reads foreign bytes, SECONDS_EACH seconds each (60), from SEED
+	fuzz/run
 
 .PHONY: bench
 bench: ## Measure

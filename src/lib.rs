@@ -4,6 +4,8 @@
 //! The modules in reading order, from the rule outwards. `ARCHITECTURE.md` is
 //! the map.
 
+#[macro_use]
+mod fault;
 pub mod domain;
 pub mod clock;
 pub mod chance;

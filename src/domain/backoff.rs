@@ -100,6 +100,9 @@ impl Window {
     #[must_use]
     pub fn at(self, draw: Draw) -> Duration {
         let width = self.max.saturating_sub(self.min);
+        if planted!("jitter-past-the-window") {
+            return self.max.saturating_add(scaled(width, draw.get()));
+        }
         self.min.saturating_add(scaled(width, draw.get())).min(self.max)
     }
 

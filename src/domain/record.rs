@@ -272,6 +272,9 @@ impl Record {
     ) -> u32 {
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         self.fence = self.fence.saturating_add(1).max(at.as_micros());
+        if planted!("fence-stands-still") {
+            self.fence = 1;
+        }
         self.first_began_at.get_or_insert(began_at);
         self.standing = None;
         if self.attempts.len() == HISTORY_MAX {

@@ -1,13 +1,14 @@
 //! What workers call.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::future::join_all;
 use tonic::{Request, Response, Status};
 
 use super::{
     convert::{
         answer::{self, Context},
-        request,
+        request::{self, Call},
     },
     status,
 };
@@ -113,25 +114,46 @@ impl<S: Store> Retry<S> {
     }
 
     /// Reports of different steps are made durable together: all are handed to
-    /// the store before the first is waited for.
+    /// the store before the first is waited for. Those of one step follow each
+    /// other, since the first may have to wait for its policy to be kept.
     async fn batch(
         &self,
         request: proto::BatchReportAttemptsRequest,
     ) -> Result<proto::BatchReportAttemptsResponse, Status> {
         let batch = request::batch(request)?;
-        let reports = batch.reports.into_iter().map(|report| async move {
+        let mut lines: BTreeMap<String, Vec<(usize, Call<Report>)>> = BTreeMap::new();
+        let mut results = Vec::with_capacity(batch.reports.len());
+        for (at, report) in batch.reports.into_iter().enumerate() {
             match report {
-                Ok((step, given, report)) => {
-                    let answer = self.report(&step, given.as_ref(), report).await;
-                    answer::batch_result(step.run, step.step, answer)
+                Ok(call) => {
+                    let step = call.0.key().joined();
+                    let line = if planted!("batch-overtaken") { at.to_string() } else { step };
+                    lines.entry(line).or_default().push((at, call));
                 }
                 Err(rejected) => {
-                    answer::batch_result(rejected.run, rejected.step, Err(rejected.invalid.into()))
+                    let refused = Err(rejected.invalid.into());
+                    results.push((at, answer::batch_result(rejected.run, rejected.step, refused)));
                 }
             }
-        });
-        let results = futures_util::future::join_all(reports).await;
+        }
+        let carried_out = join_all(lines.into_values().map(|line| self.in_line(line))).await;
+        results.extend(carried_out.into_iter().flatten());
+        results.sort_by_key(|(at, _)| *at);
+        let results = results.into_iter().map(|(_, result)| result).collect();
         Ok(proto::BatchReportAttemptsResponse { results })
+    }
+
+    /// Reports of one step, each after the one before it.
+    async fn in_line(
+        &self,
+        line: Vec<(usize, Call<Report>)>,
+    ) -> Vec<(usize, proto::BatchReportResult)> {
+        let mut results = Vec::with_capacity(line.len());
+        for (at, (step, given, report)) in line {
+            let answer = self.report(&step, given.as_ref(), report).await;
+            results.push((at, answer::batch_result(step.run, step.step, answer)));
+        }
+        results
     }
 
     async fn step(&self, request: proto::GetStepRequest) -> Result<proto::GetStepResponse, Status> {

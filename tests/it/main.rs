@@ -9,13 +9,17 @@
 )]
 
 mod bench;
+mod chance;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;
 mod history;
+mod kill;
 mod laws;
 mod model;
+mod overload;
 mod policy_file;
+mod process;
 mod properties;
 mod purity;
 mod rule;
@@ -25,3 +29,4 @@ mod seed_vectors;
 mod store_contract;
 mod store_embedded;
 mod store_record;
+mod wire;

@@ -78,6 +78,7 @@ const AREAS: &[Area] = &[
             "thiserror",
         ]),
     },
+    Area { name: "fault", knows: &[], crates: Crates::AllBut(WIRE) },
     Area { name: "clock", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "chance", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "telemetry", knows: &["domain"], crates: Crates::AllBut(WIRE) },

@@ -252,7 +252,9 @@ pub fn plan(
 #[must_use]
 pub fn is_overdue(record: &Record, now: Now) -> bool {
     match &record.state {
-        State::Running { lease_until } => *lease_until <= now.leases,
+        State::Running { lease_until } => {
+            *lease_until <= now.leases && !planted!("lease-without-end")
+        }
         State::Stopping { at, .. } => *at <= now.at,
         State::Held(hold) => hold.until.is_some_and(|until| until <= now.at),
         State::Waiting { .. } | State::Over { .. } => false,
@@ -284,7 +286,9 @@ impl Draft {
     #[must_use]
     pub fn admission(&self) -> Admission {
         match &self.retry {
-            Some(Pending { earliest, latest: Some((latest, _)), .. }) if earliest > latest => {
+            Some(Pending { earliest, latest: Some((latest, _)), .. })
+                if earliest > latest && !planted!("deadline-ignored") =>
+            {
                 Admission::TooLate
             }
             Some(Pending { earliest, .. }) => Admission::At(*earliest),
@@ -339,7 +343,9 @@ fn settle_retry(
         .map_or(Timestamp::EPOCH, |end| end.at);
     match admission {
         Admission::At(instant) => {
-            record.counters.count(&retry.counter);
+            if !planted!("retry-not-counted") {
+                record.counters.count(&retry.counter);
+            }
             record.last_delay = instant - decided_at;
             record.state = State::Waiting { due: instant };
             let settled = Settled {

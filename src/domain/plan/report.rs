@@ -97,11 +97,11 @@ fn by_request(
     now: Now,
 ) -> Result<Plan, Refusal> {
     match attempt_of(&record, |attempt| attempt.end.as_ref()?.reported_by, id) {
-        Some((attempt, _)) => {
+        Some((attempt, _)) if !planted!("replay-counted-again") => {
             let number = attempt.number;
             ended(terms, record, report, number, now)
         }
-        None => Ok(next_attempt(terms, key, record, report, now)),
+        _ => Ok(next_attempt(terms, key, record, report, now)),
     }
 }
 
@@ -247,7 +247,9 @@ fn ended(
             Ok(replay(terms, &record, number, end, now))
         }
         Some(_) => Err(Refusal::IdentityReused),
-        None if attempt.number == record.counters.attempts => Ok(late(terms, record, report, now)),
+        None if attempt.number == record.counters.attempts && !planted!("crash-final") => {
+            Ok(late(terms, record, report, now))
+        }
         None => Ok(stale(terms, &record, number, now)),
     }
 }

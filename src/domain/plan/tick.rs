@@ -17,7 +17,9 @@ use crate::domain::{
 
 pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     match &record.state {
-        State::Running { lease_until } if *lease_until <= now.leases => {
+        State::Running { lease_until }
+            if *lease_until <= now.leases && !planted!("lease-without-end") =>
+        {
             crashed(terms, key, record, now)
         }
         State::Stopping { at, verdict } if *at <= now.at => {

@@ -1,0 +1,399 @@
+//! Workers that never give up: each call is repeated as it was until it is
+//! answered, over as many servers as it takes.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use reprise::proto::{
+    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant,
+    HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success, Verdict,
+    batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
+    retry_service_client::RetryServiceClient,
+};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Code, Response, Status, transport::Channel};
+
+use super::ledger::{Ledger, Name, Terms};
+use crate::chance::Chance;
+
+/// Longer than any call takes, with all the servers that die meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Steps that a worker has of its own at a time.
+const OWN: usize = 12;
+/// Steps at a time over which all workers race.
+const SHARED: u64 = 6;
+
+/// The server that runs now.
+#[derive(Clone)]
+pub struct Life {
+    /// Counts servers, from 1.
+    pub generation: u64,
+    /// A channel to this one.
+    pub channel: Channel,
+}
+
+/// What workers share.
+pub struct World {
+    pub ledger: RefCell<Ledger>,
+    pub life: watch::Receiver<Option<Life>>,
+    /// Calls answered.
+    pub answered: watch::Sender<u64>,
+    /// Calls that had to be repeated.
+    pub repeated: std::cell::Cell<u64>,
+    /// How often each shared step has come to its end and been replaced.
+    pub shared: RefCell<Vec<u32>>,
+    /// True when workers are to finish.
+    pub finish: std::cell::Cell<bool>,
+}
+
+impl World {
+    pub fn new(life: watch::Receiver<Option<Life>>) -> Rc<Self> {
+        Rc::new(Self {
+            ledger: RefCell::default(),
+            life,
+            answered: watch::channel(0).0,
+            repeated: std::cell::Cell::new(0),
+            shared: RefCell::new(vec![0; usize::try_from(SHARED).unwrap()]),
+            finish: std::cell::Cell::new(false),
+        })
+    }
+
+    /// Repeats a call until it is answered. Says how often it was made.
+    pub async fn call<A>(
+        &self,
+        make: impl AsyncFn(RetryServiceClient<Channel>) -> Result<Response<A>, Status>,
+    ) -> (A, u32) {
+        let mut life = self.life.clone();
+        let mut failed = 0;
+        let mut tries = 0;
+        loop {
+            let newer =
+                |life: &Option<Life>| life.as_ref().is_some_and(|life| life.generation > failed);
+            let Life { generation, channel } = timeout(PATIENCE, life.wait_for(newer))
+                .await
+                .expect("a call fails only because its server died")
+                .unwrap()
+                .clone()
+                .unwrap();
+            tries += 1;
+            match timeout(PATIENCE, make(RetryServiceClient::new(channel)))
+                .await
+                .expect("a call is answered")
+            {
+                Ok(answer) => {
+                    self.answered.send_modify(|answered| *answered += 1);
+                    return (answer.into_inner(), tries);
+                }
+                Err(status) => {
+                    assert!(is_of_transport(&status), "{status:?}");
+                    self.repeated.set(self.repeated.get() + 1);
+                    failed = generation;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the server died, or at least did not say this itself: what it says
+/// comes with details.
+pub fn is_of_transport(status: &Status) -> bool {
+    let possible = matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
+    );
+    possible && status.details().is_empty()
+}
+
+/// A worker with steps of its own, of which it knows all that happens.
+pub struct Worker {
+    number: u64,
+    world: Rc<World>,
+    chance: Chance,
+    own: Vec<Own>,
+    /// Steps of its own so far.
+    named: u64,
+}
+
+/// A step that nobody else touches.
+struct Own {
+    name: Name,
+    terms: Terms,
+    /// Attempts begun.
+    attempts: u32,
+    /// Fence of the running attempt.
+    running: Option<u64>,
+    is_over: bool,
+    /// Latest end of the lease.
+    lease_until: i64,
+}
+
+impl Worker {
+    pub fn new(number: u64, world: Rc<World>, chance: Chance) -> Self {
+        Self { number, world, chance, own: Vec::new(), named: 0 }
+    }
+
+    /// Works until it is told to finish.
+    pub async fn work(mut self) {
+        while !self.world.finish.get() {
+            match self.chance.within(0..100) {
+                0..15 => self.race().await,
+                15..23 => self.repeat().await,
+                23..33 => self.batch().await,
+                _ => self.act().await,
+            }
+        }
+    }
+
+    /// A step of its own that is not over, by its place.
+    fn pick(&mut self) -> usize {
+        self.own.retain(|own| !own.is_over);
+        while self.own.len() < OWN {
+            self.named += 1;
+            let name = (format!("run-{}", self.number), format!("own/{}", self.named));
+            let terms = if self.named.is_multiple_of(2) { Terms::Quick } else { Terms::Inline };
+            self.own.push(Own {
+                name,
+                terms,
+                attempts: 0,
+                running: None,
+                is_over: false,
+                lease_until: 0,
+            });
+        }
+        usize::try_from(self.chance.within(0..OWN as u64)).unwrap()
+    }
+
+    /// Does the next thing about a step of its own.
+    async fn act(&mut self) {
+        let at = self.pick();
+        match (self.own[at].running, self.chance.within(0..100)) {
+            (Some(fence), 0..30) => self.heartbeat(at, fence).await,
+            (Some(fence), 30..40) => self.report_stale(at, fence).await,
+            (Some(fence), _) => {
+                let request = ReportAttemptRequest { fence, ..self.report(at) };
+                self.send_report(at, request).await;
+            }
+            (None, 0..60) => self.begin(at).await,
+            (None, _) => {
+                let request = self.report_unbegun(at);
+                self.send_report(at, request).await;
+            }
+        }
+    }
+
+    async fn begin(&mut self, at: usize) {
+        let own = &self.own[at];
+        let request = begin(&own.name, own.terms, self.chance.id());
+        let Some(grant) = granted(&self.world, own.terms, &request).await else { return };
+        let own = &mut self.own[at];
+        own.attempts += 1;
+        assert_eq!(grant.attempt, own.attempts, "{:?}", own.name);
+        assert_eq!(grant.counters.as_ref().unwrap().attempts, own.attempts, "{:?}", own.name);
+        own.running = Some(grant.fence);
+        own.lease_until = grant.lease_until.unwrap().seconds;
+    }
+
+    async fn heartbeat(&mut self, at: usize, fence: u64) {
+        let own = &mut self.own[at];
+        let (run, step) = own.name.clone();
+        let request = HeartbeatRequest { run, step, fence, ..HeartbeatRequest::default() };
+        let (answer, _) =
+            self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
+        assert_eq!(answer.state(), LeaseState::Held, "{:?}", own.name);
+        let until = answer.lease_until.unwrap().seconds;
+        assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
+        own.lease_until = until;
+    }
+
+    /// Somebody shows a fence that is no longer, or never was: nothing happens.
+    async fn report_stale(&mut self, at: usize, fence: u64) {
+        let stale = if self.chance.percent(50) { fence - 1 } else { fence + 1 };
+        let request = ReportAttemptRequest { fence: stale, ..self.report(at) };
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let told = (answer.status(), answer.attempt, answer.decision.unwrap().reason());
+        assert_eq!(
+            told,
+            (ReportStatus::Stale, self.own[at].attempts, Reason::InProgress),
+            "{:?}",
+            self.own[at].name
+        );
+    }
+
+    /// A report of a step's running or next attempt, which it does not yet name.
+    fn report(&mut self, at: usize) -> ReportAttemptRequest {
+        let own = &self.own[at];
+        report(&own.name, own.terms, &mut self.chance)
+    }
+
+    /// A report of an attempt that nobody began.
+    fn report_unbegun(&mut self, at: usize) -> ReportAttemptRequest {
+        let request = self.report(at);
+        if self.chance.percent(50) {
+            ReportAttemptRequest { attempt: self.own[at].attempts + 1, ..request }
+        } else {
+            ReportAttemptRequest { request_id: self.chance.id().into(), ..request }
+        }
+    }
+
+    async fn send_report(&mut self, at: usize, request: ReportAttemptRequest) {
+        let (answer, tries) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        assert!(tries > 1 || !answer.replayed, "{answer:?} was asked for once");
+        self.take(at, &request, &answer);
+    }
+
+    /// Notes the answer to a report of a step of its own.
+    fn take(
+        &mut self,
+        at: usize,
+        request: &ReportAttemptRequest,
+        answer: &reprise::proto::ReportAttemptResponse,
+    ) {
+        let own = &mut self.own[at];
+        if own.running.take().is_none() {
+            own.attempts += 1;
+        }
+        assert_eq!(answer.attempt, own.attempts, "{:?}: {answer:?}", own.name);
+        self.world.ledger.borrow_mut().reported(own.terms, request, answer);
+        own.is_over = answer.decision.as_ref().unwrap().verdict() != Verdict::Retry;
+    }
+
+    /// Reports about each idle step of its own in one call, some of them twice
+    /// in a row: two attempts.
+    async fn batch(&mut self) {
+        self.pick();
+        let idle: Vec<usize> = (0..OWN).filter(|at| self.own[*at].running.is_none()).collect();
+        let mut places = Vec::new();
+        let mut reports = Vec::new();
+        for at in idle {
+            let first = self.report_unbegun(at);
+            let doubled = first.attempt > 0 && first.attempt <= 2 && self.chance.percent(40);
+            let second = ReportAttemptRequest { attempt: first.attempt + 1, ..first.clone() };
+            let fails = matches!(first.outcome, Some(report_attempt_request::Outcome::Failure(_)));
+            reports.push(first);
+            places.push(at);
+            if doubled && fails {
+                reports.push(second);
+                places.push(at);
+            }
+        }
+        let request = BatchReportAttemptsRequest { namespace: String::new(), reports };
+        let (answer, _) = self
+            .world
+            .call(async |mut client| client.batch_report_attempts(request.clone()).await)
+            .await;
+        assert_eq!(answer.results.len(), request.reports.len());
+        for ((at, report), result) in places.into_iter().zip(&request.reports).zip(&answer.results)
+        {
+            let Some(batch_report_result::Result::Response(response)) = &result.result else {
+                panic!("{report:?} -> {result:?}")
+            };
+            self.take(at, report, response);
+        }
+    }
+
+    /// Makes a call again that was answered some time ago.
+    async fn repeat(&mut self) {
+        let known = self.chance.of_these(self.world.ledger.borrow().reports()).cloned();
+        let Some(request) = known else { return };
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        let terms = terms_of(&request);
+        self.world.ledger.borrow_mut().reported(terms, &request, &answer);
+        assert!(answer.replayed, "{answer:?}");
+    }
+
+    /// Competes with the others for a step.
+    async fn race(&mut self) {
+        let place = usize::try_from(self.chance.within(0..SHARED)).unwrap();
+        let life = self.world.shared.borrow()[place];
+        let name = ("shared".to_owned(), format!("{place}/{life}"));
+        let request = begin(&name, Terms::Quick, self.chance.id());
+        let Some(Grant { fence, .. }) = granted(&self.world, Terms::Quick, &request).await else {
+            return;
+        };
+        let request =
+            ReportAttemptRequest { fence, ..report(&name, Terms::Quick, &mut self.chance) };
+        let (answer, _) =
+            self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;
+        self.world.ledger.borrow_mut().reported(Terms::Quick, &request, &answer);
+        if answer.decision.unwrap().verdict() != Verdict::Retry {
+            let mut shared = self.world.shared.borrow_mut();
+            shared[place] = shared[place].max(life + 1);
+        }
+    }
+}
+
+/// Asks for an attempt. None when it is not the time.
+async fn granted(world: &World, terms: Terms, request: &BeginAttemptRequest) -> Option<Grant> {
+    let (answer, tries) =
+        world.call(async |mut client| client.begin_attempt(request.clone()).await).await;
+    match answer.answer.unwrap() {
+        begin_attempt_response::Answer::Grant(grant) => {
+            assert!(tries > 1 || !answer.replayed, "{grant:?} was asked for once");
+            world.ledger.borrow_mut().granted(terms, request, &grant);
+            Some(grant)
+        }
+        begin_attempt_response::Answer::Refusal(decision) => {
+            let expected = match decision.reason() {
+                Reason::NotDue => {
+                    decision.not_before.unwrap().seconds >= decision.decided_at.unwrap().seconds
+                }
+                Reason::InProgress | Reason::Succeeded | Reason::RetriesSpent => {
+                    request.run == "shared"
+                }
+                _ => false,
+            };
+            assert!(expected, "{request:?} -> {decision:?}");
+            None
+        }
+    }
+}
+
+fn begin((run, step): &Name, terms: Terms, request_id: Vec<u8>) -> BeginAttemptRequest {
+    let policy = match terms {
+        Terms::Quick => begin_attempt_request::Policy::PolicyName("quick".to_owned()),
+        Terms::Inline => begin_attempt_request::Policy::InlinePolicy(terms.policy()),
+    };
+    BeginAttemptRequest {
+        run: run.clone(),
+        step: step.clone(),
+        request_id: request_id.into(),
+        policy: Some(policy),
+        // Nobody falls silent here.
+        lease: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..BeginAttemptRequest::default()
+    }
+}
+
+fn report((run, step): &Name, terms: Terms, chance: &mut Chance) -> ReportAttemptRequest {
+    let policy = match terms {
+        Terms::Quick => report_attempt_request::Policy::PolicyName("quick".to_owned()),
+        Terms::Inline => report_attempt_request::Policy::InlinePolicy(terms.policy()),
+    };
+    let failure = Failure {
+        class: FailureClass::Transient as i32,
+        message: format!("the target hung up, {:x}", chance.next()),
+        host: format!("host-{}", chance.within(0..4)),
+        ..Failure::default()
+    };
+    let outcome = if chance.percent(15) {
+        report_attempt_request::Outcome::Success(Success {})
+    } else {
+        report_attempt_request::Outcome::Failure(failure)
+    };
+    ReportAttemptRequest {
+        run: run.clone(),
+        step: step.clone(),
+        policy: Some(policy),
+        outcome: Some(outcome),
+        ..ReportAttemptRequest::default()
+    }
+}
+
+fn terms_of(request: &ReportAttemptRequest) -> Terms {
+    match request.policy {
+        Some(report_attempt_request::Policy::InlinePolicy(_)) => Terms::Inline,
+        _ => Terms::Quick,
+    }
+}
