@@ -150,8 +150,7 @@ async fn too_many_callers_are_told_to_come_back_and_a_quiet_one_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let (address, _serving) = narrow_server(&folder);
     let namespace = Namespace { name: "quiet".into(), ..Namespace::default() };
-    let request =
-        CreateNamespaceRequest { namespace: Some(namespace), ..CreateNamespaceRequest::default() };
+    let request = CreateNamespaceRequest { namespace: Some(namespace) };
     AdminServiceClient::new(channel(&address)).create_namespace(request).await.unwrap();
 
     let refused = Arc::<Refused>::default();

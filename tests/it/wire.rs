@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
 use reprise::proto::{
     BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, GetStepRequest,
-    HeartbeatRequest, Policy, ReportAttemptRequest, ReportAttemptResponse, Step, Success,
-    batch_report_result, begin_attempt_request, begin_attempt_response,
+    HeartbeatRequest, LeaseState, Policy, ReportAttemptRequest, ReportAttemptResponse, Step,
+    Success, batch_report_result, begin_attempt_request, begin_attempt_response,
     report_attempt_request::{self, Outcome},
     retry_service_client::RetryServiceClient,
 };
@@ -293,6 +293,16 @@ async fn bad_input_is_refused_and_changes_nothing() {
     let beat =
         HeartbeatRequest { run: "nightly".into(), step: "a".into(), ..HeartbeatRequest::default() };
     assert_eq!(reason(&client.heartbeat(beat).await.unwrap_err()), "INVALID_ARGUMENT");
+
+    let stale = HeartbeatRequest {
+        run: "nightly".into(),
+        step: "a".into(),
+        fence: grant.fence - 1,
+        lease: Some(span(3600)),
+        ..HeartbeatRequest::default()
+    };
+    let answer = client.heartbeat(stale).await.unwrap().into_inner();
+    assert_eq!(answer.state(), LeaseState::Lost, "the fence is not the grant's");
 
     assert_eq!(shown(&mut client, "a").await.unwrap(), before);
     // The one that may: it was not harmed.

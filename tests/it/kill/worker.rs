@@ -207,6 +207,15 @@ impl Worker {
     /// Somebody shows a fence that is no longer, or never was: nothing happens.
     async fn report_stale(&mut self, at: usize, fence: u64) {
         let stale = if self.chance.percent(50) { fence - 1 } else { fence + 1 };
+        if self.chance.percent(30) {
+            let (run, step) = self.own[at].name.clone();
+            let request =
+                HeartbeatRequest { run, step, fence: stale, ..HeartbeatRequest::default() };
+            let (answer, _) =
+                self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
+            assert_eq!(answer.state(), LeaseState::Lost, "{request:?}");
+            return;
+        }
         let request = ReportAttemptRequest { fence: stale, ..self.report(at) };
         let (answer, _) =
             self.world.call(async |mut client| client.report_attempt(request.clone()).await).await;

@@ -92,7 +92,7 @@ impl Writer<'_> {
         frame::seal(&mut batch.frame, self.shared.salt, batch.sequence, self.synced, batch.at_us);
         if planted!("acknowledged-before-written") {
             self.shared.waiters.reach(batch.sequence);
-            thread::park_timeout(std::time::Duration::from_millis(5));
+            thread::park_timeout(std::time::Duration::from_millis(50));
         }
         batch.segment.file.write_at(&batch.frame, batch.offset)?;
         self.written = batch.sequence;
