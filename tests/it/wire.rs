@@ -341,7 +341,7 @@ async fn a_deadline_that_cannot_be_kept_is_said_early() {
 async fn other_addresses_than_loopback_want_to_be_insisted_on() {
     let folder = folder();
     let (code, said) = refusal(serve(&folder.path().join("data"), "0.0.0.0:0")).await;
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("0.0.0.0:0") && said.contains("insecure"), "{said}");
     let mut insisting = serve(&folder.path().join("data"), "0.0.0.0:0");
     insisting.arg("--insecure");
