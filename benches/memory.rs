@@ -4,6 +4,8 @@
 //! own, and is measured from outside: what the process holds afterwards over
 //! what it held before, names subtracted. `cargo bench --bench memory`.
 
+#![allow(clippy::panic, clippy::print_stdout, reason = "a measurement prints its figures")]
+
 use std::{env, fs, process::Command, time::Duration};
 
 use reprise::{

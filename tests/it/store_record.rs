@@ -306,7 +306,9 @@ fn sample(attempts: u32) -> Record {
         };
         let begun_by =
             Some(Identity { id: u64::MAX - u64::from(number), payload: 0xfedc_ba98_7654_3210 });
-        let host = Some(if number % 2 == 0 { "node-17.eu-west" } else { "node-4.eu-west" }.into());
+        let host = Some(
+            if number.is_multiple_of(2) { "node-17.eu-west" } else { "node-4.eu-west" }.into(),
+        );
         Attempt { number, fence: began_at.as_micros(), began_at, begun_by, host, end: Some(end) }
     };
     let mut record = Record::new(at(0), PolicyChoice::Named("etl".parse().unwrap()));

@@ -70,6 +70,7 @@ struct StepName {
 
 /// What a worker sends.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Call {
     Begin(proto::BeginAttemptRequest),
     Heartbeat(proto::HeartbeatRequest),
@@ -479,6 +480,7 @@ fn worker(words: &mut Words) -> String {
     words.named.remove("as").unwrap_or_else(|| "w1".to_owned())
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Given {
     Named(String),
     Inline(proto::Policy),
