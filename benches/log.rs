@@ -7,6 +7,13 @@
 //! The directory should be on the disk that is to be measured; the default is
 //! the system's temporary one.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "measures real time and prints its figures"
+)]
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
