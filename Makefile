@@ -109,8 +109,9 @@ fuzz: ## Fuzz what reads foreign bytes, SECONDS_EACH seconds each (60), from SEE
 	fuzz/run
 
 .PHONY: bench
-bench: ## Measure
-	$(CARGO) bench $(LOCKED)
+bench: build ## Measure: the whole service against a bare echo, then rule, conditions, store, memory and log
+	$(TARGET)/release/reprise bench --data-dir $(TARGET)
+	$(CARGO) bench $(LOCKED) --bench rule --bench condition --bench store --bench memory --bench log
 
 ##@ Upkeep
 
