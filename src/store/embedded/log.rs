@@ -120,6 +120,13 @@ impl Default for LogOptions {
     }
 }
 
+impl LogOptions {
+    /// Room that is prepared ahead, bytes: a segment beyond the reserve.
+    fn stock_goal(&self) -> u64 {
+        self.reserve_bytes + self.segment_bytes
+    }
+}
+
 /// When an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fsync {

@@ -118,6 +118,9 @@ enum Fit {
 
 impl Desk {
     pub(super) fn new(options: LogOptions, start: Start) -> Self {
+        let stock_bytes = start.stock.iter().map(|segment| segment.capacity).sum();
+        let stocked = stock_bytes >= options.stock_goal();
+        let supply = if stocked { Supply::Healthy } else { Supply::Starting };
         Self {
             options,
             sequence: start.sequence,
@@ -127,9 +130,9 @@ impl Desk {
             segment: start.segment,
             tail: start.tail,
             closed: VecDeque::new(),
-            stock_bytes: start.stock.iter().map(|segment| segment.capacity).sum(),
+            stock_bytes,
             stock: start.stock,
-            supply: Supply::Starting,
+            supply,
             live: start.live,
             snapshots: start.snapshots,
             synced: start.sequence - 1,
@@ -309,9 +312,8 @@ impl Desk {
     }
 
     /// What the stock needs.
-    pub(super) fn order(&mut self, now: Instant) -> Order {
-        if self.stock_bytes >= self.options.reserve_bytes + self.options.segment_bytes {
-            self.supply = Supply::Healthy;
+    pub(super) fn order(&self, now: Instant) -> Order {
+        if self.fully_stocked() {
             return Order::Stocked;
         }
         match self.supply {
@@ -319,6 +321,10 @@ impl Desk {
             _ if self.over_size() => Order::OverSize,
             _ => Order::Prepare(self.stock.back().unwrap_or(&self.segment).number + 1),
         }
+    }
+
+    fn fully_stocked(&self) -> bool {
+        self.stock_bytes >= self.options.stock_goal()
     }
 
     fn over_size(&self) -> bool {
@@ -331,7 +337,8 @@ impl Desk {
         let recovered = matches!(self.supply, Supply::Full { .. });
         self.stock_bytes += segment.capacity;
         self.stock.push_back(Arc::new(segment));
-        if recovered {
+        // In the same breath: from here on grants leave the reserve alone.
+        if recovered || self.fully_stocked() {
             self.supply = Supply::Healthy;
         }
         recovered
