@@ -20,8 +20,8 @@ use reprise::{
         time::Timestamp,
     },
     store::{
-        Change, Commit, Committed, ConfigurationChange, Store, configuration::NamespaceEntry,
-        embedded::Embedded,
+        Change, Commit, Committed, ConfigurationChange, Expect, Store,
+        configuration::NamespaceEntry, embedded::Embedded,
     },
 };
 
@@ -92,7 +92,7 @@ fn bytes_a_step(attempts: u64) -> u64 {
 }
 
 async fn apply(store: &Embedded, key: &StepKey<'_>, event: &Event) {
-    let loaded = store.load(key).await.expect("it is loaded");
+    let loaded = store.load(key, Expect::Anything).await.expect("it is loaded");
     let choice = PolicyChoice::Default;
     let (_, revision) = loaded.configuration.policy(&choice).expect("it is built in");
     let spared = reprise::domain::policy::Policy {

@@ -60,6 +60,8 @@ pub enum ErrorReason {
     StoreFull,
     /// The store does not answer.
     StoreUnavailable,
+    /// The store is there and refuses for a while. Nothing was done.
+    StoreRefuses,
     /// More calls than can be served.
     Overloaded,
     /// The server is about to stop.
@@ -70,7 +72,7 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
@@ -87,6 +89,7 @@ impl ErrorReason {
         Self::PolicyIsDefault,
         Self::StoreFull,
         Self::StoreUnavailable,
+        Self::StoreRefuses,
         Self::Overloaded,
         Self::ShuttingDown,
         Self::Internal,
@@ -112,6 +115,7 @@ impl ErrorReason {
             Self::PolicyIsDefault => "POLICY_IS_DEFAULT",
             Self::StoreFull => "STORE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::StoreRefuses => "STORE_REFUSES",
             Self::Overloaded => "OVERLOADED",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
@@ -134,7 +138,7 @@ impl ErrorReason {
             | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
             Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
-            Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::StoreUnavailable | Self::StoreRefuses | Self::ShuttingDown => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }
@@ -332,6 +336,15 @@ pub fn store_unavailable(retry_after: Duration) -> Status {
         .saying("the store does not answer; repeat the call unchanged, which is safe under the same identity")
 }
 
+/// The store is there and refuses. Nothing was changed.
+#[must_use]
+pub fn store_refuses(why: &str, retry_after: Duration) -> Status {
+    tracing::warn!(why, "the store refuses");
+    Told::new(ErrorReason::StoreRefuses, [("why", why)])
+        .retry_after(retry_after)
+        .saying(format!("the store refuses, and nothing was done: {why}; repeat the call later"))
+}
+
 /// More calls than can be served; this one was not looked at.
 #[must_use]
 pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
@@ -424,6 +437,7 @@ pub fn store(error: &StoreError) -> Status {
         StoreError::Full => store_full(Some(spread(ROOM_PAUSE))),
         StoreError::ConfigurationChanged => overloaded("configuration", spread(STORE_PAUSE)),
         StoreError::Unavailable(_) => store_unavailable(spread(STORE_PAUSE)),
+        StoreError::Refused(why) => store_refuses(why, spread(STORE_PAUSE)),
         StoreError::Unreadable { .. } | StoreError::Configuration(_) => {
             tracing::error!(error = error as &dyn std::error::Error, "stored data cannot be read");
             internal()
@@ -512,6 +526,7 @@ mod tests {
             (ErrorReason::PolicyIsDefault, policy_is_default("n", "p")),
             (ErrorReason::StoreFull, store_full(Some(SOON))),
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
+            (ErrorReason::StoreRefuses, store_refuses("it is reading its data", SOON)),
             (ErrorReason::Overloaded, overloaded("server", SOON)),
             (ErrorReason::ShuttingDown, shutting_down(SOON)),
             (ErrorReason::Internal, internal()),

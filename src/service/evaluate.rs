@@ -14,7 +14,7 @@ use crate::{
         record::{PolicyChoice, Record},
         time::Timestamp,
     },
-    store::{Loaded, Store, configuration::PolicyRevision},
+    store::{Expect, Loaded, Store, configuration::PolicyRevision},
 };
 
 /// Failures to be decided.
@@ -59,7 +59,7 @@ impl<S: Store> Service<S> {
     /// An unknown or invalid policy, an unknown namespace, or the store is away.
     pub async fn evaluate(&self, evaluation: &Evaluation) -> Result<Evaluated, ServiceError> {
         let key = evaluation.step.key();
-        let loaded = self.store.load(&key).await?;
+        let loaded = self.store.load(&key, Expect::Unknown).await?;
         let (choice, policy) =
             self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded).await?;
         let terms = terms(&policy, &choice, &loaded);

@@ -23,7 +23,7 @@ use crate::{
         time::Timestamp,
     },
     store::{
-        Change, Commit, Committed, ConfigurationChange, Loaded, Store, StoreError,
+        Basis, Change, Commit, Committed, ConfigurationChange, Expect, Loaded, Store, StoreError,
         configuration::{PolicyRevision, digest},
     },
     telemetry::Telemetry,
@@ -161,34 +161,39 @@ impl<S: Store> Service<S> {
         event: &Event,
     ) -> Result<Handled, ServiceError> {
         let mut is_change = false;
+        let mut expect = match event {
+            Event::Begin(_) => Expect::Unknown,
+            _ => Expect::Anything,
+        };
         for _ in 0..ROUNDS {
-            let mut loaded = self.store.load(key).await?;
+            let mut loaded = self.store.load(key, expect).await?;
+            expect = Expect::Anything;
             let record = loaded.record.take();
             let overdue =
                 record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
             let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
 
-            let choice = self.choice(key, given, record.as_ref(), &loaded).await?;
-            let policy = self.in_force(key, &choice, &loaded).await?;
-            let version = record.as_ref().map_or(0, |record| record.version);
-            let plan = {
-                let terms = terms(&policy, &choice, &loaded);
-                plan::plan(&terms, key, record, event, loaded.now)?
-            };
-            let at = loaded.now.at;
-            let change = match plan {
-                Plan::Stands(answer) => {
-                    // What was loaded may not be durable yet, and nothing is
-                    // told that a crash could take back.
-                    self.store.confirm().await?;
+            let (at, basis) = (loaded.now.at, loaded.basis);
+            let change = match self.planned(key, given, record, event, &loaded).await {
+                Ok((policy, Plan::Write(draft))) => (policy, Change::Write(draft)),
+                Ok((policy, Plan::Purge)) => (policy, Change::Purge),
+                // Nothing is written that would find out whether what was loaded
+                // is still so, and durable: nothing is told that a crash could
+                // take back.
+                stands => {
+                    if !self.store.confirm(key, &basis).await? {
+                        self.telemetry.conflicts.inc();
+                        continue;
+                    }
+                    let (policy, plan) = stands?;
+                    let Plan::Stands(answer) = plan else { continue };
                     self.telemetry.answered(&answer);
                     return Ok(Handled { answer, policy, at, is_change });
                 }
-                Plan::Write(draft) => Change::Write(draft),
-                Plan::Purge => Change::Purge,
             };
-            let commit =
-                Commit { configuration: loaded.configuration.revision, version, at, change };
+            let (policy, change) = change;
+            let Basis { version, configuration, .. } = basis;
+            let commit = Commit { configuration, version, at, change };
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
                     self.telemetry.answered(&answer);
@@ -206,6 +211,21 @@ impl<S: Store> Service<S> {
         Err(ServiceError::Contended)
     }
 
+    /// The policy that applies, and what follows under it.
+    async fn planned(
+        &self,
+        key: &StepKey<'_>,
+        given: Option<&GivenPolicy>,
+        record: Option<Record>,
+        event: &Event,
+        loaded: &Loaded,
+    ) -> Result<(PolicyInForce, Plan), ServiceError> {
+        let choice = self.choice(key, given, record.as_ref(), loaded).await?;
+        let policy = self.in_force(key, &choice, loaded).await?;
+        let plan = plan::plan(&terms(&policy, &choice, loaded), key, record, event, loaded.now)?;
+        Ok((policy, plan))
+    }
+
     async fn committed(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
         let started = self.clock.now();
         let committed = self.store.commit(key, commit).await;
@@ -221,14 +241,20 @@ impl<S: Store> Service<S> {
     /// # Errors
     /// [`Refusal::UnknownStep`], or the store is away.
     pub async fn step(&self, key: &StepKey<'_>) -> Result<StepView, ServiceError> {
-        let mut loaded = self.store.load(key).await?;
-        let record = loaded.record.take().ok_or(Refusal::UnknownStep)?;
-        let evidence = self.store.evidence(key).await?;
-        let policy = self.in_force(key, &record.policy, &loaded).await?;
-        let ends_by =
-            plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
-        self.store.confirm().await?;
-        Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by })
+        for _ in 0..ROUNDS {
+            let mut loaded = self.store.load(key, Expect::Anything).await?;
+            let record = loaded.record.take();
+            let evidence = self.store.evidence(key).await?;
+            if !self.store.confirm(key, &loaded.basis).await? {
+                continue;
+            }
+            let record = record.ok_or(Refusal::UnknownStep)?;
+            let policy = self.in_force(key, &record.policy, &loaded).await?;
+            let ends_by =
+                plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
+            return Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by });
+        }
+        Err(ServiceError::Contended)
     }
 
     /// The policy that a call asks for, else the one that the step has.

@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod embedded;
 pub mod pack;
 pub mod record;
+pub mod redis;
 
 use std::{future::Future, sync::Arc};
 
@@ -31,12 +32,18 @@ use crate::domain::{
 /// that the store states, once [`Store::confirm`] has resolved as well; a
 /// commit is durable when it returns.
 pub trait Store: Send + Sync + 'static {
-    /// A step as it is now, with what applies to it.
+    /// A step, with what applies to it. It may be what the store remembers or
+    /// what `expect` lets it assume: a commit finds out when it is no longer so,
+    /// and for an answer without one [`Store::confirm`] does.
     ///
     /// # Errors
     /// [`StoreError::NamespaceUnknown`], [`StoreError::Unreadable`], or the
     /// store is away.
-    fn load(&self, key: &StepKey<'_>) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+    fn load(
+        &self,
+        key: &StepKey<'_>,
+        expect: Expect,
+    ) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
     /// Settles a draft and writes it, if the step and its configuration are
     /// still what the draft was planned on.
@@ -51,11 +58,16 @@ pub trait Store: Send + Sync + 'static {
         commit: Commit,
     ) -> impl Future<Output = Result<Committed, StoreError>> + Send;
 
-    /// Resolves once everything that was loaded so far is durable.
+    /// Whether what was loaded is still so. When it resolves, what is so is
+    /// durable as well.
     ///
     /// # Errors
     /// The store is away.
-    fn confirm(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn confirm(
+        &self,
+        key: &StepKey<'_>,
+        basis: &Basis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// The texts kept for a step's latest failures.
     ///
@@ -139,11 +151,36 @@ pub trait Store: Send + Sync + 'static {
     fn describe(&self) -> Description;
 }
 
-/// A step as it is, with what applies to it.
+/// What a caller has reason to expect of a step, so that a store may save
+/// itself a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing in particular.
+    Anything,
+    /// That nobody has heard of it.
+    Unknown,
+}
+
+/// What a load rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// Version of the record; 0 without one.
+    pub version: u64,
+    /// Revision of the configuration.
+    pub configuration: u64,
+    /// Whether it was remembered or assumed rather than read.
+    pub remembered: bool,
+}
+
+/// A step, with what applies to it.
 #[derive(Debug)]
 pub struct Loaded {
     /// The step; None when it is unknown.
     pub record: Option<Record>,
+    /// What it rests on.
+    pub basis: Basis,
+    /// The step's turn in this process, where the store has calls take turns.
+    pub turn: Option<redis::turns::Turn>,
     /// What governs its namespace.
     pub configuration: Arc<Configuration>,
     /// What chance is drawn from.
@@ -291,4 +328,8 @@ pub enum StoreError {
     /// No answer. It is unknown whether a change was made; worth another try.
     #[error("the store is away: {0}")]
     Unavailable(String),
+    /// The store is there and refuses. Nothing was changed; worth another try
+    /// once the reason has passed.
+    #[error("the store refuses: {0}")]
+    Refused(String),
 }

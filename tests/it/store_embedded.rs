@@ -12,7 +12,7 @@ use reprise::{
         time::Timestamp,
     },
     store::{
-        Changes, ConfigurationChange, Store, StoreError,
+        Changes, ConfigurationChange, Expect, Store, StoreError,
         embedded::{Embedded, EmbeddedError, EmbeddedOptions, log::Fsync},
     },
 };
@@ -42,7 +42,7 @@ fn reopened_with(
     let dir = dir.unwrap();
     drop(store);
     let store = Embedded::open(&options(&dir), clock.clone()).unwrap();
-    Subject { store, clock, dir: Some(dir) }
+    Subject { store, clock, dir: Some(dir), server: None }
 }
 
 /// Everything about configuration that a reopening has to keep.
@@ -55,7 +55,7 @@ async fn configurations(subject: &Subject<Embedded>) -> Vec<String> {
 }
 
 async fn history(seed: u64, rounds: usize, snapshots: bool) {
-    let mut world = World::new(subject::embedded(subject::clock()), seed).await;
+    let mut world = World::new(subject::embedded(subject::clock()).await, seed).await;
     let mut chance = Chance(seed ^ 0xabcd);
     for _ in 0..rounds {
         for _ in 0..chance.below(200) {
@@ -91,7 +91,7 @@ async fn a_history_goes_on_from_snapshots() {
 
 #[tokio::test]
 async fn without_a_snapshot_every_change_is_still_known() {
-    let subject = subject::embedded(subject::clock());
+    let subject = subject::embedded(subject::clock()).await;
     subject.create("n").await;
     let fence = subject.apply(key("n", "r", "s"), &begin(1)).await.record().fence;
     for _ in 0..100 {
@@ -105,7 +105,7 @@ async fn without_a_snapshot_every_change_is_still_known() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_while_steps_change_loses_nothing() {
-    let subject = Arc::new(subject::embedded(subject::clock()));
+    let subject = Arc::new(subject::embedded(subject::clock()).await);
     for namespace in ["a", "b"] {
         subject.create(namespace).await;
     }
@@ -176,7 +176,7 @@ async fn everything(subject: &Subject<Embedded>) -> Vec<String> {
 
 #[tokio::test]
 async fn what_a_snapshot_leaves_out_does_not_stop_the_opening() {
-    let subject = subject::embedded(subject::clock());
+    let subject = subject::embedded(subject::clock()).await;
     subject.create("n").await;
     let step = key("n", "r", "s");
     subject
@@ -204,7 +204,7 @@ async fn what_a_snapshot_leaves_out_does_not_stop_the_opening() {
 
 #[tokio::test]
 async fn a_restart_expires_no_lease_for_a_while() {
-    let subject = subject::embedded(subject::clock());
+    let subject = subject::embedded(subject::clock()).await;
     subject.create("n").await;
     let step = key("n", "r", "s");
     subject.apply(step, &begin(1)).await;
@@ -230,7 +230,7 @@ async fn a_restart_expires_no_lease_for_a_while() {
 
 #[tokio::test]
 async fn a_second_opener_is_refused() {
-    let subject = subject::embedded(subject::clock());
+    let subject = subject::embedded(subject::clock()).await;
     let options = subject::options(subject.dir.as_ref().unwrap());
     let error = Embedded::open(&options, subject::clock()).map(|_| ()).unwrap_err();
     assert!(matches!(error, EmbeddedError::Log(_)));
@@ -258,13 +258,13 @@ async fn stores_say_what_they_are() {
 
 #[tokio::test]
 async fn memory_keeps_nothing() {
-    let first = subject::memory(subject::clock());
+    let first = subject::memory(subject::clock()).await;
     first.create("n").await;
-    let second = subject::memory(subject::clock());
+    let second = subject::memory(subject::clock()).await;
     assert!(matches!(second.store.configuration("n").await, Err(StoreError::NamespaceUnknown(_))));
     assert_ne!(
-        first.store.load(&key("default", "r", "s")).await.unwrap().salt,
-        second.store.load(&key("default", "r", "s")).await.unwrap().salt
+        first.store.load(&key("default", "r", "s"), Expect::Anything).await.unwrap().salt,
+        second.store.load(&key("default", "r", "s"), Expect::Anything).await.unwrap().salt
     );
     assert_eq!(first.store.sizes().disk_bytes, 0);
 }
@@ -286,7 +286,7 @@ async fn a_full_store_refuses_beginnings_takes_reports_and_recovers() {
     let dir = TempDir::new().unwrap();
     let clock = subject::clock();
     let store = Embedded::open(&small(&dir), clock.clone()).unwrap();
-    let subject = Subject { store, clock, dir: Some(dir) };
+    let subject = Subject { store, clock, dir: Some(dir), server: None };
     subject.create("n").await;
     let change = ConfigurationChange::Policy(id("p"), policy("{max_retries: 900}"));
     subject.reconfigure("n", change).await.unwrap();

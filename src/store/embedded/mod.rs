@@ -30,8 +30,8 @@ use self::{
     state::{ApplyError, Namespace, State},
 };
 use super::{
-    Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Loaded,
-    NamespaceView, Store, StoreError,
+    Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
+    Loaded, NamespaceView, Store, StoreError,
     configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
     record::{self, Header, RecordError},
 };
@@ -460,7 +460,7 @@ fn namespace_unknown(name: &str) -> StoreError {
 }
 
 impl Store for Embedded {
-    async fn load(&self, key: &StepKey<'_>) -> Result<Loaded, StoreError> {
+    async fn load(&self, key: &StepKey<'_>, _expect: Expect) -> Result<Loaded, StoreError> {
         let held = self.0.held();
         let namespace = namespace(&held.state, key.namespace)?;
         let record = match namespace.steps.find(key) {
@@ -468,8 +468,15 @@ impl Store for Embedded {
             None => None,
         };
         let now = held.grace.now(self.0.clock.now());
+        let basis = Basis {
+            version: record.as_ref().map_or(0, |record| record.version),
+            configuration: namespace.configuration.revision,
+            remembered: false,
+        };
         Ok(Loaded {
             record,
+            basis,
+            turn: None,
             configuration: Arc::clone(&namespace.configuration),
             salt: self.0.salt,
             now,
@@ -486,15 +493,14 @@ impl Store for Embedded {
         }
     }
 
-    async fn confirm(&self) -> Result<(), StoreError> {
+    async fn confirm(&self, _key: &StepKey<'_>, _basis: &Basis) -> Result<bool, StoreError> {
         let latest = self.0.held().latest;
-        match (&self.0.log, latest) {
-            (Some(log), Some(latest)) => log
-                .durable(latest)
+        if let (Some(log), Some(latest)) = (&self.0.log, latest) {
+            log.durable(latest)
                 .await
-                .map_err(|error| StoreError::Unavailable(error.to_string())),
-            _ => Ok(()),
+                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         }
+        Ok(true)
     }
 
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {

@@ -47,7 +47,7 @@ macro_rules! contract {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$module::$test($make(super::subject::clock())).await;
+                    super::$module::$test($make(super::subject::clock()).await).await;
                 }
             )*
         }
@@ -56,3 +56,4 @@ macro_rules! contract {
 
 contract!(memory, super::subject::memory);
 contract!(embedded, super::subject::embedded);
+contract!(redis, super::subject::redis);

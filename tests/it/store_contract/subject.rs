@@ -15,13 +15,16 @@ use reprise::{
         time::Timestamp,
     },
     store::{
-        Change, ChangeEntry, Changes, Commit, Committed, ConfigurationChange, Due, Loaded, Store,
-        StoreError,
+        Change, ChangeEntry, Changes, Commit, Committed, ConfigurationChange, Due, Expect, Loaded,
+        Store, StoreError,
         configuration::{NamespaceEntry, PolicyHistory, PolicyRevision},
         embedded::{Embedded, EmbeddedOptions, log::Fsync},
+        redis::{Redis, RedisOptions, address::Address},
     },
 };
 use tempfile::TempDir;
+
+use crate::redis_servers::{Kind, Options, Standalone};
 
 /// When every test begins.
 pub const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -35,16 +38,32 @@ pub struct Subject<S> {
     pub store: S,
     pub clock: Clock,
     pub dir: Option<TempDir>,
+    /// The server behind the store.
+    pub server: Option<Standalone>,
 }
 
-pub fn memory(clock: Clock) -> Subject<Embedded> {
-    Subject { store: Embedded::memory(clock.clone()), clock, dir: None }
+pub async fn memory(clock: Clock) -> Subject<Embedded> {
+    Subject { store: Embedded::memory(clock.clone()), clock, dir: None, server: None }
 }
 
-pub fn embedded(clock: Clock) -> Subject<Embedded> {
+pub async fn embedded(clock: Clock) -> Subject<Embedded> {
     let dir = TempDir::new().unwrap();
     let store = Embedded::open(&options(&dir), clock.clone()).unwrap();
-    Subject { store, clock, dir: Some(dir) }
+    Subject { store, clock, dir: Some(dir), server: None }
+}
+
+pub async fn redis(clock: Clock) -> Subject<Redis> {
+    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let store = Redis::open(redis_options(&server.url(), &clock)).await.unwrap();
+    Subject { store, clock, dir: None, server: Some(server) }
+}
+
+pub fn redis_options(url: &str, clock: &Clock) -> RedisOptions {
+    RedisOptions {
+        address: Address::parse(url).unwrap(),
+        timeout: Duration::from_secs(5),
+        given_time: Some(clock.clone()),
+    }
 }
 
 pub fn options(dir: &TempDir) -> EmbeddedOptions {
@@ -84,7 +103,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 
 impl<S: Store> Subject<S> {
     pub async fn load(&self, key: StepKey<'_>) -> Loaded {
-        self.store.load(&key).await.unwrap()
+        self.store.load(&key, Expect::Anything).await.unwrap()
     }
 
     pub async fn record(&self, key: StepKey<'_>) -> Option<Record> {

@@ -1,0 +1,86 @@
+//! Names of keys, and what is behind them.
+//!
+//! ```text
+//! reprise:salt                       string   what chance is drawn from; drawn once
+//! reprise:namespaces                 zset     names of namespaces, those that are gone included
+//! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times
+//! reprise:{NAMESPACE}:configuration  hash     "settings" and "policy:NAME" as JSON
+//! reprise:{NAMESPACE}:inline         hash     digest → policy given inline, as JSON
+//! reprise:{NAMESPACE}:uses           hash     "policy:NAME", "inline:DIGEST" → steps that use it
+//! reprise:{NAMESPACE}:events         zset     "RUN STEP" → next event, µs, or an earlier instant
+//! reprise:{NAMESPACE}:changes        stream   the latest changes: "RUN STEP" → version
+//! reprise:{NAMESPACE}:step:RUN STEP  string   a step: operation, filed event, record
+//! reprise:{NAMESPACE}:text:RUN STEP  list     texts of its latest failures
+//! ```
+//!
+//! An id has neither braces nor spaces, so no id can make a key of another kind
+//! or of another namespace, and all keys of a namespace lie in one slot.
+
+use crate::domain::id::StepKey;
+
+/// What chance is drawn from.
+pub const SALT: &str = "reprise:salt";
+/// The register of namespaces.
+pub const NAMESPACES: &str = "reprise:namespaces";
+/// What every key begins with.
+pub const PREFIX: &str = "reprise:";
+
+/// Keys of a namespace.
+#[derive(Debug)]
+pub struct Keys {
+    prefix: String,
+    /// Its state.
+    pub state: String,
+    /// Its settings and policies.
+    pub configuration: String,
+    /// Its policies given inline.
+    pub inline: String,
+    /// How many steps use a policy.
+    pub uses: String,
+    /// Its event index.
+    pub events: String,
+    /// Its change log.
+    pub changes: String,
+}
+
+impl Keys {
+    /// The keys of a namespace.
+    #[must_use]
+    pub fn new(namespace: &str) -> Self {
+        let key = |kind| format!("{PREFIX}{{{namespace}}}:{kind}");
+        Self {
+            prefix: key(""),
+            state: key("state"),
+            configuration: key("configuration"),
+            inline: key("inline"),
+            uses: key("uses"),
+            events: key("events"),
+            changes: key("changes"),
+        }
+    }
+
+    /// Key of a step.
+    #[must_use]
+    pub fn step(&self, joined: &str) -> String {
+        format!("{}step:{joined}", self.prefix)
+    }
+
+    /// Key of the texts of its failures.
+    #[must_use]
+    pub fn text(&self, joined: &str) -> String {
+        format!("{}text:{joined}", self.prefix)
+    }
+
+    /// Key of a step, from its name.
+    #[must_use]
+    pub fn of(&self, key: &StepKey<'_>) -> String {
+        let mut name =
+            String::with_capacity(self.prefix.len() + 6 + key.run.len() + key.step.len());
+        name.push_str(&self.prefix);
+        name.push_str("step:");
+        name.push_str(key.run);
+        name.push(' ');
+        name.push_str(key.step);
+        name
+    }
+}

@@ -1,0 +1,25 @@
+-- Finds steps whose event may have come, and notes that somebody looked.
+--
+-- KEYS  state, events
+-- ARGV  not after (µs), time given ('' in life), how many at most
+local wall = wall_time(ARGV[2])
+if wall > tonumber(ARGV[1]) then
+  return { 'void', text(wall) }
+end
+local raw = redis.call('GET', KEYS[1])
+if not raw then
+  return { 'unknown', text(wall) }
+end
+local state = unpack_state(raw)
+if state.format ~= FORMAT then
+  return { 'format', text(state.format) }
+end
+local now = advance(state, wall)
+local answer = heading(state, now)
+local found = redis.call('ZRANGE', KEYS[2], '-inf', text(now), 'BYSCORE', 'LIMIT', '0', ARGV[3])
+for _, member in ipairs(found) do
+  answer[#answer + 1] = member
+end
+state.swept = now
+redis.call('SET', KEYS[1], pack_state(state))
+return answer

@@ -1,0 +1,822 @@
+//! The shared store: Redis or Valkey, one truth for every process.
+//!
+//! Instances keep nothing but what they remember to save round trips. What is
+//! written is written by scripts, each indivisible: `settle` compares what a
+//! change was planned on with what is there, and the loser is handed what is
+//! there. Time is the server's. See `keys` for what is kept where, and the
+//! scripts under `lua` for what is done.
+
+pub mod address;
+mod batch;
+mod fault;
+mod keys;
+mod link;
+mod memory;
+mod scripts;
+mod slot;
+pub mod turns;
+mod wire;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{Value, cmd};
+use tokio::sync::watch;
+
+use self::{
+    address::Address,
+    fault::Fault,
+    keys::{NAMESPACES, SALT},
+    link::Link,
+    memory::Memory,
+    slot::{Known, Slot},
+    turns::Turns,
+    wire::{Ask, Heading, Item, Outcome, Planned, Said, Written},
+};
+use super::{
+    Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
+    Loaded, NamespaceView, Store, StoreError,
+    configuration::{Configuration, NamespaceEntry, PolicyRevision},
+    record,
+};
+use crate::{
+    chance,
+    clock::Clock,
+    domain::{
+        draw::Salt,
+        id::{Id, StepKey},
+        namespace::{DEFAULT_NAMESPACE, Settings},
+        plan::{self, Answer, Now},
+        record::{Evidence, FailureText, PolicyChoice, Record},
+        time::Timestamp,
+    },
+};
+
+/// Steps remembered at least, at most twice as many.
+const REMEMBERED: usize = 32 * 1024;
+/// How often the register of namespaces is read.
+const REGISTER_EVERY: Duration = Duration::from_secs(1);
+/// Namespaces that are looked at together.
+const ABREAST: usize = 16;
+/// Looks at one namespace at a time, while something is filed too early.
+const LOOKS: usize = 64;
+/// Due steps of one namespace that are looked at together.
+const DUE_MAX: usize = 4096;
+/// Without a word from the server for so long, nothing is recalled: time may
+/// have jumped, or everybody may have been away.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Settings of the store.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// Where it is.
+    pub address: Address,
+    /// How long a command may take. What takes longer is void.
+    pub timeout: Duration,
+    /// A time that is not the server's: for tests of time itself.
+    pub given_time: Option<Clock>,
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    salt: Salt,
+    time: Time,
+    given_time: Option<Clock>,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// Records as they were last seen, by key; None is a step that there was not.
+    memory: Mutex<Memory<String, Option<Arc<[u8]>>>>,
+    turns: Turns,
+    register: Mutex<Register>,
+}
+
+/// The register of namespaces, as it was last read.
+#[derive(Default)]
+struct Register {
+    names: Vec<Id>,
+    read_at: Option<Timestamp>,
+}
+
+/// Why the store did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// It could not be reached.
+    #[error("{address} could not be reached: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// It is not fit to keep steps.
+    #[error("{address} must not be used: {why}")]
+    Unfit {
+        /// Where it is.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// It was reached and then refused.
+    #[error("the store could not be used")]
+    Store(#[from] StoreError),
+}
+
+/// The server's time, as it is known here.
+struct Time {
+    local: Clock,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Latest {
+    /// What the server said.
+    server: Timestamp,
+    /// The local time when its answer came.
+    local: Timestamp,
+    /// The latest outage that any namespace told of.
+    before: Timestamp,
+    graced: Timestamp,
+}
+
+impl Time {
+    fn note(&self, heading: &Heading) {
+        let local = self.local.now();
+        *lock(&self.latest) = Latest {
+            server: heading.now,
+            local,
+            before: heading.before,
+            graced: Timestamp::from_micros(heading.graced),
+        };
+    }
+
+    /// How long the server has said nothing.
+    fn silence(&self) -> Duration {
+        self.local.now() - lock(&self.latest).local
+    }
+
+    /// Never ahead of the server: its answer took time to come.
+    fn now(&self) -> Timestamp {
+        let latest = *lock(&self.latest);
+        latest.server.plus(self.local.now() - latest.local)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The grace that lasts at `at`.
+fn now_at(at: Timestamp, before: Timestamp, graced: u64) -> Now {
+    let lasts = at.as_micros() < graced;
+    Now { at, leases: if lasts { before } else { at } }
+}
+
+impl Redis {
+    /// Connects, and looks whether the server is fit to keep steps.
+    ///
+    /// # Errors
+    /// See [`RedisError`].
+    pub async fn open(options: RedisOptions) -> Result<Self, RedisError> {
+        let RedisOptions { address, timeout, given_time } = options;
+        let written = address.to_string();
+        let link = Link::new(address, timeout, chance::unit);
+        connected(&link)
+            .await
+            .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
+        fit(&link).await.map_err(|why| RedisError::Unfit { address: written, why })?;
+        let salt = salt(&link).await.map_err(StoreError::from)?;
+        let local = given_time.clone().unwrap_or_else(|| Clock::system(Timestamp::EPOCH));
+        let store = Self(Arc::new(Inner {
+            link,
+            salt,
+            time: Time { local, latest: Mutex::default() },
+            given_time,
+            slots: Mutex::default(),
+            memory: Mutex::new(Memory::new(REMEMBERED)),
+            turns: Turns::default(),
+            register: Mutex::default(),
+        }));
+        store.begin().await?;
+        Ok(store)
+    }
+
+    /// Whether Redis answers, and if not, why.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
+        self.0.link.watch()
+    }
+
+    /// The default namespace is there from the beginning.
+    async fn begin(&self) -> Result<(), StoreError> {
+        match self.0.known(DEFAULT_NAMESPACE).await {
+            Err(StoreError::NamespaceUnknown(_)) => {}
+            other => return other.map(|_| ()),
+        }
+        let at = self.0.server_time().await?;
+        let entry = NamespaceEntry::new(Settings::default(), at);
+        let name = DEFAULT_NAMESPACE.parse().map_err(|_| unknown(DEFAULT_NAMESPACE))?;
+        match self.configure(&name, 0, ConfigurationChange::Namespace(entry)).await {
+            // Another instance was faster.
+            Ok(()) | Err(StoreError::ConfigurationChanged) => {}
+            Err(error) => return Err(error),
+        }
+        self.0.known(DEFAULT_NAMESPACE).await.map(|_| ())
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis({})", self.0.link.address())
+    }
+}
+
+/// Waits for the first connection, as long as two tries take.
+async fn connected(link: &Link) -> Result<(), String> {
+    let mut state = link.watch();
+    let patience = link.timeout() * 2;
+    let _ = tokio::time::timeout(patience, state.wait_for(Result::is_ok)).await;
+    state.borrow().clone()
+}
+
+/// Whether the server keeps what it is given: one that evicts would lose steps.
+async fn fit(link: &Link) -> Result<(), String> {
+    let value = link.send(cmd("INFO").arg("everything")).await;
+    let value = value.map_err(|fault| StoreError::from(fault).to_string())?;
+    // A cluster answers for each of its nodes.
+    let texts: Vec<String> = match value {
+        Value::Map(nodes) => nodes.into_iter().filter_map(|(_, value)| text(value)).collect(),
+        value => text(value).into_iter().collect(),
+    };
+    for text in texts {
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        if let Some(policy) = field("maxmemory_policy")
+            && policy != "noeviction"
+        {
+            return Err(format!(
+                "its maxmemory-policy is {policy}, under which steps would be lost; set noeviction"
+            ));
+        }
+        let saves = field("aof_enabled") == Some("1");
+        if !saves {
+            tracing::warn!(
+                "Redis keeps no append-only file: a restart of it may lose what was acknowledged; set appendonly yes"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::VerbatimString { text, .. } => Some(text),
+        value => String::from_utf8(wire::bytes(value)?).ok(),
+    }
+}
+
+/// What chance is drawn from: drawn by whoever comes first.
+async fn salt(link: &Link) -> Result<Salt, Fault> {
+    let drawn = chance::bytes::<16>();
+    link.send(cmd("SET").arg(SALT).arg(&drawn).arg("NX")).await?;
+    let value = link.send(cmd("GET").arg(SALT)).await?;
+    let bytes = wire::bytes(value).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Salt).ok_or_else(|| Fault::Wrong(format!("{SALT} is not the salt of a store")))
+}
+
+fn unknown(namespace: &str) -> StoreError {
+    StoreError::NamespaceUnknown(namespace.to_owned())
+}
+
+fn unreadable(key: &StepKey<'_>) -> impl FnOnce(record::RecordError) -> StoreError {
+    let key = key.to_string();
+    move |source| StoreError::Unreadable { key, source }
+}
+
+/// The policy that a step uses, as the counts of uses name it.
+fn use_of(choice: &PolicyChoice) -> String {
+    match choice {
+        PolicyChoice::Default => String::new(),
+        PolicyChoice::Named(name) => format!("policy:{name}"),
+        PolicyChoice::Inline(digest) => format!("inline:{digest:032x}"),
+    }
+}
+
+impl Inner {
+    fn slot(&self, namespace: &str) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        match slots.get(namespace) {
+            Some(slot) => Arc::clone(slot),
+            None => {
+                let slot = Arc::new(Slot::new(namespace));
+                slots.insert(namespace.to_owned(), Arc::clone(&slot));
+                slot
+            }
+        }
+    }
+
+    /// Forgets a namespace that there is not, whoever asked for it.
+    fn forget(&self, namespace: &str) -> StoreError {
+        lock(&self.slots).remove(namespace);
+        unknown(namespace)
+    }
+
+    /// Time after which a command that is sent now is void, and the time that is
+    /// given, if one is.
+    fn times(&self) -> [Vec<u8>; 2] {
+        let given = self.given_time.as_ref().map(|clock| clock.now().as_micros().to_string());
+        let latest = lock(&self.time.latest).server;
+        let not_after = if latest == Timestamp::EPOCH {
+            // Nothing was heard yet; what is sent now is sent for the first time.
+            Timestamp::NEVER.as_micros().to_string()
+        } else {
+            self.time.now().plus(self.link.timeout()).as_micros().to_string()
+        };
+        [not_after.into_bytes(), given.unwrap_or_default().into_bytes()]
+    }
+
+    async fn server_time(&self) -> Result<Timestamp, StoreError> {
+        if let Some(clock) = &self.given_time {
+            return Ok(clock.now());
+        }
+        let Value::Array(parts) = self.link.send(&cmd("TIME")).await? else {
+            return Err(wire::strange().into());
+        };
+        let mut parts = parts.into_iter().filter_map(wire::number);
+        let (seconds, micros) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        Ok(Timestamp::from_micros(seconds * 1_000_000 + micros))
+    }
+
+    /// Calls a script about a namespace.
+    async fn call(
+        &self,
+        slot: &Slot,
+        script: &scripts::Script,
+        keys: &[impl AsRef<str>],
+        args: &[impl AsRef<[u8]>],
+    ) -> Result<Said, Fault> {
+        let sent = match self.link.send(&script.call(keys, args, true)).await {
+            Err(Fault::UnknownScript) => self.link.send(&script.call(keys, args, false)).await,
+            sent => sent,
+        };
+        let said = Said::read(sent?)?;
+        if let Said::Done(heading, _) = &said {
+            self.time.note(heading);
+            slot.note(heading);
+        }
+        Ok(said)
+    }
+
+    /// What governs a namespace, as it is known or else as it is.
+    async fn known(&self, namespace: &str) -> Result<Known, StoreError> {
+        if let Some(known) = self.slot(namespace).known() {
+            return Ok(known);
+        }
+        self.described(namespace).await.map(|(known, ..)| known)
+    }
+
+    /// What governs a namespace, and how many steps live and are remembered.
+    async fn described(&self, namespace: &str) -> Result<(Known, u64, u64), StoreError> {
+        let slot = self.slot(namespace);
+        let known = slot.known();
+        let keys = [&slot.keys.state, &slot.keys.events, &slot.keys.configuration];
+        let [not_after, given] = self.times();
+        let (born, revision) = known.as_ref().map_or((0, 0), Known::identity);
+        let args =
+            [not_after, given, born.to_string().into_bytes(), revision.to_string().into_bytes()];
+        let said = self.call(&slot, &scripts::DESCRIBE, &keys, &args).await?;
+        let Said::Done(heading, rest) = said else { return Err(self.forget(namespace)) };
+        let mut rest = rest.into_iter();
+        let mut count = || rest.next().and_then(wire::number).ok_or_else(wire::strange);
+        let (live, steps) = (count()?, count()?);
+        let known = match known.filter(|known| known.is_of(&heading)) {
+            Some(known) => known,
+            None => slot.learn(&heading, slot::configuration(heading.revision, rest)?),
+        };
+        Ok((known, live, steps))
+    }
+
+    /// Asks one thing about a step; it goes with what else is asked of its
+    /// namespace.
+    async fn ask(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        joined: &str,
+        ask: Ask,
+    ) -> Result<Outcome, StoreError> {
+        let item = Item { step: slot.keys.step(joined), texts: slot.keys.text(joined), ask };
+        let reply = match slot.gathering.add(item) {
+            batch::Added::Joined(reply) => reply,
+            batch::Added::Begins(reply) => {
+                let (inner, slot) = (Arc::clone(self), Arc::clone(slot));
+                tokio::spawn(async move { inner.carry(&slot).await });
+                reply
+            }
+            batch::Added::Overfull => {
+                return Err(StoreError::Refused("too many calls wait for it".to_owned()));
+            }
+        };
+        match reply.await {
+            Ok(Ok(Outcome::NamespaceUnknown)) => Err(self.forget(&slot.name)),
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(StoreError::Unavailable("the call was given up".to_owned())),
+        }
+    }
+
+    /// Makes calls for a namespace until nothing waits.
+    async fn carry(&self, slot: &Slot) {
+        loop {
+            let (items, replies): (Vec<Item>, Vec<_>) = slot.gathering.take().into_iter().unzip();
+            if items.is_empty() {
+                return;
+            }
+            for (reply, outcome) in replies.into_iter().zip(self.settled(slot, items).await) {
+                // Whoever asked may be gone.
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    /// The outcome of each item.
+    async fn settled(&self, slot: &Slot, items: Vec<Item>) -> Vec<slot::Answered> {
+        let granting: Vec<bool> = items.iter().map(Item::grants).collect();
+        let mut keys = slot.keys.of_settle(&items);
+        let mut args: Vec<Vec<u8>> = self.times().into();
+        items.into_iter().for_each(|item| item.arguments(&mut args));
+        if !granting.contains(&true) {
+            let said = self.call(slot, &scripts::SETTLE, &keys, &args).await;
+            return slot::answers(said, granting.len());
+        }
+        match self.call(slot, &scripts::GRANT, &keys, &args).await {
+            // There is no memory: what grants is refused, the rest gets in.
+            Err(Fault::Full) => {
+                slot::without(&granting, &mut keys, &mut args);
+                let rest = granting.iter().filter(|grants| !**grants).count();
+                let said = if rest == 0 {
+                    Err(Fault::Full)
+                } else {
+                    self.call(slot, &scripts::SETTLE, &keys, &args).await
+                };
+                let mut answers = slot::answers(said, rest).into_iter();
+                let answer = |grants: bool| match grants {
+                    true => Err(Fault::Full),
+                    false => answers.next().unwrap_or_else(|| Err(wire::strange())),
+                };
+                granting.into_iter().map(answer).collect()
+            }
+            said => slot::answers(said, granting.len()),
+        }
+    }
+
+    fn remember(&self, key: String, step: Option<&[u8]>) {
+        lock(&self.memory).put(key, step.map(Arc::from));
+    }
+
+    /// A step as it is remembered or expected, under a configuration that is
+    /// known.
+    fn recalled(&self, slot: &Slot, step: &str, expect: Expect) -> Option<Seen> {
+        let known = slot.known()?;
+        if self.time.silence() > SILENCE {
+            return None;
+        }
+        let value = match lock(&self.memory).get(step) {
+            Some(value) => value,
+            None if expect == Expect::Unknown => None,
+            None => return None,
+        };
+        let record = value.map(|value| record::decode(&value)).transpose().ok()?;
+        let now = slot.now(self.time.now());
+        Some(Seen { record, known, now, remembered: true })
+    }
+
+    async fn read(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        key: &StepKey<'_>,
+    ) -> Result<Seen, StoreError> {
+        let outcome = self.ask(slot, &key.joined(), Ask::Read).await?;
+        let value = self.found(key, outcome)?;
+        let record =
+            value.map(|value| record::decode(&value)).transpose().map_err(unreadable(key))?;
+        let known = self.known(key.namespace).await?;
+        let now = slot.now(self.time.now());
+        Ok(Seen { record, known, now, remembered: false })
+    }
+
+    fn found(&self, key: &StepKey<'_>, outcome: Outcome) -> Result<Option<Box<[u8]>>, StoreError> {
+        match outcome {
+            Outcome::Found(value) => {
+                self.remember(self.slot(key.namespace).keys.of(key), value.as_deref());
+                Ok(value)
+            }
+            Outcome::Damaged => Err(damaged(key)),
+            _ => Err(wire::strange().into()),
+        }
+    }
+
+    /// Looks for due steps of one namespace, until all that is found was filed
+    /// where it belongs.
+    async fn due_in(self: &Arc<Self>, name: &Id, limit: usize) -> Result<Vec<Due>, StoreError> {
+        let slot = self.slot(name);
+        let limit = limit.min(DUE_MAX).to_string();
+        let mut due = Vec::new();
+        for _ in 0..LOOKS {
+            let [not_after, given] = self.times();
+            let args = [not_after, given, limit.clone().into_bytes()];
+            let keys = [&slot.keys.state, &slot.keys.events];
+            let said = self.call(&slot, &scripts::PEEK, &keys, &args).await?;
+            let Said::Done(_, found) = said else { break };
+            let joined: Vec<String> = found.into_iter().filter_map(text).collect();
+            let looks = joined.iter().map(|joined| self.ask(&slot, joined, Ask::Look));
+            let outcomes = futures_util::future::try_join_all(looks).await?;
+            let is_exact = !outcomes.contains(&Outcome::Filed);
+            due.clear();
+            for (joined, outcome) in joined.iter().zip(outcomes) {
+                if let Outcome::Due(event_at) = outcome {
+                    let (namespace, joined) = (name.clone(), joined.as_str().into());
+                    due.push(Due { namespace, joined, event_at });
+                }
+            }
+            if is_exact {
+                break;
+            }
+        }
+        Ok(due)
+    }
+
+    /// Names of namespaces after `after`, as the register has them: those that
+    /// are gone included.
+    async fn registered(&self, after: &str, limit: usize) -> Result<Vec<Id>, StoreError> {
+        let from = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
+        let mut command = cmd("ZRANGE");
+        command.arg(NAMESPACES).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
+        let Value::Array(names) = self.link.send(&command).await? else {
+            return Err(wire::strange().into());
+        };
+        Ok(names.into_iter().filter_map(text).filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The register, not older than a second.
+    async fn register(&self) -> Result<Vec<Id>, StoreError> {
+        let now = self.time.local.now();
+        {
+            let register = lock(&self.register);
+            if register.read_at.is_some_and(|at| now - at < REGISTER_EVERY) {
+                return Ok(register.names.clone());
+            }
+        }
+        let mut names: Vec<Id> = Vec::new();
+        loop {
+            let after = names.last().map_or("", |name| name).to_owned();
+            let page = self.registered(&after, 1000).await?;
+            let is_last = page.len() < 1000;
+            names.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        *lock(&self.register) = Register { names: names.clone(), read_at: Some(now) };
+        Ok(names)
+    }
+}
+
+/// A step as it was read, recalled or assumed.
+struct Seen {
+    record: Option<Record>,
+    known: Known,
+    now: Now,
+    remembered: bool,
+}
+
+fn damaged(key: &StepKey<'_>) -> StoreError {
+    StoreError::Unreadable { key: key.to_string(), source: record::RecordError::Malformed }
+}
+
+impl Store for Redis {
+    async fn load(&self, key: &StepKey<'_>, expect: Expect) -> Result<Loaded, StoreError> {
+        let slot = self.0.slot(key.namespace);
+        let step = slot.keys.of(key);
+        let turn = self.0.turns.take(&step).await;
+        let seen = match self.0.recalled(&slot, &step, expect) {
+            Some(seen) => seen,
+            None => self.0.read(&slot, key).await?,
+        };
+        let Seen { record, known, now, remembered } = seen;
+        let basis = Basis {
+            version: record.as_ref().map_or(0, |record| record.version),
+            configuration: known.configuration.revision,
+            remembered,
+        };
+        let configuration = known.configuration;
+        Ok(Loaded { record, basis, turn: Some(turn), configuration, salt: self.0.salt, now })
+    }
+
+    async fn commit(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
+        let slot = self.0.slot(key.namespace);
+        let known = self.0.known(key.namespace).await?;
+        if known.configuration.revision != commit.configuration {
+            return Ok(Committed::Conflict);
+        }
+        if let (Change::Purge, 0) = (&commit.change, commit.version) {
+            return Ok(Committed::Written(Answer::Ticked));
+        }
+        let planned = Planned {
+            version: commit.version,
+            born: known.born,
+            revision: commit.configuration,
+            at: commit.at,
+            graced: slot.graced_at(commit.at),
+            operation: chance::bytes(),
+        };
+        let (answer, record, ask) = asked(planned, commit.change, &known);
+        let step = slot.keys.of(key);
+        let outcome = match self.0.ask(&slot, &key.joined(), ask).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                lock(&self.0.memory).forget(&step);
+                return Err(error);
+            }
+        };
+        match outcome {
+            Outcome::Written => {
+                self.0.remember(step, record.as_deref());
+                return Ok(Committed::Written(answer));
+            }
+            Outcome::Conflict(value) | Outcome::Time(value) => {
+                self.0.remember(step, value.as_deref());
+            }
+            Outcome::Configuration => slot.unlearn(),
+            Outcome::Inline => slot.forget_inline(),
+            Outcome::Quota => {
+                let max = known.configuration.namespace.settings.max_live_steps;
+                return Err(StoreError::QuotaReached { what: "live steps", max });
+            }
+            Outcome::Damaged => return Err(damaged(key)),
+            Outcome::Found(_) | Outcome::Due(_) | Outcome::Filed | Outcome::NamespaceUnknown => {
+                return Err(wire::strange().into());
+            }
+        }
+        Ok(Committed::Conflict)
+    }
+
+    async fn confirm(&self, key: &StepKey<'_>, basis: &Basis) -> Result<bool, StoreError> {
+        if !basis.remembered {
+            return Ok(true);
+        }
+        let slot = self.0.slot(key.namespace);
+        let outcome = self.0.ask(&slot, &key.joined(), Ask::Read).await?;
+        let value = self.0.found(key, outcome)?;
+        let header = value.map(|value| record::Header::read(&value)).transpose();
+        let version = header.map_err(unreadable(key))?.map_or(0, |header| header.version);
+        let revision = slot.known().map(|known| known.configuration.revision);
+        Ok(version == basis.version && revision == Some(basis.configuration))
+    }
+
+    async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
+        let slot = self.0.slot(key.namespace);
+        let texts = slot.keys.text(&key.joined());
+        let value = self.0.link.send(cmd("LRANGE").arg(texts).arg(0).arg(-1)).await?;
+        let Value::Array(values) = value else { return Err(wire::strange().into()) };
+        let mut failures: Vec<FailureText> = Vec::new();
+        for value in values {
+            let bytes = wire::bytes(value).ok_or_else(wire::strange)?;
+            failures.extend(record::decode_evidence(&bytes).map_err(unreadable(key))?.failures);
+        }
+        Ok(Evidence { failures: failures.into() })
+    }
+
+    async fn peek_due(&self, limit: usize) -> Result<Vec<Due>, StoreError> {
+        let names = self.0.register().await?;
+        let mut due = Vec::new();
+        for names in names.chunks(ABREAST) {
+            let looks = names.iter().map(|name| self.0.due_in(name, limit));
+            due.extend(futures_util::future::try_join_all(looks).await?.into_iter().flatten());
+        }
+        due.sort_by_key(|step| step.event_at);
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
+        let slot = self.0.slot(name);
+        let [not_after, given] = self.0.times();
+        let count = limit.clamp(1, 10_000).to_string().into_bytes();
+        let args = [not_after, given, after.to_string().into_bytes(), count];
+        let keys = [&slot.keys.state, &slot.keys.changes];
+        match self.0.call(&slot, &scripts::FOLLOW, &keys, &args).await? {
+            Said::Done(_, rest) => Ok(slot::changes(rest, after, limit)?),
+            _ => Err(self.0.forget(name)),
+        }
+    }
+
+    async fn configuration(&self, name: &str) -> Result<Arc<Configuration>, StoreError> {
+        self.0.described(name).await.map(|(known, ..)| known.configuration)
+    }
+
+    async fn inline_policy(
+        &self,
+        name: &str,
+        digest: u128,
+    ) -> Result<Option<Arc<PolicyRevision>>, StoreError> {
+        let slot = self.0.slot(name);
+        if let Some(revision) = slot.inline(digest) {
+            return Ok(Some(revision));
+        }
+        self.0.known(name).await?;
+        let value = self
+            .0
+            .link
+            .send(cmd("HGET").arg(&slot.keys.inline).arg(format!("{digest:032x}")))
+            .await?;
+        let Some(bytes) = wire::bytes(value) else { return Ok(None) };
+        let revision = Arc::new(PolicyRevision::inline_from_bytes(&bytes)?);
+        slot.learn_inline(&revision);
+        Ok(Some(revision))
+    }
+
+    async fn namespaces(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NamespaceView>, StoreError> {
+        let mut views = Vec::new();
+        let mut after = after.to_owned();
+        while views.len() < limit {
+            let names = self.0.registered(&after, limit - views.len()).await?;
+            let Some(last) = names.last() else { break };
+            after = last.to_string();
+            for name in names {
+                match self.0.described(&name).await {
+                    Ok((known, live_steps, _)) => {
+                        let entry = known.configuration.namespace.clone();
+                        views.push(NamespaceView { name, entry, live_steps });
+                    }
+                    Err(StoreError::NamespaceUnknown(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    async fn live_steps(&self, name: &str) -> Result<u64, StoreError> {
+        self.0.described(name).await.map(|(_, live, _)| live)
+    }
+
+    async fn configure(
+        &self,
+        name: &Id,
+        revision: u64,
+        change: ConfigurationChange,
+    ) -> Result<(), StoreError> {
+        let current = match self.0.described(name).await {
+            Ok((known, ..)) => Some(known),
+            Err(StoreError::NamespaceUnknown(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let found = current.as_ref().map_or(0, |known| known.configuration.revision);
+        if found != revision {
+            return Err(StoreError::ConfigurationChanged);
+        }
+        self.0.reconfigure(name, current.as_ref(), &change).await
+    }
+
+    fn now(&self) -> Now {
+        let latest = *lock(&self.0.time.latest);
+        now_at(self.0.time.now(), latest.before, latest.graced.as_micros())
+    }
+
+    fn describe(&self) -> Description {
+        Description { store: "redis", durability: format!("as {} keeps it", self.0.link.address()) }
+    }
+}
+
+/// The answer to a change, the record that is then remembered, and what is asked.
+fn asked(planned: Planned, change: Change, known: &Known) -> (Answer, Option<Vec<u8>>, Ask) {
+    let draft = match change {
+        Change::Purge => return (Answer::Ticked, None, Ask::Purge(planned)),
+        Change::Write(draft) => draft,
+    };
+    let grants = draft.is_granting();
+    let admission = draft.admission();
+    let settlement = plan::settle(*draft, admission);
+    let record = record::encode(&settlement.record, settlement.event_at);
+    let encoded = |text| record::encode_evidence(&Evidence { failures: [text].into() });
+    let text = settlement.text.map(encoded);
+    let written = Written {
+        record: record.clone(),
+        event_at: settlement.event_at,
+        policy: use_of(&settlement.record.policy),
+        text,
+        live_max: known.configuration.namespace.settings.max_live_steps,
+        grants,
+    };
+    (settlement.answer, Some(record), Ask::Write(planned, Box::new(written)))
+}

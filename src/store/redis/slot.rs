@@ -1,0 +1,396 @@
+//! A namespace, as an instance knows it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use redis::Value;
+
+use super::{
+    super::{
+        ChangeEntry, Changes, ConfigurationChange, StoreError,
+        configuration::{
+            Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyHistory, PolicyRevision,
+        },
+    },
+    Inner,
+    batch::Gathering,
+    fault::Fault,
+    keys::{Keys, NAMESPACES},
+    lock, now_at, scripts, text, use_of,
+    wire::{self, Heading, Item, Outcome, Said},
+};
+use crate::domain::{id::Id, plan::Now, record::PolicyChoice, time::Timestamp};
+
+/// The answer to an item.
+pub type Answered = Result<Outcome, Fault>;
+
+/// A namespace, as an instance knows it.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Its keys.
+    pub keys: Keys,
+    /// What is to be asked of it.
+    pub gathering: Gathering<Item, Answered>,
+    governing: Mutex<Governing>,
+}
+
+#[derive(Debug, Default)]
+struct Governing {
+    known: Option<Known>,
+    /// Policies given inline.
+    inline: HashMap<u128, Arc<PolicyRevision>>,
+    /// The last instant before the latest outage.
+    before: Timestamp,
+    /// End of the grace after it, µs.
+    graced: u64,
+}
+
+/// What governs a namespace.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// When the namespace was created, µs: one that takes the place of another
+    /// counts its revisions anew.
+    pub born: u64,
+    /// What governs it.
+    pub configuration: Arc<Configuration>,
+}
+
+const SETTINGS: &str = "settings";
+const POLICY: &str = "policy:";
+
+impl Slot {
+    /// A namespace of which nothing is known.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            keys: Keys::new(name),
+            gathering: Gathering::default(),
+            governing: Mutex::default(),
+        }
+    }
+
+    /// What governs it, if that is known.
+    #[must_use]
+    pub fn known(&self) -> Option<Known> {
+        lock(&self.governing).known.clone()
+    }
+
+    /// Notes what an answer says of it.
+    pub fn note(&self, heading: &Heading) {
+        let mut governing = lock(&self.governing);
+        (governing.before, governing.graced) = (heading.before, heading.graced);
+        if governing.known.as_ref().is_some_and(|known| !known.is_of(heading)) {
+            governing.known = None;
+        }
+    }
+
+    /// Learns what governs it.
+    pub fn learn(&self, heading: &Heading, configuration: Configuration) -> Known {
+        let known = Known { born: heading.born, configuration: Arc::new(configuration) };
+        let mut governing = lock(&self.governing);
+        if governing.known.as_ref().is_some_and(|known| known.born != heading.born) {
+            governing.inline.clear();
+        }
+        governing.known = Some(known.clone());
+        known
+    }
+
+    /// What is known is not so any more.
+    pub fn unlearn(&self) {
+        lock(&self.governing).known = None;
+    }
+
+    /// A policy given inline.
+    #[must_use]
+    pub fn inline(&self, digest: u128) -> Option<Arc<PolicyRevision>> {
+        lock(&self.governing).inline.get(&digest).cloned()
+    }
+
+    /// Learns a policy given inline.
+    pub fn learn_inline(&self, revision: &Arc<PolicyRevision>) {
+        let mut governing = lock(&self.governing);
+        if governing.inline.len() >= INLINE_MAX {
+            governing.inline.clear();
+        }
+        governing.inline.insert(revision.digest, Arc::clone(revision));
+    }
+
+    /// One of them was forgotten.
+    pub fn forget_inline(&self) {
+        lock(&self.governing).inline.clear();
+    }
+
+    /// What a decision at `at` rests on.
+    #[must_use]
+    pub fn now(&self, at: Timestamp) -> Now {
+        let governing = lock(&self.governing);
+        now_at(at, governing.before, governing.graced)
+    }
+
+    /// End of the grace that lasts at `at`; 0 without one.
+    #[must_use]
+    pub fn graced_at(&self, at: Timestamp) -> u64 {
+        let graced = lock(&self.governing).graced;
+        if at.as_micros() < graced { graced } else { 0 }
+    }
+}
+
+impl Known {
+    /// What tells it from any other: when the namespace was created, and the
+    /// revision.
+    #[must_use]
+    pub fn identity(&self) -> (u64, u64) {
+        (self.born, self.configuration.revision)
+    }
+
+    /// Whether an answer was given under it.
+    #[must_use]
+    pub fn is_of(&self, heading: &Heading) -> bool {
+        self.born == heading.born && self.configuration.revision == heading.revision
+    }
+}
+
+impl Keys {
+    /// Keys of a call of `settle`.
+    #[must_use]
+    pub fn of_settle(&self, items: &[Item]) -> Vec<String> {
+        let fixed = [&self.state, &self.events, &self.changes, &self.inline, &self.uses];
+        let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
+        for item in items {
+            keys.extend([item.step.clone(), item.texts.clone()]);
+        }
+        keys
+    }
+}
+
+/// Takes the granting items out of a call.
+pub fn without(granting: &[bool], keys: &mut Vec<String>, args: &mut Vec<Vec<u8>>) {
+    let mut number = 0..;
+    keys.retain(|_| !number.next().is_some_and(|at: usize| at >= 5 && granting[(at - 5) / 2]));
+    let mut number = 0..;
+    args.retain(|_| !number.next().is_some_and(|at: usize| at >= 2 && granting[(at - 2) / 4]));
+}
+
+/// The answer to each of `count` items.
+#[must_use]
+pub fn answers(said: Result<Said, Fault>, count: usize) -> Vec<Answered> {
+    let rest = match said {
+        Ok(Said::Done(_, rest)) => rest,
+        Ok(Said::Unknown) => return vec![Ok(Outcome::NamespaceUnknown); count],
+        Ok(Said::Void) => {
+            let void = Fault::Refused("the call reached it too late and was not carried out");
+            return vec![Err(void); count];
+        }
+        Ok(Said::Changed | Said::Steps(_)) => return vec![Err(wire::strange()); count],
+        Err(fault) => return vec![Err(fault); count],
+    };
+    let mut rest = rest.into_iter();
+    let answer = || match (rest.next(), rest.next()) {
+        (Some(code), Some(payload)) => Outcome::read(code, payload),
+        _ => Err(wire::strange()),
+    };
+    std::iter::repeat_with(answer).take(count).collect()
+}
+
+/// What governs a namespace, from what `describe` says.
+///
+/// # Errors
+/// When what is stored cannot be read.
+pub fn configuration(
+    revision: u64,
+    parts: impl Iterator<Item = Value>,
+) -> Result<Configuration, StoreError> {
+    let mut settings = None;
+    let mut policies = Vec::new();
+    let mut parts = parts.map(|part| wire::bytes(part).ok_or_else(wire::strange));
+    while let (Some(field), Some(value)) = (parts.next(), parts.next()) {
+        let (field, value) = (String::from_utf8_lossy(&field?).into_owned(), value?);
+        if field == SETTINGS {
+            settings = Some(NamespaceEntry::from_bytes(&value)?);
+        } else if let Some(name) = field.strip_prefix(POLICY).and_then(|name| name.parse().ok()) {
+            policies.push((name, PolicyHistory::from_bytes(&value)?));
+        }
+    }
+    let mut configuration = Configuration::new(settings.ok_or_else(wire::strange)?);
+    configuration.revision = revision;
+    configuration.policies.extend(policies);
+    Ok(configuration)
+}
+
+/// The changes after `after`, from what `follow` says: number of the latest,
+/// then the oldest entry that is kept, then those that were asked for.
+///
+/// # Errors
+/// When it is not in the form of this version.
+pub fn changes(rest: Vec<Value>, after: u64, limit: usize) -> Result<Changes, Fault> {
+    let mut rest = rest.into_iter();
+    let latest = rest.next().and_then(wire::number).ok_or_else(wire::strange)?;
+    let mut entries = Vec::new();
+    while let (Some(number), Some(fields)) = (rest.next(), rest.next()) {
+        let number = wire::number(number).ok_or_else(wire::strange)?;
+        entries.push(entry(number, fields)?);
+    }
+    let oldest =
+        entries.first().and_then(|entry| entry.first()).map_or(latest, |change| change.number - 1);
+    if after < oldest || after > latest {
+        return Ok(Changes::Gap(oldest));
+    }
+    let changes = entries.into_iter().skip(1).flatten().filter(|change| change.number > after);
+    Ok(Changes::Follow(changes.take(limit).collect()))
+}
+
+/// The changes of one entry, whose latest has this number.
+fn entry(latest: u64, fields: Value) -> Result<Vec<ChangeEntry>, Fault> {
+    let Value::Array(fields) = fields else { return Err(wire::strange()) };
+    let mut fields = fields.into_iter();
+    let at = fields.nth(1).and_then(wire::number).ok_or_else(wire::strange)?;
+    let count = fields.len() as u64 / 2;
+    let mut changes = Vec::new();
+    for number in latest + 1 - count..=latest {
+        let joined = fields.next().and_then(text).ok_or_else(wire::strange)?;
+        let version = fields.next().and_then(wire::number).ok_or_else(wire::strange)?;
+        let at = Timestamp::from_micros(at);
+        changes.push(ChangeEntry { number, at, joined: joined.into(), version });
+    }
+    Ok(changes)
+}
+
+impl Inner {
+    /// Changes what governs a namespace, `current` being what is there.
+    pub(super) async fn reconfigure(
+        &self,
+        name: &Id,
+        current: Option<&Known>,
+        change: &ConfigurationChange,
+    ) -> Result<(), StoreError> {
+        let unknown = || StoreError::NamespaceUnknown(name.to_string());
+        let known = || current.ok_or_else(unknown);
+        let mut forgotten = Vec::new();
+        let (kind, field, value) = match change {
+            ConfigurationChange::Namespace(entry) => {
+                ("namespace", SETTINGS.to_owned(), entry.to_bytes()?)
+            }
+            ConfigurationChange::DeleteNamespace => {
+                known()?;
+                ("delete", String::new(), Vec::new())
+            }
+            ConfigurationChange::Policy(policy, history) => {
+                let policies = &known()?.configuration.policies;
+                if !policies.contains_key(policy) && policies.len() >= POLICIES_MAX {
+                    forgotten = self.unused_policies(name, known()?).await?;
+                }
+                ("policy", format!("{POLICY}{policy}"), history.to_bytes()?)
+            }
+            ConfigurationChange::Inline(revision) => {
+                known()?;
+                forgotten = self.unused_inline(name, revision.digest).await?;
+                ("inline", format!("{:032x}", revision.digest), revision.spec_bytes()?)
+            }
+        };
+        if current.is_none() {
+            // First, so that no namespace is ever without its entry.
+            let mut register = redis::cmd("ZADD");
+            self.link.send(register.arg(NAMESPACES).arg(0).arg(&**name)).await?;
+            super::lock(&self.register).read_at = None;
+        }
+        let (born, revision) =
+            current.map_or((0, 0), |known| (known.born, known.configuration.revision));
+        let [not_after, given] = self.times();
+        let mut args = vec![not_after, given];
+        args.extend(
+            [born.to_string(), revision.to_string(), kind.to_owned(), field]
+                .map(String::into_bytes),
+        );
+        args.push(value);
+        args.extend(forgotten.iter().cloned().map(String::into_bytes));
+        let heading = self.configured(name, &args).await?;
+        // What is known is known to the end: nobody else changed it.
+        if let (ConfigurationChange::Policy(policy, history), Some(known)) = (change, current) {
+            let mut configuration = Configuration::clone(&known.configuration);
+            configuration.revision = heading.revision;
+            let gone = |policy: &Id| forgotten.contains(&format!("{POLICY}{policy}"));
+            configuration.policies.retain(|policy, _| !gone(policy));
+            configuration.policies.insert(policy.clone(), history.clone());
+            self.slot(name).learn(&heading, configuration);
+        }
+        Ok(())
+    }
+
+    async fn configured(&self, name: &Id, args: &[Vec<u8>]) -> Result<Heading, StoreError> {
+        let slot = self.slot(name);
+        let keys = &slot.keys;
+        let keys = [
+            &keys.state,
+            &keys.events,
+            &keys.changes,
+            &keys.configuration,
+            &keys.inline,
+            &keys.uses,
+        ];
+        let said = self.call(&slot, &scripts::CONFIGURE, &keys, args).await?;
+        match said {
+            Said::Done(heading, _) => Ok(heading),
+            Said::Changed | Said::Unknown => Err(StoreError::ConfigurationChanged),
+            Said::Steps(steps) => Err(StoreError::NamespaceNotEmpty { steps }),
+            Said::Void => Err(Fault::Refused("the change reached it too late").into()),
+        }
+    }
+
+    /// What is used of a namespace's policies.
+    async fn uses(&self, name: &Id) -> Result<Vec<String>, StoreError> {
+        let slot = self.slot(name);
+        let Value::Array(uses) = self.link.send(redis::cmd("HKEYS").arg(&slot.keys.uses)).await?
+        else {
+            return Err(wire::strange().into());
+        };
+        Ok(uses.into_iter().filter_map(text).collect())
+    }
+
+    /// Deleted policies that no step uses.
+    async fn unused_policies(&self, name: &Id, known: &Known) -> Result<Vec<String>, StoreError> {
+        let uses = self.uses(name).await?;
+        let unused: Vec<String> = known
+            .configuration
+            .policies
+            .iter()
+            .filter(|(_, history)| history.deleted)
+            .map(|(policy, _)| use_of(&PolicyChoice::Named(policy.clone())))
+            .filter(|policy| !uses.contains(policy))
+            .collect();
+        if unused.is_empty() {
+            return Err(StoreError::QuotaReached { what: "policies", max: POLICIES_MAX as u64 });
+        }
+        Ok(unused)
+    }
+
+    /// Policies given inline that no step uses, once there are too many.
+    async fn unused_inline(&self, name: &Id, new: u128) -> Result<Vec<String>, StoreError> {
+        let slot = self.slot(name);
+        let count = self.link.send(redis::cmd("HLEN").arg(&slot.keys.inline)).await?;
+        if wire::number(count).ok_or_else(wire::strange)? < INLINE_MAX as u64 {
+            return Ok(Vec::new());
+        }
+        let Value::Array(digests) =
+            self.link.send(redis::cmd("HKEYS").arg(&slot.keys.inline)).await?
+        else {
+            return Err(wire::strange().into());
+        };
+        let digests: Vec<String> = digests.into_iter().filter_map(text).collect();
+        if digests.contains(&format!("{new:032x}")) {
+            return Ok(Vec::new());
+        }
+        let uses = self.uses(name).await?;
+        let named = digests.into_iter().map(|digest| format!("inline:{digest}"));
+        let unused: Vec<String> = named.filter(|inline| !uses.contains(inline)).collect();
+        if unused.is_empty() {
+            let what = "inline policies";
+            return Err(StoreError::QuotaReached { what, max: INLINE_MAX as u64 });
+        }
+        Ok(unused)
+    }
+}

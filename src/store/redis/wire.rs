@@ -1,0 +1,258 @@
+//! What goes to the scripts and what comes back.
+
+use redis::Value;
+
+use super::fault::Fault;
+use crate::domain::time::Timestamp;
+
+/// Id of an operation: a command that arrives twice is done once.
+pub type Operation = [u8; 8];
+
+/// An item of a call of `settle`.
+#[derive(Debug)]
+pub struct Item {
+    /// Key of the step.
+    pub step: String,
+    /// Key of the texts of its failures.
+    pub texts: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked about a step.
+#[derive(Debug)]
+pub enum Ask {
+    /// What it is.
+    Read,
+    /// Whether its event has come.
+    Look,
+    /// To become this.
+    Write(Planned, Box<Written>),
+    /// To be forgotten.
+    Purge(Planned),
+}
+
+/// What a change was planned on.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// Version of the record; 0 without one.
+    pub version: u64,
+    /// When the namespace was created, µs.
+    pub born: u64,
+    /// Revision of its configuration.
+    pub revision: u64,
+    /// The time.
+    pub at: Timestamp,
+    /// End of the grace that lasted; 0 without one.
+    pub graced: u64,
+    /// Id of the operation.
+    pub operation: Operation,
+}
+
+/// What becomes of a step.
+#[derive(Debug)]
+pub struct Written {
+    /// The stored record.
+    pub record: Vec<u8>,
+    /// Its next event.
+    pub event_at: Timestamp,
+    /// The policy that it uses, as the counts of uses name it; empty for the
+    /// namespace's default.
+    pub policy: String,
+    /// Text of a failure.
+    pub text: Option<Vec<u8>>,
+    /// Live steps at most.
+    pub live_max: u64,
+    /// Whether it grants an attempt.
+    pub grants: bool,
+}
+
+/// What became of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Written,
+    /// The step is another by now: this.
+    Conflict(Option<Box<[u8]>>),
+    /// The configuration is another by now.
+    Configuration,
+    /// The time is not what was planned with; the step is this.
+    Time(Option<Box<[u8]>>),
+    /// The namespace has all the live steps it may.
+    Quota,
+    /// The policy given inline is not remembered.
+    Inline,
+    /// The step is this.
+    Found(Option<Box<[u8]>>),
+    /// Its event has come, at this time.
+    Due(Timestamp),
+    /// It had not come; it is filed where it belongs.
+    Filed,
+    /// What is in the step's place is no step.
+    Damaged,
+    /// There is no such namespace.
+    NamespaceUnknown,
+}
+
+/// What every answer begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heading {
+    /// The time that was used.
+    pub now: Timestamp,
+    /// When the namespace was created, µs.
+    pub born: u64,
+    /// Revision of its configuration.
+    pub revision: u64,
+    /// The last instant before the latest outage.
+    pub before: Timestamp,
+    /// End of the grace after it; 0 when it does not last.
+    pub graced: u64,
+}
+
+/// What a script says.
+#[derive(Debug)]
+pub enum Said {
+    /// Done, and the rest of what it says.
+    Done(Heading, Vec<Value>),
+    /// The namespace is not known.
+    Unknown,
+    /// The call came too late and did nothing.
+    Void,
+    /// The configuration was changed meanwhile.
+    Changed,
+    /// The namespace still has so many steps.
+    Steps(u64),
+}
+
+const KINDS: [u8; 4] = [0, 1, 2, 3];
+
+impl Item {
+    /// The item as arguments: header, record, policy, text.
+    pub fn arguments(self, out: &mut Vec<Vec<u8>>) {
+        let [read, write, purge, look] = KINDS;
+        match self.ask {
+            Ask::Read => out.extend([header(read, None, None), vec![], vec![], vec![]]),
+            Ask::Look => out.extend([header(look, None, None), vec![], vec![], vec![]]),
+            Ask::Purge(planned) => {
+                out.extend([header(purge, Some(&planned), None), vec![], vec![], vec![]]);
+            }
+            Ask::Write(planned, written) => {
+                let header = header(write, Some(&planned), Some(&written));
+                let text = written.text.unwrap_or_default();
+                out.extend([header, written.record, written.policy.into_bytes(), text]);
+            }
+        }
+    }
+
+    /// Whether it grants an attempt, and so has to wait for memory.
+    #[must_use]
+    pub fn grants(&self) -> bool {
+        matches!(&self.ask, Ask::Write(_, written) if written.grants)
+    }
+}
+
+/// As `settle.lua` unpacks it. Numbers are doubles: all of them are below 2⁵³.
+fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec<u8> {
+    let mut header = Vec::with_capacity(1 + 7 * 8 + 8);
+    header.push(kind);
+    let planned_words = planned.map_or([0; 5], |planned| {
+        [planned.version, planned.born, planned.revision, planned.at.as_micros(), planned.graced]
+    });
+    let written_words =
+        written.map_or([0; 2], |written| [written.event_at.as_micros(), written.live_max]);
+    for word in planned_words.into_iter().chain(written_words) {
+        header.extend(double(word).to_le_bytes());
+    }
+    header.extend(planned.map_or([0; 8], |planned| planned.operation));
+    header
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what is sent is below 2⁵³, or an end of time")]
+fn double(number: u64) -> f64 {
+    number as f64
+}
+
+impl Said {
+    /// Reads what a script returned.
+    ///
+    /// # Errors
+    /// When it is not in the form of this version.
+    pub fn read(value: Value) -> Result<Self, Fault> {
+        let Value::Array(parts) = value else { return Err(strange()) };
+        let mut parts = parts.into_iter();
+        let word = parts.next().and_then(bytes).ok_or_else(strange)?;
+        match &*word {
+            b"ok" => {
+                let mut number = || parts.next().and_then(number).ok_or_else(strange);
+                let heading = Heading {
+                    now: Timestamp::from_micros(number()?),
+                    born: number()?,
+                    revision: number()?,
+                    before: Timestamp::from_micros(number()?),
+                    graced: number()?,
+                };
+                Ok(Self::Done(heading, parts.collect()))
+            }
+            b"unknown" => Ok(Self::Unknown),
+            b"void" => Ok(Self::Void),
+            b"changed" => Ok(Self::Changed),
+            b"steps" => Ok(Self::Steps(parts.next().and_then(number).ok_or_else(strange)?)),
+            b"format" => Err(Fault::Wrong(
+                "the data was written by a newer version of Reprise; this one cannot read it"
+                    .to_owned(),
+            )),
+            _ => Err(strange()),
+        }
+    }
+}
+
+impl Outcome {
+    /// Reads code and payload.
+    ///
+    /// # Errors
+    /// When they are not in the form of this version.
+    pub fn read(code: Value, payload: Value) -> Result<Self, Fault> {
+        let payload = bytes(payload).ok_or_else(strange)?;
+        let step = |payload: Vec<u8>| (!payload.is_empty()).then(|| payload.into_boxed_slice());
+        Ok(match number(code).ok_or_else(strange)? {
+            1 => Self::Written,
+            2 => Self::Conflict(step(payload)),
+            3 => Self::Configuration,
+            4 => Self::Time(step(payload)),
+            5 => Self::Quota,
+            6 => Self::Inline,
+            7 => Self::Found(step(payload)),
+            8 => Self::Due(Timestamp::from_micros(
+                number(Value::BulkString(payload)).ok_or_else(strange)?,
+            )),
+            9 => Self::Filed,
+            10 => Self::Damaged,
+            _ => return Err(strange()),
+        })
+    }
+}
+
+/// The bytes of a reply.
+#[must_use]
+pub fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+/// The number of a reply, as number or as text.
+#[must_use]
+pub fn number(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        other => std::str::from_utf8(&bytes(other)?).ok()?.parse().ok(),
+    }
+}
+
+/// An answer in a form that no script of this version gives.
+#[must_use]
+pub fn strange() -> Fault {
+    Fault::Wrong("a script answered in a form that is not known".to_owned())
+}
