@@ -22,6 +22,7 @@ mod policy_file;
 mod process;
 mod properties;
 mod purity;
+mod redis_servers;
 mod rule;
 mod scenarios;
 mod scripted;
