@@ -21,6 +21,7 @@ IGNORED_TOO := $(if $(NEXTEST),--run-ignored all,-- --include-ignored)
 # tests/foreign/node/package-lock.json name.
 PYTHON := .tools/python/bin
 NODE_MODULES := tests/foreign/node/node_modules
+SERVERS := .tools/servers
 STUBS := .tools/stubs
 PROTOS := $(wildcard proto/reprise/v1/*.proto)
 
@@ -77,7 +78,7 @@ purity: ## Which module knows which
 	$(CARGO) test $(LOCKED) --test it purity::
 
 .PHONY: unit
-unit: ## Unit and integration tests
+unit: $(SERVERS)/stamp ## Unit and integration tests
 	$(TESTS)
 
 .PHONY: docs
@@ -93,7 +94,7 @@ foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, dri
 ##@ Deeper, and longer than CI should take
 
 .PHONY: deep
-deep: ## Every test, the ignored ones too, properties with 50 times the cases
+deep: $(SERVERS)/stamp ## Every test, the ignored ones too, properties with 50 times the cases
 	PROPTEST_CASES=12800 $(TESTS) $(IGNORED_TOO)
 
 .PHONY: kill
@@ -132,6 +133,10 @@ $(PYTHON)/stamp: tests/requirements.txt
 	rm -rf .tools/python
 	python3 -m venv .tools/python
 	$(PYTHON)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
+$(SERVERS)/stamp: tests/servers $(PYTHON)/stamp
+	tests/servers
 	touch $@
 
 $(STUBS)/stamp: $(PROTOS) $(PYTHON)/stamp
