@@ -171,7 +171,7 @@ pub struct Granted {
     pub fence: u64,
     /// When it began.
     pub began_at: u64,
-    /// When the lease ends.
+    /// When the lease ends; in a replay, when it ended with its attempt.
     pub lease_until: u64,
     /// Whether it is the answer of an earlier time.
     pub replayed: bool,
@@ -179,6 +179,8 @@ pub struct Granted {
     pub excluded_hosts: Vec<(String, bool)>,
     /// When the step ends whatever happens.
     pub ends_by: Option<u64>,
+    /// What had been counted when it was granted.
+    pub counters: Counts,
 }
 
 /// How a report was taken.

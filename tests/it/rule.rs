@@ -169,6 +169,7 @@ fn observed(answer: Answer) -> Observed {
                 .map(|excluded| (excluded.host.clone(), excluded.hard))
                 .collect(),
             ends_by: grant.ends_by.map(Timestamp::as_micros),
+            counters: words::counts(&grant.counters),
         }),
         Answer::Refused(decision) => Observed::Refused(words::decision(&decision)),
         Answer::Held { lease_until } => Observed::Held { lease_until: lease_until.as_micros() },

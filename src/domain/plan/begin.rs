@@ -5,7 +5,7 @@ use super::{
     ends_by, excluded_hosts, standing, stop, take_over, wait,
 };
 use crate::domain::{
-    decision::Reason,
+    decision::{Counters, Reason},
     event::Begin,
     record::{Attempt, Record, State},
 };
@@ -98,11 +98,14 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
     Draft::new(terms, record, answer).into_plan()
 }
 
-/// The grant that this call was answered with before.
+/// The grant that this call was answered with before, with the lease as it
+/// stands: that of an attempt which ended has ended with it, so that nobody
+/// takes it for the right to run.
 fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) -> Grant {
-    let lease_until = match record.state {
-        State::Running { lease_until } if attempt.fence == record.fence => lease_until,
-        _ => attempt.began_at.plus(record.lease),
+    let lease_until = match (&attempt.end, &record.state) {
+        (Some(end), _) => end.at,
+        (None, State::Running { lease_until }) => *lease_until,
+        (None, _) => attempt.began_at,
     };
     Grant {
         attempt: attempt.number,
@@ -112,9 +115,30 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
         replayed: true,
         excluded_hosts: excluded_hosts(terms.policy, record, now.at),
         ends_by: ends_by(terms, record).map(|(at, _)| at),
-        counters: record.counters.clone(),
+        counters: counters_at(record, attempt),
         resume_from: record.resume_from.to_string(),
     }
+}
+
+/// What had been counted when the attempt was granted: what the decision on the
+/// attempt before it left. Where that one is no longer remembered, what the
+/// attempt's own decision left, without the retry that it counted itself.
+fn counters_at(record: &Record, attempt: &Attempt) -> Counters {
+    let before = attempt.number - 1;
+    let known = record.attempts.iter().find(|known| known.number == before);
+    let counters = match (known.and_then(|known| known.end.as_ref()), &attempt.end) {
+        (Some(before), _) => before.settled.counters.clone(),
+        (None, _) if before == 0 => Counters::default(),
+        (None, Some(own)) => {
+            let mut counters = own.settled.counters.clone();
+            if let Some(counter) = &own.counted {
+                counters.uncount(counter);
+            }
+            counters
+        }
+        (None, None) => record.counters.clone(),
+    };
+    Counters { attempts: attempt.number, ..counters }
 }
 
 fn is_excluded(terms: &Terms<'_>, record: &Record, begin: &Begin, now: Now) -> bool {

@@ -100,7 +100,8 @@ pub struct Grant {
     pub fence: u64,
     /// When it began.
     pub began_at: Timestamp,
-    /// When the lease ends without a heartbeat.
+    /// When the lease ends without a heartbeat. In a replay, when it ended if the
+    /// attempt has ended by now.
     pub lease_until: Timestamp,
     /// Whether the same call was answered so before.
     pub replayed: bool,
@@ -108,7 +109,7 @@ pub struct Grant {
     pub excluded_hosts: Vec<super::decision::ExcludedHost>,
     /// When the step ends whatever happens.
     pub ends_by: Option<Timestamp>,
-    /// What has been counted.
+    /// What had been counted when it was granted.
     pub counters: super::decision::Counters,
     /// The action to resume from; empty means from the start.
     pub resume_from: String,

@@ -251,3 +251,52 @@ fn a_step_that_nobody_comes_for_is_given_up_and_then_forgotten() {
     step.tick(abandoned + 24 * 3600);
     assert_eq!(step.record, None);
 }
+
+#[test]
+fn a_begin_repeated_after_its_attempt_shows_the_counters_of_then_and_no_lease() {
+    let mut step = Story::under("{backoff: {fixed: {delay: 1s}}}");
+    let first = step.granted(0);
+    step.report(AttemptName::Fence(first.fence), 1, Some(failure()), 5).unwrap();
+    let second = step.granted(6);
+    assert_eq!((second.counters.attempts, second.counters.retries), (2, 1));
+
+    let again = step.granted(0);
+    assert_eq!((again.attempt, again.fence, again.began_at), (1, first.fence, first.began_at));
+    assert!(again.replayed);
+    assert_eq!(again.counters, first.counters);
+    assert_eq!(again.lease_until, at(5), "it ended with its attempt");
+
+    let fence = second.fence;
+    step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(16))).unwrap();
+    let again = step.granted(6);
+    assert_eq!(again.counters, second.counters);
+    assert_eq!(again.lease_until, at(46), "it runs, as the heartbeat extended it");
+}
+
+#[test]
+fn a_crashed_attempt_is_not_revived_by_the_lease_of_a_later_one() {
+    let mut step = Story::under("{backoff: {fixed: {delay: 1s}}}");
+    step.granted(0);
+    step.tick(30);
+    step.settings.lease = Duration::from_secs(3600);
+    step.granted(31);
+    assert_eq!(step.granted(0).lease_until, at(30));
+}
+
+#[test]
+fn a_report_is_recognised_by_its_own_id_for_sixteen_attempts() {
+    let mut step = Story::under("{max_retries: 40, backoff: {fixed: {delay: 0s}}}");
+    let name = AttemptName::Request(99);
+    let first = step.report(name, 99, Some(failure()), 0).unwrap();
+    for second in 1..16 {
+        step.fails(second);
+    }
+    let again = step.report(name, 99, Some(failure()), 16).unwrap();
+    assert_eq!((again.attempt, again.replayed), (1, true));
+    assert_eq!(again.decision.settled, first.decision.settled);
+    step.fails(17);
+    let anew = step.report(name, 99, Some(failure()), 18).unwrap();
+    assert_eq!((anew.attempt, anew.replayed), (18, false), "as the contract says");
+    let by_number = step.report(AttemptName::Number(1), 99, Some(failure()), 19).unwrap();
+    assert_eq!(by_number.status, ReportStatus::Stale, "a number is never counted anew");
+}

@@ -255,7 +255,6 @@ fn drawn(seen: Option<&View>) -> super::Drawn {
 fn comparable(mut observed: Observed) -> Observed {
     match &mut observed {
         Observed::Granted(grant) if grant.replayed => {
-            grant.lease_until = 0;
             grant.excluded_hosts.clear();
             grant.ends_by = None;
         }

@@ -241,6 +241,7 @@ impl Model {
             replayed: false,
             excluded_hosts,
             ends_by: self.bound(&step).map(|(bound, _)| bound),
+            counters: step.counts(),
         };
         (Some(step), Observed::Granted(grant))
     }
@@ -730,6 +731,27 @@ fn instant((least, most): (u64, u64), drawn: Drawn, must: bool) -> Option<u64> {
     drawn.or_else(|| must.then_some(least))
 }
 
+/// The retries that these attempts were given.
+fn counted(tries: &[Try]) -> Counts {
+    let mut counts = Counts::default();
+    for end in tries.iter().filter_map(|attempt| attempt.end.as_ref()) {
+        if end.healthy {
+            counts = Counts::default();
+        }
+        match &end.counted {
+            None => {}
+            Some(Counter::Retries) => counts.retries += 1,
+            Some(Counter::Crashes) => counts.crashes += 1,
+            Some(Counter::Rule(rule)) => *counts.by_rule.entry(rule.clone()).or_default() += 1,
+            Some(Counter::Uncounted(rule)) => {
+                counts.uncounted += 1;
+                *counts.by_rule.entry(rule.clone()).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
 impl Try {
     /// The request id under which its end was reported.
     fn reported_as(&self) -> Option<u64> {
@@ -786,32 +808,35 @@ impl Step {
             attempt: index as u32 + 1,
             fence: attempt.fence,
             began_at: attempt.began_at,
-            lease_until: 0,
+            lease_until: match (&attempt.end, &self.place) {
+                (Some(end), _) => end.at,
+                (None, Place::Running(until)) => *until,
+                (None, _) => unreachable!("an attempt without an end runs"),
+            },
             replayed: true,
             excluded_hosts: Vec::new(),
             ends_by: None,
+            counters: self.counts_at(index),
         }))
+    }
+
+    /// What had been counted when the attempt at `index` was granted. The oldest
+    /// one that is remembered takes a reset of the counters at its own end for
+    /// one before it, since nothing tells them apart any more.
+    fn counts_at(&self, index: usize) -> Counts {
+        let is_oldest = self.remembered().next().is_some_and(|(oldest, _)| oldest == index);
+        let own_end = self.tries[index].end.as_ref();
+        let counts = if is_oldest && index > 0 && own_end.is_some_and(|end| end.healthy) {
+            Counts::default()
+        } else {
+            counted(&self.tries[..index])
+        };
+        Counts { attempts: index as u32 + 1, ..counts }
     }
 
     /// Counts everything, from the first attempt on.
     fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for end in self.tries.iter().filter_map(|attempt| attempt.end.as_ref()) {
-            if end.healthy {
-                counts = Counts::default();
-            }
-            match &end.counted {
-                None => {}
-                Some(Counter::Retries) => counts.retries += 1,
-                Some(Counter::Crashes) => counts.crashes += 1,
-                Some(Counter::Rule(rule)) => *counts.by_rule.entry(rule.clone()).or_default() += 1,
-                Some(Counter::Uncounted(rule)) => {
-                    counts.uncounted += 1;
-                    *counts.by_rule.entry(rule.clone()).or_default() += 1;
-                }
-            }
-        }
-        Counts { attempts: self.attempts(), ..counts }
+        Counts { attempts: self.attempts(), ..counted(&self.tries) }
     }
 
     fn on(&self, counter: &Counter) -> u32 {
