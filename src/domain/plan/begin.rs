@@ -2,11 +2,12 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, excluded_hosts, standing, stop, take_over, wait,
+    ends_by, ends_within, excluded_hosts, hold, standing, stop, take_over, wait,
 };
 use crate::domain::{
     decision::{Counters, Reason},
     event::Begin,
+    policy::Exhaustion,
     record::{Attempt, Record, State},
 };
 
@@ -53,7 +54,11 @@ pub(super) fn plan(
 /// Grants the next attempt, unless the step must have ended by now.
 fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
     take_over(&mut record, terms, &begin.step, now.at);
-    if let Some((_, reason)) = ends_by(terms, &record).filter(|(ends_by, _)| *ends_by < now.at) {
+    // A person who orders another try knows how long it has taken: the order
+    // extends `max_elapsed` by its attempt, but no deadline and no ceiling.
+    let max_elapsed = terms.policy.max_elapsed.filter(|_| !is_ordered(&record));
+    let bound = ends_within(terms, &record, max_elapsed);
+    if let Some((_, reason)) = bound.filter(|(bound, _)| *bound < now.at) {
         return past_bound(terms, record, reason, now);
     }
     let lease = begin.lease.unwrap_or(terms.settings.lease);
@@ -70,15 +75,21 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         lease_until,
         replayed: false,
         excluded_hosts,
-        ends_by: ends_by(terms, &record).map(|(at, _)| at),
+        ends_by: ends_within(terms, &record, max_elapsed).map(|(at, _)| at),
         counters: record.counters.clone(),
         resume_from: record.resume_from.to_string(),
     };
     Draft::new(terms, record, Answer::Granted(Box::new(grant))).into_plan()
 }
 
-/// Nothing starts past a bound: the step is given up instead. One that was
-/// never heard of is not remembered for it.
+/// Whether a person answered a hold with this attempt.
+fn is_ordered(record: &Record) -> bool {
+    record.standing.as_ref().is_some_and(|settled| settled.reason == Reason::Answered)
+}
+
+/// Nothing starts past a bound: the step is given up instead, or held where the
+/// policy leaves what is exhausted to a person. A backoff that it would first
+/// sit out is over. A step that was never heard of is not remembered for it.
 fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -> Plan {
     let ruling = Spent {
         reason,
@@ -88,7 +99,12 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
         retention: terms.settings.retention,
         would_start: now.at,
     };
-    let settled = stop(&mut record, ruling);
+    let settled = match &terms.policy.on_exhaustion {
+        Exhaustion::Hold(hold_terms) if reason == Reason::MaxElapsed => {
+            hold(&mut record, hold_terms, Reason::Exhausted, ruling)
+        }
+        Exhaustion::Hold(_) | Exhaustion::Stop(_) => stop(&mut record, ruling),
+    };
     let decision = decision_of(settled.clone(), &record);
     let answer = Answer::Refused(Box::new(decision));
     if record.version == 0 {

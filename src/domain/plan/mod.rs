@@ -555,9 +555,18 @@ fn ask_again(lease_until: Timestamp, now: Now) -> Timestamp {
 /// wait for anybody.
 #[must_use]
 pub fn ends_by(terms: &Terms<'_>, record: &Record) -> Option<(Timestamp, Reason)> {
+    ends_within(terms, record, terms.policy.max_elapsed)
+}
+
+/// The same with `max_elapsed` in place of the policy's.
+fn ends_within(
+    terms: &Terms<'_>,
+    record: &Record,
+    max_elapsed: Option<std::time::Duration>,
+) -> Option<(Timestamp, Reason)> {
     let elapsed = record.first_began_at.map(|first| {
         let ceiling = terms.settings.max_elapsed_ceiling;
-        let (span, reason) = match terms.policy.max_elapsed {
+        let (span, reason) = match max_elapsed {
             Some(span) if span <= ceiling => (span, Reason::MaxElapsed),
             _ => (ceiling, Reason::Ceiling),
         };

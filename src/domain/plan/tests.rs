@@ -175,6 +175,48 @@ fn a_hold_offers_retries_only_while_there_are_any() {
     assert!(step.record().is_over());
 }
 
+/// On exhaustion a policy holds: the same whether a failure or a begin finds
+/// that `max_elapsed` is over.
+#[test]
+fn max_elapsed_is_left_to_a_person_wherever_it_is_noticed() {
+    let hold =
+        "{hold: {timeout: 10s, default_answer: RETRY, allowed: [RETRY], max_manual_retries: 1}}";
+    let yaml =
+        format!("{{max_elapsed: 1m, backoff: {{fixed: {{delay: 40s}}}}, on_exhaustion: {hold}}}");
+    let mut failed = Story::under(&yaml);
+    failed.fails(0);
+    assert_eq!(failed.fails(41).settled.verdict, Verdict::Hold(Some(at(51))));
+
+    let mut begun = Story::under(&yaml);
+    begun.fails(0);
+    let Answer::Refused(refusal) = begun.begin(61) else { panic!("it is too late") };
+    assert_eq!(refusal.settled.verdict, Verdict::Hold(Some(at(71))));
+    assert_eq!(refusal.hold_answers, [HoldAnswer::Retry]);
+    assert_eq!(begun.record().counters.attempts, 1, "nothing was counted");
+
+    // The order to try again is worth something, once.
+    begun.tick(71);
+    let grant = begun.granted(80);
+    assert_eq!(grant.ends_by, Some(at(10).plus(begun.settings.max_elapsed_ceiling)));
+    let fence = AttemptName::Fence(grant.fence);
+    let decision = begun.report(fence, 1, Some(failure()), 81).unwrap().decision;
+    assert_eq!(decision.settled.reason, Reason::MaxElapsed);
+    assert_eq!(decision.settled.verdict, Verdict::Stop, "all manual retries are used");
+}
+
+#[test]
+fn a_deadline_stops_whatever_a_policy_holds() {
+    let mut step = Story::under("{max_elapsed: 1h, on_exhaustion: {hold: {}}}");
+    step.fails(0);
+    let record = step.record.as_mut().unwrap();
+    record.deadline = Some(at(60));
+    let Answer::Refused(refusal) = step.begin(61) else { panic!("it is too late") };
+    assert_eq!(
+        (refusal.settled.verdict, refusal.settled.reason),
+        (Verdict::Stop, Reason::Deadline)
+    );
+}
+
 #[test]
 fn a_hold_that_nobody_could_answer_is_a_stop() {
     let mut step = Story::under(
