@@ -62,15 +62,13 @@ pub enum ErrorReason {
     StoreUnavailable,
     /// More calls than can be served.
     Overloaded,
-    /// The server is about to stop.
-    ShuttingDown,
     /// A fault of the server.
     Internal,
 }
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
@@ -88,7 +86,6 @@ impl ErrorReason {
         Self::StoreFull,
         Self::StoreUnavailable,
         Self::Overloaded,
-        Self::ShuttingDown,
         Self::Internal,
     ];
 
@@ -113,7 +110,6 @@ impl ErrorReason {
             Self::StoreFull => "STORE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::Overloaded => "OVERLOADED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
         }
     }
@@ -134,7 +130,7 @@ impl ErrorReason {
             | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
             Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
-            Self::StoreUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::StoreUnavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }
@@ -341,14 +337,6 @@ pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
         .saying("more calls than can be served; nothing was done, repeat the call later")
 }
 
-/// The server is about to stop; this call was not looked at.
-#[must_use]
-pub fn shutting_down(retry_after: Duration) -> Status {
-    Told::new(ErrorReason::ShuttingDown, []).retry_after(retry_after).saying(
-        "the server is about to stop; nothing was done, repeat the call at another instance",
-    )
-}
-
 /// A fault of the server. The cause belongs into the log, once; the caller is
 /// told no more than that it is ours.
 #[must_use]
@@ -513,7 +501,6 @@ mod tests {
             (ErrorReason::StoreFull, store_full(Some(SOON))),
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
             (ErrorReason::Overloaded, overloaded("server", SOON)),
-            (ErrorReason::ShuttingDown, shutting_down(SOON)),
             (ErrorReason::Internal, internal()),
         ]
     }
