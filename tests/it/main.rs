@@ -26,6 +26,7 @@ mod rule;
 mod scenarios;
 mod scripted;
 mod seed_vectors;
+mod served;
 mod store_contract;
 mod store_embedded;
 mod store_record;
