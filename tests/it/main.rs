@@ -13,6 +13,7 @@ mod chance;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;
+mod cli_server;
 mod history;
 mod kill;
 mod laws;
