@@ -75,7 +75,7 @@ fn bytes_a_step(attempts: u64) -> u64 {
                 apply(&store, &key, &begin(number * 8 + attempt)).await;
                 if attempt < attempts {
                     let fence = store
-                        .load(&key)
+                        .load(&key, Expect::Anything)
                         .await
                         .expect("it is loaded")
                         .record

@@ -215,7 +215,7 @@ fn fields(namespace: &view::Namespace) -> Vec<(&'static str, String)> {
     let number = |number: Option<u64>| number.map_or("default".to_owned(), |n| n.to_string());
     vec![
         ("namespace", namespace.name.clone()),
-        ("default policy", settings.default_policy.clone().unwrap_or("built-in".to_owned())),
+        ("default policy", settings.default_policy.clone().unwrap_or("(built-in)".to_owned())),
         ("lease", span(settings.lease_seconds)),
         ("max retries ceiling", number(settings.max_retries_ceiling.map(u64::from))),
         ("max elapsed ceiling", span(settings.max_elapsed_ceiling_seconds)),
@@ -235,7 +235,7 @@ fn show_all(global: &Global, namespaces: Vec<proto::Namespace>) -> Result<(), Cl
     let row = |namespace: &view::Namespace| {
         [
             namespace.name.clone(),
-            namespace.settings.default_policy.clone().unwrap_or("built-in".to_owned()),
+            namespace.settings.default_policy.clone().unwrap_or("(built-in)".to_owned()),
             namespace.live_steps.to_string(),
         ]
     };

@@ -172,11 +172,17 @@ pub struct Policy {
     pub name: Option<String>,
     pub revision: u64,
     pub digest: String,
+    pub built_in: bool,
 }
 
 impl From<proto::PolicyReference> for Policy {
     fn from(policy: proto::PolicyReference) -> Self {
-        Self { name: said(policy.name), revision: policy.revision, digest: policy.digest }
+        Self {
+            name: said(policy.name),
+            revision: policy.revision,
+            digest: policy.digest,
+            built_in: policy.built_in,
+        }
     }
 }
 
@@ -186,8 +192,10 @@ impl Policy {
         match (&self.name, self.revision) {
             (Some(name), 0) => name.clone(),
             (Some(name), revision) => format!("{name} r{revision}"),
-            // Given inline, or built in: the contract does not tell.
-            (None, _) => "without a name".to_owned(),
+            (None, _) if self.built_in => "(built-in)".to_owned(),
+            // Nobody knows any more what it was called, or whether it was.
+            (None, _) if self.digest.is_empty() => "(no longer in force)".to_owned(),
+            (None, _) => "(inline)".to_owned(),
         }
     }
 }

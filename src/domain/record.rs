@@ -343,7 +343,7 @@ pub fn kept(text: &str, max: usize) -> String {
     let mut kept = String::with_capacity(text.len().min(max));
     for char in text.chars() {
         let start = kept.len();
-        if char.is_control() || is_layout(char) {
+        if is_escaped(char) {
             kept.extend(char.escape_default());
         } else {
             kept.push(char);
@@ -354,6 +354,24 @@ pub fn kept(text: &str, max: usize) -> String {
         }
     }
     kept
+}
+
+/// The end of a text, as much of it as [`kept`] keeps whole within `max` bytes:
+/// for a text whose end tells more than its beginning.
+#[must_use]
+pub fn kept_end(text: &str, max: usize) -> &str {
+    let mut room = max;
+    let mut start = text.len();
+    for (at, char) in text.char_indices().rev() {
+        let takes = if is_escaped(char) { char.escape_default().len() } else { char.len_utf8() };
+        let Some(left) = room.checked_sub(takes) else { break };
+        (room, start) = (left, at);
+    }
+    &text[start..]
+}
+
+fn is_escaped(char: char) -> bool {
+    char.is_control() || is_layout(char)
 }
 
 /// Characters that are not control characters but lay a text out: line and
@@ -413,7 +431,18 @@ mod tests {
         fn keeping_never_splits_a_character(text in any::<String>(), max in 0..64_usize) {
             let kept = kept(&text, max);
             prop_assert!(kept.len() <= max);
-            prop_assert!(!kept.chars().any(|char| char.is_control() || is_layout(char)));
+            prop_assert!(!kept.chars().any(is_escaped));
+        }
+
+        #[test]
+        fn a_kept_end_is_the_longest_that_is_kept_whole(text in "[a-cé\n\u{2028}]{0,80}", max in 0..64_usize) {
+            let end = kept_end(&text, max);
+            prop_assert!(text.ends_with(end));
+            prop_assert!(kept(end, usize::MAX).len() <= max);
+            if let Some(before) = text[..text.len() - end.len()].chars().next_back() {
+                let longer = format!("{before}{end}");
+                prop_assert!(kept(&longer, usize::MAX).len() > max);
+            }
         }
     }
 }

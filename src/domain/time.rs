@@ -70,7 +70,7 @@ pub fn micros(span: Duration) -> u64 {
 }
 
 /// A length of time in a document that people write: `"1m30s"`, `"PT1M30S"`,
-/// `"500ms"`, or a number of seconds.
+/// `"500ms"`, `"7d"`, or a number of seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -94,15 +94,23 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const ACCEPTED: &str = "a length of time such as 500ms, 30s, 1m30s, 2h or PT1M30S";
-        let signed: jiff::SignedDuration = text
-            .trim()
-            .parse()
-            .map_err(|_| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
+        const ACCEPTED: &str = "a length of time such as 500ms, 30s, 1m30s, 2h, 7d or PT1M30S";
+        let signed = signed(text.trim())
+            .ok_or_else(|| format!("{text:?} is not a length of time; accepted: {ACCEPTED}"))?;
         Duration::try_from(signed)
             .map(Self)
             .map_err(|_| format!("{text:?} is negative; accepted: {ACCEPTED}"))
     }
+}
+
+/// Reads a length of time; a day is 24 hours, a week seven days. Months and
+/// years have no length of their own.
+fn signed(text: &str) -> Option<jiff::SignedDuration> {
+    let exact = text.parse().ok();
+    exact.or_else(|| {
+        let calendar: jiff::Span = text.parse().ok()?;
+        calendar.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()
+    })
 }
 
 impl fmt::Display for Span {
@@ -128,7 +136,9 @@ impl<'de> Deserialize<'de> for Span {
             type Value = Span;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a length of time such as 500ms, 1m30s or PT2H, or a number of seconds")
+                f.write_str(
+                    "a length of time such as 500ms, 1m30s, 7d or PT2H, or a number of seconds",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
@@ -170,20 +180,34 @@ mod tests {
             ("2h", 7_200_000),
             ("0s", 0),
             ("1.5s", 1_500),
+            ("7d", 7 * 86_400_000),
+            ("1d 12h", 36 * 3_600_000),
+            ("2w", 14 * 86_400_000),
+            ("P1DT1H", 25 * 3_600_000),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis), "{text}");
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span, "{text}");
         }
         assert!("-1s".parse::<Span>().is_err());
-        assert!("soon".parse::<Span>().is_err());
+        for text in ["soon", "-1d", "1mo", "1y", "99999999999d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
     }
 
     #[test]
     fn every_span_that_is_read_is_written_so_that_it_is_read_again() {
-        for json in
-            ["0", "1", "0.1", "1.000000001", "9223372036854775807", "9e18", "\"90m\"", "\"PT2H\""]
-        {
+        for json in [
+            "0",
+            "1",
+            "0.1",
+            "1.000000001",
+            "9223372036854775807",
+            "9e18",
+            "\"90m\"",
+            "\"PT2H\"",
+            "\"1w\"",
+        ] {
             let span: Span =
                 serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
             let written = serde_json::to_string(&span).unwrap();
@@ -200,7 +224,7 @@ mod tests {
             "9223372036854775808",
             "1e300",
             "\"\"",
-            "\"1d\"",
+            "\"1mo\"",
             "\"-1s\"",
             "\"5\"",
             "null",

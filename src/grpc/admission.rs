@@ -9,9 +9,13 @@
 //! * **Slots**: at most so many calls are in flight; how many follows from what
 //!   concurrency costs in latency (`limit`). A fifth of the slots is for reports:
 //!   refusing a report turns work that was done into work done again.
-//! * **Queue**: a short one, in turn by namespace, then by class (`queue`), so
-//!   that a namespace that floods waits for itself. Waiting is bounded by time
-//!   as well: generously in a burst, tightly once the queue has been standing.
+//! * **Queue**: in turn by namespace, then by class (`queue`), so that a namespace
+//!   that floods waits for itself. It is bounded by time rather than by length: as
+//!   long as all who wait are served within a bearable time, nobody is refused,
+//!   and the oldest goes first. Callers that send their next call when the last
+//!   one is answered, however many, settle there. Only when somebody had to be
+//!   refused is it an overload: then the newest goes first, since not all can be
+//!   served, and the rest is told so quickly.
 //!
 //! The layer sits on the HTTP service, before anything is decoded. It hears a
 //! call's whole first message before it asks for a slot, so that a client that
@@ -75,10 +79,10 @@ pub struct AdmissionSettings {
     /// store that groups its commits answers later the more it is given, and
     /// serves more for it.
     pub latency_tolerated: Duration,
-    /// Wait in the queue allowed while the queue is standing.
+    /// Wait in the queue allowed in an overload.
     pub wait_target: Duration,
-    /// Wait allowed otherwise; and how long a queue stands before it counts as
-    /// standing.
+    /// Wait allowed otherwise. Whoever waits longer is refused, and so begins an
+    /// overload; it ends when nobody has been refused for as long.
     pub wait_burst: Duration,
     /// Mean of the delay after which a refused caller is asked to come back;
     /// each is told between half and one and a half of it.
@@ -96,7 +100,7 @@ impl Default for AdmissionSettings {
             limit_max: 512,
             latency_tolerated: Duration::from_millis(10),
             wait_target: Duration::from_millis(5),
-            wait_burst: Duration::from_millis(100),
+            wait_burst: Duration::from_millis(250),
             retry_delay: Duration::from_secs(1),
             message_max: 1024 * 1024,
         }

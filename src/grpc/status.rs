@@ -64,15 +64,13 @@ pub enum ErrorReason {
     StoreRefuses,
     /// More calls than can be served.
     Overloaded,
-    /// The server is about to stop.
-    ShuttingDown,
     /// A fault of the server.
     Internal,
 }
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
@@ -91,7 +89,6 @@ impl ErrorReason {
         Self::StoreUnavailable,
         Self::StoreRefuses,
         Self::Overloaded,
-        Self::ShuttingDown,
         Self::Internal,
     ];
 
@@ -117,7 +114,6 @@ impl ErrorReason {
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StoreRefuses => "STORE_REFUSES",
             Self::Overloaded => "OVERLOADED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Internal => "INTERNAL",
         }
     }
@@ -138,7 +134,7 @@ impl ErrorReason {
             | Self::PolicyIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
             Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
-            Self::StoreUnavailable | Self::StoreRefuses | Self::ShuttingDown => Code::Unavailable,
+            Self::StoreUnavailable | Self::StoreRefuses => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }
@@ -354,14 +350,6 @@ pub fn overloaded(subject: &str, retry_after: Duration) -> Status {
         .saying("more calls than can be served; nothing was done, repeat the call later")
 }
 
-/// The server is about to stop; this call was not looked at.
-#[must_use]
-pub fn shutting_down(retry_after: Duration) -> Status {
-    Told::new(ErrorReason::ShuttingDown, []).retry_after(retry_after).saying(
-        "the server is about to stop; nothing was done, repeat the call at another instance",
-    )
-}
-
 /// A fault of the server. The cause belongs into the log, once; the caller is
 /// told no more than that it is ours.
 #[must_use]
@@ -528,7 +516,6 @@ mod tests {
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
             (ErrorReason::StoreRefuses, store_refuses("it is reading its data", SOON)),
             (ErrorReason::Overloaded, overloaded("server", SOON)),
-            (ErrorReason::ShuttingDown, shutting_down(SOON)),
             (ErrorReason::Internal, internal()),
         ]
     }

@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Basis, Change, Commit, Committed, ConfigurationChange, Expect, Loaded, Store, StoreError,
-        configuration::{PolicyRevision, digest},
+        configuration::{BUILT_IN, PolicyRevision, digest},
     },
     telemetry::Telemetry,
 };
@@ -80,6 +80,8 @@ pub struct PolicyStamp<'a> {
     pub revision: u64,
     /// Hexadecimal digest of its content.
     pub digest: &'a str,
+    /// Whether it is the built-in one.
+    pub is_built_in: bool,
 }
 
 impl PolicyInForce {
@@ -90,6 +92,7 @@ impl PolicyInForce {
             name: self.name.as_deref().unwrap_or_default(),
             revision: self.revision.number,
             digest: &self.revision.digest_text,
+            is_built_in: Arc::ptr_eq(&self.revision, &BUILT_IN),
         }
     }
 }

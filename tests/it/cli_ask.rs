@@ -33,8 +33,12 @@ fn at(seconds: i64) -> Option<prost_types::Timestamp> {
 
 /// A step that failed once at 0 s, is read at 10 s and due at 90 s.
 fn waiting() -> Step {
-    let policy =
-        PolicyReference { name: "nightly".to_owned(), revision: 3, digest: "ab".to_owned() };
+    let policy = PolicyReference {
+        name: "nightly".to_owned(),
+        revision: 3,
+        digest: "ab".to_owned(),
+        built_in: false,
+    };
     let decision = Decision {
         not_before: at(90),
         rule: "flaky".to_owned(),
@@ -142,6 +146,19 @@ Next: The worker that comes back for it begins it; nothing else is needed.
       `reprise step get r1 load` lists the attempts.
 "
     );
+}
+
+#[tokio::test]
+async fn a_policy_without_a_name_is_marked_as_what_it_is() {
+    for (built_in, digest, marked) in
+        [(true, "ab", "(built-in)"), (false, "ab", "(inline)"), (false, "", "(no longer in force)")]
+    {
+        let digest = digest.to_owned();
+        let policy = Some(PolicyReference { name: String::new(), revision: 0, digest, built_in });
+        let service = shows(Step { policy, ..waiting() });
+        let (_, stdout, _) = run(reprise(&service, &["step", "get", "r1", "load"])).await;
+        assert!(stdout.contains(&format!("policy      {marked}\n")), "{stdout}");
+    }
 }
 
 #[tokio::test]

@@ -225,7 +225,7 @@ async fn stderr_passes_byte_by_byte_and_its_end_is_the_message() {
     assert!(output.stderr == expected, "{} bytes", output.stderr.len());
     let reports = service.reports();
     let failure = failure(&reports[0].outcome);
-    assert!(failure.message.len() <= 4096 && failure.message.ends_with("the last words"));
+    assert!(failure.message.len() <= 512 && failure.message.ends_with("the last words"));
     assert_eq!(failure.class(), FailureClass::Failure);
     assert!(failure.duration.is_some());
 }

@@ -49,7 +49,8 @@ pub enum Call {
         /// How it ended; None is success.
         failure: Option<Failed>,
     },
-    /// The step's next event may have come.
+    /// The step's next event may have come, and one after the other what has
+    /// ended with it.
     Tick,
 }
 
@@ -64,6 +65,18 @@ pub struct Begin {
     pub kind: String,
     /// When the step must have ended, from now, in microseconds.
     pub time_left: Option<u64>,
+}
+
+impl Begin {
+    /// What a repeated call says again: it may come from another host, and later.
+    pub fn said(&self) -> Self {
+        Self { host: String::new(), time_left: None, ..self.clone() }
+    }
+
+    /// Whether this is the same call as another one.
+    pub fn says_as(&self, other: &Self) -> bool {
+        self.said() == other.said()
+    }
 }
 
 /// How a report names its attempt.
@@ -103,6 +116,17 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// What a repeated report says again: it may come from another host, and may
+    /// have measured anew.
+    pub fn said(&self) -> Self {
+        Self { host: String::new(), ran: None, ..self.clone() }
+    }
+
+    /// Whether this is the same report as another one.
+    pub fn says_as(&self, other: &Self) -> bool {
+        self.said() == other.said()
+    }
+
     /// A failure of which only the class is known.
     pub fn of(class: &'static str) -> Self {
         Self {
@@ -162,6 +186,23 @@ pub enum Observed {
     Failed(Problem),
 }
 
+impl Observed {
+    /// The same, seen so many microseconds earlier.
+    pub fn earlier_by(mut self, shift: u64) -> Self {
+        match &mut self {
+            Self::Granted(grant) => {
+                grant.began_at -= shift;
+                grant.lease_until -= shift;
+                grant.ends_by = grant.ends_by.map(|at| at - shift);
+            }
+            Self::Refused(decision) | Self::Reported { decision, .. } => decision.move_by(shift),
+            Self::Held { lease_until } => *lease_until -= shift,
+            Self::Lost | Self::Ticked | Self::Forgotten | Self::Failed(_) => {}
+        }
+        self
+    }
+}
+
 /// The right to run an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Granted {
@@ -171,7 +212,7 @@ pub struct Granted {
     pub fence: u64,
     /// When it began.
     pub began_at: u64,
-    /// When the lease ends.
+    /// When the lease ends; in a replay, when it ended with its attempt.
     pub lease_until: u64,
     /// Whether it is the answer of an earlier time.
     pub replayed: bool,
@@ -179,6 +220,8 @@ pub struct Granted {
     pub excluded_hosts: Vec<(String, bool)>,
     /// When the step ends whatever happens.
     pub ends_by: Option<u64>,
+    /// What had been counted when it was granted.
+    pub counters: Counts,
 }
 
 /// How a report was taken.
@@ -222,6 +265,13 @@ pub struct Seen {
     pub hold_answers: Vec<String>,
 }
 
+impl Seen {
+    fn move_by(&mut self, shift: u64) {
+        self.decided_at -= shift;
+        self.at = self.at.map(|at| at - shift);
+    }
+}
+
 /// What has been counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -253,4 +303,15 @@ pub struct View {
     pub decision: Option<Seen>,
     /// The action to resume from.
     pub resume_from: String,
+}
+
+impl View {
+    /// The same, seen so many microseconds earlier.
+    pub fn earlier_by(mut self, shift: u64) -> Self {
+        self.next_at = self.next_at.map(|at| at - shift);
+        if let Some(decision) = &mut self.decision {
+            decision.move_by(shift);
+        }
+        self
+    }
 }

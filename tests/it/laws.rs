@@ -74,9 +74,11 @@ impl Life {
         if grant.replayed {
             let attempt = self.attempt(grant.attempt)?;
             let first = attempt.grant.as_ref().ok_or("a replayed grant was granted before")?;
+            let told = |grant: &Granted| (grant.fence, grant.began_at, grant.counters.clone());
+            law(told(first) == told(grant), "a replay is equal")?;
             return law(
-                (first.fence, first.began_at) == (grant.fence, grant.began_at),
-                "a replay is equal",
+                attempt.outcome.is_none() || grant.lease_until <= op.at,
+                "an attempt that has ended holds no lease",
             );
         }
         law(!self.is_over, "nothing is granted after a terminal state")?;
@@ -230,6 +232,7 @@ mod tests {
             replayed,
             excluded_hosts: Vec::new(),
             ends_by: None,
+            counters: Counts { attempts: attempt, ..Counts::default() },
         };
         (Op { at, step: 0, call }, Observed::Granted(granted))
     }

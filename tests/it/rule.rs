@@ -80,9 +80,7 @@ impl Rule {
 impl Subject for Rule {
     fn apply(&mut self, op: &Op) -> Observed {
         let now = Now::at(Timestamp::from_micros(op.at));
-        while op.call != Call::Tick
-            && self.steps.get(&op.step).is_some_and(|record| plan::is_overdue(record, now))
-        {
+        while self.steps.get(&op.step).is_some_and(|record| plan::is_overdue(record, now)) {
             self.happens(op.step, &Event::Tick, op.at).expect("a tick is never refused");
         }
         match self.happens(op.step, &event(&op.call), op.at) {
@@ -99,7 +97,7 @@ impl Subject for Rule {
     }
 }
 
-fn event(call: &Call) -> Event {
+pub fn event(call: &Call) -> Event {
     match call {
         Call::Begin { request, said } => Event::Begin(begin(*request, said)),
         Call::Heartbeat { fence, lease } => Event::Heartbeat(event::Heartbeat {
@@ -112,7 +110,7 @@ fn event(call: &Call) -> Event {
                 Name::Number(number) => AttemptName::Number(number),
                 Name::Request(id) => AttemptName::Request(id),
             },
-            payload: digest(format!("{failure:?}").as_bytes()),
+            payload: digest(format!("{:?}", failure.as_ref().map(Failed::said)).as_bytes()),
             failure: failure.as_ref().map(failure_of),
             step: StepTerms::default(),
         }),
@@ -122,7 +120,10 @@ fn event(call: &Call) -> Event {
 
 fn begin(request: u64, said: &Begin) -> event::Begin {
     event::Begin {
-        identity: Identity { id: request, payload: digest(format!("{said:?}").as_bytes()) },
+        identity: Identity {
+            id: request,
+            payload: digest(format!("{:?}", said.said()).as_bytes()),
+        },
         lease: said.lease.map(Duration::from_micros),
         host: (!said.host.is_empty()).then(|| said.host.as_str().into()),
         worker: String::new(),
@@ -155,7 +156,7 @@ fn failure_of(failed: &Failed) -> Failure {
     }
 }
 
-fn observed(answer: Answer) -> Observed {
+pub fn observed(answer: Answer) -> Observed {
     match answer {
         Answer::Granted(grant) => Observed::Granted(Granted {
             attempt: grant.attempt,
@@ -169,6 +170,7 @@ fn observed(answer: Answer) -> Observed {
                 .map(|excluded| (excluded.host.clone(), excluded.hard))
                 .collect(),
             ends_by: grant.ends_by.map(Timestamp::as_micros),
+            counters: words::counts(&grant.counters),
         }),
         Answer::Refused(decision) => Observed::Refused(words::decision(&decision)),
         Answer::Held { lease_until } => Observed::Held { lease_until: lease_until.as_micros() },
@@ -187,7 +189,7 @@ fn observed(answer: Answer) -> Observed {
     }
 }
 
-fn view(record: &Record) -> View {
+pub fn view(record: &Record) -> View {
     let (state, next_at) = match &record.state {
         State::Waiting { due } => ("WAITING", Some(*due)),
         State::Stopping { at, .. } => ("WAITING", Some(*at)),

@@ -226,6 +226,7 @@ pub fn grant(number: u32) -> Grant {
             name: "default".to_owned(),
             revision: 1,
             digest: "00".to_owned(),
+            built_in: false,
         }),
         ..Grant::default()
     }

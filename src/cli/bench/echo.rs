@@ -140,6 +140,7 @@ fn policy() -> PolicyReference {
         name: "default".to_owned(),
         revision: 1,
         digest: "9f86d081884c7d65".to_owned(),
+        built_in: false,
     }
 }
 

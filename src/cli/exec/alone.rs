@@ -30,7 +30,8 @@ use crate::{
 const BUILT_IN_RETRIES: u32 = 3;
 
 /// What is told of the policy: nothing that a service would know.
-const STAMP: PolicyStamp<'static> = PolicyStamp { name: "", revision: 0, digest: "" };
+const STAMP: PolicyStamp<'static> =
+    PolicyStamp { name: "", revision: 0, digest: "", is_built_in: false };
 
 /// The rule, and the step as seen from here.
 pub struct Alone {

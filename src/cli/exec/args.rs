@@ -285,8 +285,8 @@ impl Job {
     pub fn policy_in_words(&self, reference: Option<&PolicyReference>) -> String {
         match reference {
             Some(named) if !named.name.is_empty() => format!("{} r{}", named.name, named.revision),
-            _ if self.inline.is_some() => "inline".to_owned(),
-            _ => "unnamed".to_owned(),
+            _ if self.inline.is_some() => "(inline)".to_owned(),
+            _ => "(built-in)".to_owned(),
         }
     }
 }

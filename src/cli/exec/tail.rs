@@ -10,8 +10,11 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-/// What the contract takes as a failure's message.
-const TAIL_BYTES: usize = 4096;
+use crate::domain::record::{MESSAGE_KEPT, kept_end};
+
+/// What the service keeps of a failure's message. It keeps a message's
+/// beginning; of an output, the end tells what went wrong.
+const TAIL_BYTES: usize = MESSAGE_KEPT;
 
 /// How long the rest of stderr is waited for when the command has ended.
 /// Something that it left behind may hold the pipe open for ever.
@@ -76,19 +79,16 @@ impl Kept {
         self.0.extend(fresh);
     }
 
-    /// As text of at most [`TAIL_BYTES`] bytes, without a half character at
-    /// its start. A byte that is no text takes three to say so, hence the
-    /// second cut.
+    /// As text that the service keeps whole, without a half character at its
+    /// start. Line ends, and bytes that are no text, take more than their own
+    /// length there.
     fn text(&self) -> String {
         let (a, b) = self.0.as_slices();
         let bytes = [a, b].concat();
         let cut = bytes.len() == TAIL_BYTES;
         let halves = bytes.iter().take_while(|&&byte| cut && byte & 0xc0 == 0x80).count();
         let text = String::from_utf8_lossy(&bytes[halves.min(3)..]);
-        let text = text.trim_end();
-        let surplus = text.len().saturating_sub(TAIL_BYTES);
-        let start = (surplus..text.len()).find(|&at| text.is_char_boundary(at));
-        text[start.unwrap_or(text.len())..].to_owned()
+        kept_end(text.trim_end(), TAIL_BYTES).to_owned()
     }
 }
 
@@ -108,6 +108,15 @@ mod tests {
         let long = text_of(&[&[b'a'; 9000], b"end"]);
         assert_eq!(long.len(), TAIL_BYTES);
         assert!(long.ends_with("aaaend"));
+    }
+
+    #[test]
+    fn what_is_sent_is_kept_to_its_last_character() {
+        let lines = (0..200).map(|line| format!("\tat line {line}\n")).collect::<String>();
+        let text = text_of(&[lines.as_bytes(), b"caused by: disk full\n"]);
+        let kept = crate::domain::record::kept(&text, MESSAGE_KEPT);
+        assert!(kept.ends_with("\\n\\tat line 199\\ncaused by: disk full"), "{kept}");
+        assert!(MESSAGE_KEPT - 4 < kept.len(), "{} bytes", kept.len());
     }
 
     #[test]

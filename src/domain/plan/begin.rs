@@ -2,11 +2,12 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, excluded_hosts, standing, stop, take_over, wait,
+    ends_by, ends_within, excluded_hosts, hold, standing, stop, take_over, wait,
 };
 use crate::domain::{
-    decision::Reason,
+    decision::{Counters, Reason},
     event::Begin,
+    policy::Exhaustion,
     record::{Attempt, Record, State},
 };
 
@@ -53,7 +54,11 @@ pub(super) fn plan(
 /// Grants the next attempt, unless the step must have ended by now.
 fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
     take_over(&mut record, terms, &begin.step, now.at);
-    if let Some((_, reason)) = ends_by(terms, &record).filter(|(ends_by, _)| *ends_by < now.at) {
+    // A person who orders another try knows how long it has taken: the order
+    // extends `max_elapsed` by its attempt, but no deadline and no ceiling.
+    let max_elapsed = terms.policy.max_elapsed.filter(|_| !is_ordered(&record));
+    let bound = ends_within(terms, &record, max_elapsed);
+    if let Some((_, reason)) = bound.filter(|(bound, _)| *bound < now.at) {
         return past_bound(terms, record, reason, now);
     }
     let lease = begin.lease.unwrap_or(terms.settings.lease);
@@ -70,15 +75,21 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         lease_until,
         replayed: false,
         excluded_hosts,
-        ends_by: ends_by(terms, &record).map(|(at, _)| at),
+        ends_by: ends_within(terms, &record, max_elapsed).map(|(at, _)| at),
         counters: record.counters.clone(),
         resume_from: record.resume_from.to_string(),
     };
     Draft::new(terms, record, Answer::Granted(Box::new(grant))).into_plan()
 }
 
-/// Nothing starts past a bound: the step is given up instead. One that was
-/// never heard of is not remembered for it.
+/// Whether a person answered a hold with this attempt.
+fn is_ordered(record: &Record) -> bool {
+    record.standing.as_ref().is_some_and(|settled| settled.reason == Reason::Answered)
+}
+
+/// Nothing starts past a bound: the step is given up instead, or held where the
+/// policy leaves what is exhausted to a person. A backoff that it would first
+/// sit out is over. A step that was never heard of is not remembered for it.
 fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -> Plan {
     let ruling = Spent {
         reason,
@@ -88,7 +99,12 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
         retention: terms.settings.retention,
         would_start: now.at,
     };
-    let settled = stop(&mut record, ruling);
+    let settled = match &terms.policy.on_exhaustion {
+        Exhaustion::Hold(hold_terms) if reason == Reason::MaxElapsed => {
+            hold(&mut record, hold_terms, Reason::Exhausted, ruling)
+        }
+        Exhaustion::Hold(_) | Exhaustion::Stop(_) => stop(&mut record, ruling),
+    };
     let decision = decision_of(settled.clone(), &record);
     let answer = Answer::Refused(Box::new(decision));
     if record.version == 0 {
@@ -98,11 +114,14 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
     Draft::new(terms, record, answer).into_plan()
 }
 
-/// The grant that this call was answered with before.
+/// The grant that this call was answered with before, with the lease as it
+/// stands: that of an attempt which ended has ended with it, so that nobody
+/// takes it for the right to run.
 fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) -> Grant {
-    let lease_until = match record.state {
-        State::Running { lease_until } if attempt.fence == record.fence => lease_until,
-        _ => attempt.began_at.plus(record.lease),
+    let lease_until = match (&attempt.end, &record.state) {
+        (Some(end), _) => end.at,
+        (None, State::Running { lease_until }) => *lease_until,
+        (None, _) => attempt.began_at,
     };
     Grant {
         attempt: attempt.number,
@@ -112,9 +131,30 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
         replayed: true,
         excluded_hosts: excluded_hosts(terms.policy, record, now.at),
         ends_by: ends_by(terms, record).map(|(at, _)| at),
-        counters: record.counters.clone(),
+        counters: counters_at(record, attempt),
         resume_from: record.resume_from.to_string(),
     }
+}
+
+/// What had been counted when the attempt was granted: what the decision on the
+/// attempt before it left. Where that one is no longer remembered, what the
+/// attempt's own decision left, without the retry that it counted itself.
+fn counters_at(record: &Record, attempt: &Attempt) -> Counters {
+    let before = attempt.number - 1;
+    let known = record.attempts.iter().find(|known| known.number == before);
+    let counters = match (known.and_then(|known| known.end.as_ref()), &attempt.end) {
+        (Some(before), _) => before.settled.counters.clone(),
+        (None, _) if before == 0 => Counters::default(),
+        (None, Some(own)) => {
+            let mut counters = own.settled.counters.clone();
+            if let Some(counter) = &own.counted {
+                counters.uncount(counter);
+            }
+            counters
+        }
+        (None, None) => record.counters.clone(),
+    };
+    Counters { attempts: attempt.number, ..counters }
 }
 
 fn is_excluded(terms: &Terms<'_>, record: &Record, begin: &Begin, now: Now) -> bool {

@@ -100,7 +100,8 @@ pub struct Grant {
     pub fence: u64,
     /// When it began.
     pub began_at: Timestamp,
-    /// When the lease ends without a heartbeat.
+    /// When the lease ends without a heartbeat. In a replay, when it ended if the
+    /// attempt has ended by now.
     pub lease_until: Timestamp,
     /// Whether the same call was answered so before.
     pub replayed: bool,
@@ -108,7 +109,7 @@ pub struct Grant {
     pub excluded_hosts: Vec<super::decision::ExcludedHost>,
     /// When the step ends whatever happens.
     pub ends_by: Option<Timestamp>,
-    /// What has been counted.
+    /// What had been counted when it was granted.
     pub counters: super::decision::Counters,
     /// The action to resume from; empty means from the start.
     pub resume_from: String,
@@ -554,9 +555,18 @@ fn ask_again(lease_until: Timestamp, now: Now) -> Timestamp {
 /// wait for anybody.
 #[must_use]
 pub fn ends_by(terms: &Terms<'_>, record: &Record) -> Option<(Timestamp, Reason)> {
+    ends_within(terms, record, terms.policy.max_elapsed)
+}
+
+/// The same with `max_elapsed` in place of the policy's.
+fn ends_within(
+    terms: &Terms<'_>,
+    record: &Record,
+    max_elapsed: Option<std::time::Duration>,
+) -> Option<(Timestamp, Reason)> {
     let elapsed = record.first_began_at.map(|first| {
         let ceiling = terms.settings.max_elapsed_ceiling;
-        let (span, reason) = match terms.policy.max_elapsed {
+        let (span, reason) = match max_elapsed {
             Some(span) if span <= ceiling => (span, Reason::MaxElapsed),
             _ => (ceiling, Reason::Ceiling),
         };

@@ -175,6 +175,48 @@ fn a_hold_offers_retries_only_while_there_are_any() {
     assert!(step.record().is_over());
 }
 
+/// On exhaustion a policy holds: the same whether a failure or a begin finds
+/// that `max_elapsed` is over.
+#[test]
+fn max_elapsed_is_left_to_a_person_wherever_it_is_noticed() {
+    let hold =
+        "{hold: {timeout: 10s, default_answer: RETRY, allowed: [RETRY], max_manual_retries: 1}}";
+    let yaml =
+        format!("{{max_elapsed: 1m, backoff: {{fixed: {{delay: 40s}}}}, on_exhaustion: {hold}}}");
+    let mut failed = Story::under(&yaml);
+    failed.fails(0);
+    assert_eq!(failed.fails(41).settled.verdict, Verdict::Hold(Some(at(51))));
+
+    let mut begun = Story::under(&yaml);
+    begun.fails(0);
+    let Answer::Refused(refusal) = begun.begin(61) else { panic!("it is too late") };
+    assert_eq!(refusal.settled.verdict, Verdict::Hold(Some(at(71))));
+    assert_eq!(refusal.hold_answers, [HoldAnswer::Retry]);
+    assert_eq!(begun.record().counters.attempts, 1, "nothing was counted");
+
+    // The order to try again is worth something, once.
+    begun.tick(71);
+    let grant = begun.granted(80);
+    assert_eq!(grant.ends_by, Some(at(10).plus(begun.settings.max_elapsed_ceiling)));
+    let fence = AttemptName::Fence(grant.fence);
+    let decision = begun.report(fence, 1, Some(failure()), 81).unwrap().decision;
+    assert_eq!(decision.settled.reason, Reason::MaxElapsed);
+    assert_eq!(decision.settled.verdict, Verdict::Stop, "all manual retries are used");
+}
+
+#[test]
+fn a_deadline_stops_whatever_a_policy_holds() {
+    let mut step = Story::under("{max_elapsed: 1h, on_exhaustion: {hold: {}}}");
+    step.fails(0);
+    let record = step.record.as_mut().unwrap();
+    record.deadline = Some(at(60));
+    let Answer::Refused(refusal) = step.begin(61) else { panic!("it is too late") };
+    assert_eq!(
+        (refusal.settled.verdict, refusal.settled.reason),
+        (Verdict::Stop, Reason::Deadline)
+    );
+}
+
 #[test]
 fn a_hold_that_nobody_could_answer_is_a_stop() {
     let mut step = Story::under(
@@ -250,4 +292,53 @@ fn a_step_that_nobody_comes_for_is_given_up_and_then_forgotten() {
     assert_eq!(step.record().decision().map(|settled| settled.reason), Some(Reason::Abandoned));
     step.tick(abandoned + 24 * 3600);
     assert_eq!(step.record, None);
+}
+
+#[test]
+fn a_begin_repeated_after_its_attempt_shows_the_counters_of_then_and_no_lease() {
+    let mut step = Story::under("{backoff: {fixed: {delay: 1s}}}");
+    let first = step.granted(0);
+    step.report(AttemptName::Fence(first.fence), 1, Some(failure()), 5).unwrap();
+    let second = step.granted(6);
+    assert_eq!((second.counters.attempts, second.counters.retries), (2, 1));
+
+    let again = step.granted(0);
+    assert_eq!((again.attempt, again.fence, again.began_at), (1, first.fence, first.began_at));
+    assert!(again.replayed);
+    assert_eq!(again.counters, first.counters);
+    assert_eq!(again.lease_until, at(5), "it ended with its attempt");
+
+    let fence = second.fence;
+    step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(16))).unwrap();
+    let again = step.granted(6);
+    assert_eq!(again.counters, second.counters);
+    assert_eq!(again.lease_until, at(46), "it runs, as the heartbeat extended it");
+}
+
+#[test]
+fn a_crashed_attempt_is_not_revived_by_the_lease_of_a_later_one() {
+    let mut step = Story::under("{backoff: {fixed: {delay: 1s}}}");
+    step.granted(0);
+    step.tick(30);
+    step.settings.lease = Duration::from_secs(3600);
+    step.granted(31);
+    assert_eq!(step.granted(0).lease_until, at(30));
+}
+
+#[test]
+fn a_report_is_recognised_by_its_own_id_for_sixteen_attempts() {
+    let mut step = Story::under("{max_retries: 40, backoff: {fixed: {delay: 0s}}}");
+    let name = AttemptName::Request(99);
+    let first = step.report(name, 99, Some(failure()), 0).unwrap();
+    for second in 1..16 {
+        step.fails(second);
+    }
+    let again = step.report(name, 99, Some(failure()), 16).unwrap();
+    assert_eq!((again.attempt, again.replayed), (1, true));
+    assert_eq!(again.decision.settled, first.decision.settled);
+    step.fails(17);
+    let anew = step.report(name, 99, Some(failure()), 18).unwrap();
+    assert_eq!((anew.attempt, anew.replayed), (18, false), "as the contract says");
+    let by_number = step.report(AttemptName::Number(1), 99, Some(failure()), 19).unwrap();
+    assert_eq!(by_number.status, ReportStatus::Stale, "a number is never counted anew");
 }

@@ -18,7 +18,8 @@ const TIME_LEFT_MIN: Duration = Duration::from_millis(5);
 /// One slot in so many is for reports only.
 const REPORT_SHARE: usize = 5;
 
-/// Calls waiting, as a multiple of the slots.
+/// Places in the queue, as a multiple of the most slots there can be. It bounds
+/// memory; what bounds the wait is time.
 const QUEUE_SHARE: usize = 2;
 
 #[derive(Debug)]
@@ -32,27 +33,10 @@ pub(super) struct Gate {
     /// Those in flight that are not reports.
     in_flight_rest: usize,
     queue: FairQueue,
-    /// By class: reports need not be short of slots when begins are.
-    pressure: [Pressure; 3],
-}
-
-/// How hard-pressed one class is.
-#[derive(Debug, Default)]
-struct Pressure {
-    /// Since when every arrival has found others ahead of it, or had to wait for
-    /// the processor itself.
-    busy_since: Option<Instant>,
-    /// When a call was last refused because of load.
-    shed_at: Option<Instant>,
-}
-
-impl Pressure {
-    /// Whether more has been coming than can be served, for so long that it is no
-    /// burst. Refusing brings calm; that must not end the refusing at once.
-    fn is_overload(&self, now: Instant, burst: Duration) -> bool {
-        self.busy_since.is_some_and(|at| burst <= now - at)
-            || self.shed_at.is_some_and(|at| now - at < burst)
-    }
+    places: usize,
+    /// When a call was last refused because of load. By class: reports need not be
+    /// short of slots when begins are.
+    shed_at: [Option<Instant>; 3],
 }
 
 /// What happens to a call that arrives.
@@ -76,7 +60,8 @@ impl Gate {
             in_flight: 0,
             in_flight_rest: 0,
             queue: FairQueue::default(),
-            pressure: Default::default(),
+            places: QUEUE_SHARE * settings.limit_max,
+            shed_at: Default::default(),
         }
     }
 
@@ -94,7 +79,6 @@ impl Gate {
 
     /// Decides on a call that asks to be let in.
     pub fn arrive(&mut self, now: Instant, call: &CallInfo<'_>) -> Arrival {
-        self.note_pressure(now, call);
         let takes = self.takes(now, call.class);
         if call.deadline - now < takes {
             return Arrival::Refused(Refusal::DeadlineTooShort);
@@ -129,7 +113,7 @@ impl Gate {
         let refusal = self.overdue(now, waiter).unwrap_or(Refusal::WaitedTooLong);
         self.queue.remove(waiter);
         if refusal == Refusal::WaitedTooLong {
-            self.pressure[waiter.class as usize].shed_at = Some(now);
+            self.shed_at[waiter.class as usize] = Some(now);
         }
         waiter.settle(Outcome::Refused(refusal))
     }
@@ -160,6 +144,9 @@ impl Gate {
                     waiter.settle(Outcome::Granted);
                 }
                 Some(refusal) => {
+                    if refusal == Refusal::WaitedTooLong {
+                        self.shed_at[waiter.class as usize] = Some(now);
+                    }
                     waiter.settle(Outcome::Refused(refusal));
                 }
             }
@@ -184,14 +171,14 @@ impl Gate {
 
     /// Whether the call may wait, perhaps in the place of another.
     fn make_room(&mut self, now: Instant, call: &CallInfo<'_>) -> bool {
-        if self.queue.len() < QUEUE_SHARE * self.limit.slots() {
+        if self.queue.len() < self.places {
             return true;
         }
         let orders = self.orders(now);
         let Some(displaced) = self.queue.displace(call.namespace, call.class, orders) else {
             return false;
         };
-        self.pressure[displaced.class as usize].shed_at = Some(now);
+        self.shed_at[displaced.class as usize] = Some(now);
         displaced.settle(Outcome::Refused(Refusal::QueueFull));
         true
     }
@@ -212,17 +199,10 @@ impl Gate {
         }
     }
 
-    /// Notes whether an arrival finds the place calm. A wait before it could even
-    /// ask was for the processor: then slots are free and the process is full.
-    fn note_pressure(&mut self, now: Instant, call: &CallInfo<'_>) {
-        let is_calm =
-            now - call.arrived_at < self.wait_target && !self.queue.has_ahead_of(call.class);
-        let busy_since = &mut self.pressure[call.class as usize].busy_since;
-        *busy_since = if is_calm { None } else { busy_since.or(Some(now)) };
-    }
-
+    /// Whether not all can be served. Refusing brings calm; that must not end the
+    /// refusing at once.
     fn is_overload(&self, now: Instant, class: Class) -> bool {
-        self.pressure[class as usize].is_overload(now, self.wait_burst)
+        self.shed_at[class as usize].is_some_and(|at| now - at < self.wait_burst)
     }
 
     fn wait_max(&self, now: Instant, class: Class) -> Duration {
@@ -236,7 +216,7 @@ impl Gate {
     }
 
     fn shed(&mut self, now: Instant, class: Class, refusal: Refusal) -> Arrival {
-        self.pressure[class as usize].shed_at = Some(now);
+        self.shed_at[class as usize] = Some(now);
         Arrival::Refused(refusal)
     }
 }

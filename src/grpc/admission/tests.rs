@@ -31,6 +31,7 @@ fn small(limit: usize) -> AdmissionSettings {
         limit_start: limit,
         limit_floor: limit,
         limit_max: limit,
+        wait_burst: ms(100),
         ..Default::default()
     }
 }
@@ -172,7 +173,7 @@ async fn a_full_queue_takes_from_the_longest_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_may_wait_and_a_standing_queue_may_not() {
+async fn a_burst_may_wait_and_an_overload_may_not() {
     let admission = gate_of(10);
     let slots = fill(&admission);
     let began_at = Instant::now();
@@ -181,7 +182,7 @@ async fn a_burst_may_wait_and_a_standing_queue_may_not() {
     let waited = began_at.elapsed();
     assert!((ms(100)..ms(103)).contains(&waited), "{waited:?}");
 
-    // Now it is no burst any more.
+    // Somebody was refused: now it is no burst any more.
     let began_at = Instant::now();
     let refusal = admission.admit(call(Class::Begin, "n")).await.unwrap_err();
     assert_eq!(refusal, Refusal::WaitedTooLong);
@@ -206,11 +207,13 @@ async fn waiting_for_the_processor_counts_as_waiting() {
     let admission = gate_of(10);
     let late = |by| CallInfo { arrived_at: Instant::now() - ms(by), ..call(Class::Begin, "n") };
     sleep(ms(1000)).await;
-    // One hiccup is survived.
+    // A hiccup is survived, and so is a machine that is merely slow.
     let _permit = admission.admit(late(50)).await.unwrap();
     sleep(ms(101)).await;
-    // Every call late for a while: whoever waited longer than the target goes.
-    assert_eq!(admission.admit(late(50)).await.unwrap_err(), Refusal::WaitedTooLong);
+    let _permit = admission.admit(late(99)).await.unwrap();
+    // Later than anybody may wait: from now on whoever is later than the target goes.
+    assert_eq!(admission.admit(late(101)).await.unwrap_err(), Refusal::WaitedTooLong);
+    assert_eq!(admission.admit(late(6)).await.unwrap_err(), Refusal::WaitedTooLong);
     let _permit = admission.admit(late(4)).await.unwrap();
 }
 
@@ -413,6 +416,38 @@ async fn begins_give_way_to_reports() {
     eprintln!("refused: {} reports, {} begins", seen[0].refused, seen[1].refused);
     assert!(seen[0].refused < 10 * 800 / 100);
     assert!(10 * 2_000 < seen[1].refused);
+}
+
+/// One caller after another sends its next call when its last one is answered.
+async fn in_turns(admission: &Admission, service: &Simulated, callers: usize) -> Seen {
+    let seen = Arc::<Mutex<Seen>>::default();
+    let until = Instant::now() + Duration::from_secs(3);
+    let mut calling = JoinSet::new();
+    for _ in 0..callers {
+        let (admission, service, seen) = (admission.clone(), service.clone(), Arc::clone(&seen));
+        calling.spawn(async move {
+            while Instant::now() < until {
+                let load = Load { namespace: "n", class: Class::Begin, per_second: 0 };
+                one_call(&admission, &service, &load, Some(Arc::clone(&seen))).await.unwrap();
+            }
+        });
+    }
+    calling.join_all().await;
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_wait_for_their_answers_are_all_served() {
+    // A store with room for 64 at once, then slower in proportion: at 4267 a second,
+    // 256 callers are answered in 60 ms each, wherever they wait for it.
+    for (room, base) in [(64, ms(10)), (32, ms(5)), (8, ms(2))] {
+        let admission = Admission::new(AdmissionSettings::default(), || 0.5);
+        let mut seen = in_turns(&admission, &Simulated::new(room, base), 256).await;
+        let (served, p99) = (seen.latencies.len(), seen.p99());
+        eprintln!("room {room}: {served} served, p99 {p99:?}, limit {:?}", admission.stats().limit);
+        assert_eq!(seen.refused, 0, "of {served}, with room for {room}");
+        assert!(p99 < ms(250), "{p99:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -166,6 +166,7 @@ fn policy_reference(revision: u64, in_force: PolicyStamp<'_>) -> proto::PolicyRe
         name: if is_in_force || is_named { in_force.name.to_owned() } else { String::new() },
         revision,
         digest: if is_in_force { in_force.digest.to_owned() } else { String::new() },
+        built_in: is_in_force && in_force.is_built_in,
     }
 }
 

@@ -5,7 +5,7 @@
 //! lists and counts it anew whenever it is asked. Where chance has a say, it
 //! knows the bounds and takes over the instant that was drawn.
 
-mod agreement;
+pub mod agreement;
 pub mod policies;
 
 use std::collections::BTreeMap;
@@ -141,12 +141,7 @@ impl Model {
 
     /// Whether a lease, a hold or a wait has ended by `at` and nobody has told.
     pub fn is_overdue(&self, step: u8, at: u64) -> bool {
-        self.steps.get(&step).is_some_and(|step| match &step.place {
-            Place::Running(until) => *until <= at,
-            Place::Stopping(until, _) => *until <= at,
-            Place::Held { until, .. } => until.is_some_and(|until| until <= at),
-            Place::Waiting(_) | Place::Over(..) => false,
-        })
+        self.steps.get(&step).is_some_and(|step| step.is_overdue(at))
     }
 
     /// What is to be seen of `op`, where chance did as is told in `drawn` and
@@ -159,7 +154,13 @@ impl Model {
             Call::Report { name, failure } => {
                 self.report(known, *name, failure.as_ref(), op.at, drawn)
             }
-            Call::Tick => self.tick(known, op.at, drawn),
+            Call::Tick => {
+                let mut known = known;
+                while known.as_ref().is_some_and(|step| step.is_overdue(op.at)) {
+                    (known, _) = self.tick(known, op.at, drawn);
+                }
+                self.tick(known, op.at, drawn)
+            }
         };
         if let Some(step) = step {
             self.steps.insert(op.step, step);
@@ -213,12 +214,19 @@ impl Model {
         if let Some(left) = said.time_left {
             step.deadline = Some(at + left);
         }
-        if let Some((_, reason)) = self.bound(&step).filter(|(bound, _)| *bound < at) {
-            let stop = step.decision("STOP", None, reason, "", at);
-            step.place = Place::Over("FAILED", at + NAMESPACE.retention);
-            step.later = Some(stop.clone());
+        // What a person orders may take longer than the policy gives a step.
+        let is_ordered = step.later.as_ref().is_some_and(|later| later.reason == "ANSWERED");
+        let max_elapsed = self.policy.max_elapsed.filter(|_| !is_ordered);
+        if let Some((_, reason)) = bound(&step, max_elapsed).filter(|(bound, _)| *bound < at) {
+            let refusal = match &self.policy.exhausted {
+                Exhausted::Hold(terms) if reason == "MAX_ELAPSED" => {
+                    step.hold(terms, "EXHAUSTED", reason, "", at)
+                }
+                _ => step.give_up(reason, "", at),
+            };
+            step.later = Some(refusal.clone());
             let is_known = !step.tries.is_empty();
-            return (is_known.then_some(step), Observed::Refused(stop));
+            return (is_known.then_some(step), Observed::Refused(refusal));
         }
         let excluded_hosts = self.excluded(&step, at);
         let lease = said.lease.unwrap_or(NAMESPACE.lease);
@@ -240,7 +248,8 @@ impl Model {
             lease_until: at + lease,
             replayed: false,
             excluded_hosts,
-            ends_by: self.bound(&step).map(|(bound, _)| bound),
+            ends_by: bound(&step, max_elapsed).map(|(bound, _)| bound),
+            counters: step.counts(),
         };
         (Some(step), Observed::Granted(grant))
     }
@@ -309,7 +318,7 @@ impl Model {
         let standing = step.standing();
         let end = step.tries[index].end.as_mut().expect("it has an outcome");
         match &end.said {
-            Some((_, before)) if before.as_ref() == failure => {
+            Some((_, before)) if say_the_same(before.as_ref(), failure) => {
                 let status = if end.late { Status::Late } else { Status::Recorded };
                 let decision = end.decision.clone();
                 (Some(step), Observed::Reported { attempt, status, replayed: true, decision })
@@ -609,7 +618,7 @@ impl Model {
     fn follow(&self, step: &mut Step, verdict: Verdict, rule: &str, at: u64, drawn: Drawn) -> Seen {
         match verdict {
             Verdict::Retry { reason, bounds, counter } => {
-                let bound = self.bound(step);
+                let bound = bound(step, self.policy.max_elapsed);
                 let latest = bound.map_or(u64::MAX, |(latest, _)| latest);
                 let Some(due) =
                     instant((bounds.0, bounds.1.min(latest)), drawn, bounds.1 <= latest)
@@ -658,23 +667,6 @@ impl Model {
         }
     }
 
-    /// When the step ends whatever happens, and why.
-    fn bound(&self, step: &Step) -> Option<(u64, &'static str)> {
-        let elapsed = step.tries.first().map(|first| {
-            let (span, reason) = match self.policy.max_elapsed {
-                Some(span) if span <= NAMESPACE.elapsed_ceiling => (span, "MAX_ELAPSED"),
-                _ => (NAMESPACE.elapsed_ceiling, "CEILING"),
-            };
-            (first.began_at + step.holds.iter().sum::<u64>() + span, reason)
-        });
-        let deadline = step.deadline.map(|deadline| (deadline, "DEADLINE"));
-        match (elapsed, deadline) {
-            (Some(elapsed), Some(deadline)) if deadline.0 < elapsed.0 => Some(deadline),
-            (Some(elapsed), _) => Some(elapsed),
-            (None, deadline) => deadline,
-        }
-    }
-
     /// Hosts of failed attempts, the latest first.
     fn excluded(&self, step: &Step, at: u64) -> Vec<(String, bool)> {
         let Some((strictly, decay)) = self.policy.hosts else { return Vec::new() };
@@ -692,6 +684,32 @@ impl Model {
             }
         }
         hosts
+    }
+}
+
+/// When the step ends whatever happens, and why.
+fn bound(step: &Step, max_elapsed: Option<u64>) -> Option<(u64, &'static str)> {
+    let elapsed = step.tries.first().map(|first| {
+        let (span, reason) = match max_elapsed {
+            Some(span) if span <= NAMESPACE.elapsed_ceiling => (span, "MAX_ELAPSED"),
+            _ => (NAMESPACE.elapsed_ceiling, "CEILING"),
+        };
+        (first.began_at + step.holds.iter().sum::<u64>() + span, reason)
+    });
+    let deadline = step.deadline.map(|deadline| (deadline, "DEADLINE"));
+    match (elapsed, deadline) {
+        (Some(elapsed), Some(deadline)) if deadline.0 < elapsed.0 => Some(deadline),
+        (Some(elapsed), _) => Some(elapsed),
+        (None, deadline) => deadline,
+    }
+}
+
+/// Whether two reports are the same one, as far as what they say goes.
+fn say_the_same(one: Option<&Failed>, other: Option<&Failed>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.says_as(other),
+        _ => false,
     }
 }
 
@@ -730,6 +748,27 @@ fn instant((least, most): (u64, u64), drawn: Drawn, must: bool) -> Option<u64> {
     drawn.or_else(|| must.then_some(least))
 }
 
+/// The retries that these attempts were given.
+fn counted(tries: &[Try]) -> Counts {
+    let mut counts = Counts::default();
+    for end in tries.iter().filter_map(|attempt| attempt.end.as_ref()) {
+        if end.healthy {
+            counts = Counts::default();
+        }
+        match &end.counted {
+            None => {}
+            Some(Counter::Retries) => counts.retries += 1,
+            Some(Counter::Crashes) => counts.crashes += 1,
+            Some(Counter::Rule(rule)) => *counts.by_rule.entry(rule.clone()).or_default() += 1,
+            Some(Counter::Uncounted(rule)) => {
+                counts.uncounted += 1;
+                *counts.by_rule.entry(rule.clone()).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
 impl Try {
     /// The request id under which its end was reported.
     fn reported_as(&self) -> Option<u64> {
@@ -748,6 +787,14 @@ impl Step {
             manual_retries: 0,
             resume_from: String::new(),
             later: None,
+        }
+    }
+
+    fn is_overdue(&self, at: u64) -> bool {
+        match &self.place {
+            Place::Running(until) | Place::Stopping(until, _) => *until <= at,
+            Place::Held { until, .. } => until.is_some_and(|until| until <= at),
+            Place::Waiting(_) | Place::Over(..) => false,
         }
     }
 
@@ -779,39 +826,42 @@ impl Step {
             attempt.begun_by.as_ref().is_some_and(|(id, _)| *id == request)
         })?;
         let attempt = &self.tries[index];
-        if attempt.begun_by.as_ref().is_some_and(|(_, before)| before != said) {
+        if attempt.begun_by.as_ref().is_some_and(|(_, before)| !before.says_as(said)) {
             return Some(Observed::Failed(Problem::IdentityReused));
         }
         Some(Observed::Granted(Granted {
             attempt: index as u32 + 1,
             fence: attempt.fence,
             began_at: attempt.began_at,
-            lease_until: 0,
+            lease_until: match (&attempt.end, &self.place) {
+                (Some(end), _) => end.at,
+                (None, Place::Running(until)) => *until,
+                (None, _) => unreachable!("an attempt without an end runs"),
+            },
             replayed: true,
             excluded_hosts: Vec::new(),
             ends_by: None,
+            counters: self.counts_at(index),
         }))
+    }
+
+    /// What had been counted when the attempt at `index` was granted. The oldest
+    /// one that is remembered takes a reset of the counters at its own end for
+    /// one before it, since nothing tells them apart any more.
+    fn counts_at(&self, index: usize) -> Counts {
+        let is_oldest = self.remembered().next().is_some_and(|(oldest, _)| oldest == index);
+        let own_end = self.tries[index].end.as_ref();
+        let counts = if is_oldest && index > 0 && own_end.is_some_and(|end| end.healthy) {
+            Counts::default()
+        } else {
+            counted(&self.tries[..index])
+        };
+        Counts { attempts: index as u32 + 1, ..counts }
     }
 
     /// Counts everything, from the first attempt on.
     fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for end in self.tries.iter().filter_map(|attempt| attempt.end.as_ref()) {
-            if end.healthy {
-                counts = Counts::default();
-            }
-            match &end.counted {
-                None => {}
-                Some(Counter::Retries) => counts.retries += 1,
-                Some(Counter::Crashes) => counts.crashes += 1,
-                Some(Counter::Rule(rule)) => *counts.by_rule.entry(rule.clone()).or_default() += 1,
-                Some(Counter::Uncounted(rule)) => {
-                    counts.uncounted += 1;
-                    *counts.by_rule.entry(rule.clone()).or_default() += 1;
-                }
-            }
-        }
-        Counts { attempts: self.attempts(), ..counts }
+        Counts { attempts: self.attempts(), ..counted(&self.tries) }
     }
 
     fn on(&self, counter: &Counter) -> u32 {

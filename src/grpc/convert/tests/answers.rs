@@ -28,7 +28,7 @@ fn seconds(seconds: i64) -> prost_types::Duration {
 }
 
 fn stamp() -> PolicyStamp<'static> {
-    PolicyStamp { name: "etl", revision: 3, digest: "abc" }
+    PolicyStamp { name: "etl", revision: 3, digest: "abc", is_built_in: false }
 }
 
 fn settled(verdict: Verdict, reason: Reason) -> Settled {
@@ -100,7 +100,12 @@ fn a_retry_tells_its_instant_twice() {
     assert_eq!(told.rule, "slow");
     assert_eq!(
         told.policy,
-        Some(proto::PolicyReference { name: "etl".into(), revision: 3, digest: "abc".into() })
+        Some(proto::PolicyReference {
+            name: "etl".into(),
+            revision: 3,
+            digest: "abc".into(),
+            built_in: false
+        })
     );
     let counters = told.counters.unwrap();
     assert_eq!(

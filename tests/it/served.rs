@@ -1,0 +1,225 @@
+//! The histories that the rule and the model agree on, done to the service over
+//! every store, and over gRPC: equal histories have equal answers everywhere.
+//!
+//! A store joins with one line at the end: a function that makes it, on a clock
+//! that a test moves by hand.
+
+mod called;
+
+use std::{cell::RefCell, time::Duration};
+
+use proptest::{
+    prelude::*,
+    test_runner::{TestCaseError, TestError, TestRunner},
+};
+use reprise::{
+    clock::Clock,
+    domain::{event::Event, id::StepKey, plan::Refusal, time::Timestamp},
+    service::{Service, ServiceError},
+    store::{ConfigurationChange, Store},
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    history::{Call, Observed, Op, Problem, Subject, View},
+    laws,
+    model::{
+        agreement::{BEGINNING, CALLS_MAX, agree, cases, settings, sketch},
+        policies::CASES,
+    },
+    rule,
+    store_contract::subject::{self, Subject as Place, id},
+};
+
+/// Histories on each store in a normal test run; with the rule's own, and over the
+/// stores there are, some thousands.
+const HISTORIES: u32 = 1_000;
+/// Of those on a server of its own, where each call takes a round trip.
+const OVER_REDIS: u32 = 200;
+/// Of those done over a socket, which costs more and can break less.
+const OVER_GRPC: u32 = 50;
+
+/// The store's sweeps come about this often while a history waits.
+const SWEEP_EVERY: Duration = Duration::from_millis(2500);
+
+/// A store judges leases leniently for so long after a time without sweeps.
+const GRACE: Duration = Duration::from_secs(12);
+
+/// A service on a store of type `S`, whose time is moved by hand.
+///
+/// Histories follow each other on the same store, each in a run of its own. Time
+/// goes on from one to the next, as it does in life.
+pub struct Served<S> {
+    service: std::sync::Arc<Service<S>>,
+    clock: Clock,
+    runtime: Runtime,
+    /// Which policy's namespace the history is in.
+    case: usize,
+    history: u64,
+    /// When the history began.
+    began: Timestamp,
+    /// What has to outlive the store.
+    _dir: Option<tempfile::TempDir>,
+    /// The server behind it.
+    _server: Option<crate::redis_servers::Standalone>,
+}
+
+impl<S: Store> Served<S> {
+    /// A namespace for each of the model's policies, in the store that `make`
+    /// makes.
+    fn on<F: Future<Output = Place<S>>>(make: impl FnOnce(Clock) -> F) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let clock = Clock::manual(Timestamp::from_micros(BEGINNING));
+        let Place { store, dir, server, .. } = runtime.block_on(async {
+            let place = make(clock.clone()).await;
+            for (at, case) in CASES.iter().enumerate() {
+                let settings = reprise::domain::namespace::Settings {
+                    default_policy: Some(id("p")),
+                    ..settings()
+                };
+                let namespace = namespace(at);
+                place.create_with(&namespace, settings).await;
+                let change = ConfigurationChange::Policy(id("p"), subject::policy(case.yaml));
+                place.reconfigure(&namespace, change).await.unwrap();
+            }
+            place
+        });
+        let telemetry = std::sync::Arc::new(reprise::telemetry::Telemetry::new());
+        let service = std::sync::Arc::new(Service::new(store, telemetry, clock.clone()));
+        let began = clock.now();
+        Self { service, clock, runtime, case: 0, history: 0, began, _dir: dir, _server: server }
+    }
+
+    /// The next history begins, under this policy.
+    fn start(&mut self, case: usize) {
+        self.case = case;
+        self.history += 1;
+        self.began = self.clock.now();
+    }
+
+    fn run(&self) -> String {
+        format!("history-{}", self.history)
+    }
+
+    /// The store's time for an instant of the history.
+    fn reach(&self, at: u64) {
+        let at = self.began.plus(Duration::from_micros(at - BEGINNING));
+        let mut rest = at - self.clock.now();
+        self.runtime.block_on(async {
+            // Time during which nobody sweeps is taken for an outage: a long wait
+            // is told in one piece, and the grace after it in earnest.
+            if let Some(at_once) = rest.checked_sub(GRACE) {
+                self.clock.advance(at_once);
+                self.service.store().peek_due(0).await.unwrap();
+                rest -= at_once;
+            }
+            while !rest.is_zero() {
+                let some = rest.min(SWEEP_EVERY);
+                self.clock.advance(some);
+                self.service.store().peek_due(0).await.unwrap();
+                rest -= some;
+            }
+        });
+    }
+
+    fn happens(&self, step: u8, event: &Event) -> Result<Observed, Problem> {
+        let (namespace, run, step) = (namespace(self.case), self.run(), step_name(step));
+        let key = StepKey { namespace: &namespace, run: &run, step: &step };
+        match self.runtime.block_on(self.service.apply(&key, None, event)) {
+            Ok(handled) => Ok(rule::observed(handled.answer)),
+            Err(ServiceError::Refused(Refusal::IdentityReused)) => Err(Problem::IdentityReused),
+            Err(ServiceError::Refused(Refusal::UnknownStep)) => Err(Problem::UnknownStep),
+            Err(ServiceError::Refused(Refusal::AttemptGap { next })) => {
+                Err(Problem::AttemptGap(next))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// What a sweep does about a step.
+    fn tick(&mut self, step: u8) -> Observed {
+        let was_known = Subject::look(self, step).is_some();
+        let ticked = self.happens(step, &Event::Tick).expect("a tick is never refused");
+        let is_known = Subject::look(self, step).is_some();
+        if was_known && !is_known { Observed::Forgotten } else { ticked }
+    }
+
+    /// Instants are told as if the history had begun when the model's does.
+    fn shift(&self) -> u64 {
+        self.began.as_micros() - BEGINNING
+    }
+}
+
+fn namespace(case: usize) -> String {
+    format!("case-{case}")
+}
+
+fn step_name(step: u8) -> String {
+    format!("step-{step}")
+}
+
+impl<S: Store> Subject for Served<S> {
+    fn apply(&mut self, op: &Op) -> Observed {
+        self.reach(op.at);
+        let observed = match &op.call {
+            Call::Tick => self.tick(op.step),
+            call => self.happens(op.step, &rule::event(call)).unwrap_or_else(Observed::Failed),
+        };
+        observed.earlier_by(self.shift())
+    }
+
+    fn look(&mut self, step: u8) -> Option<View> {
+        let (namespace, run, step) = (namespace(self.case), self.run(), step_name(step));
+        let key = StepKey { namespace: &namespace, run: &run, step: &step };
+        match self.runtime.block_on(self.service.step(&key)) {
+            Ok(shown) => Some(rule::view(&shown.record).earlier_by(self.shift())),
+            Err(ServiceError::Refused(Refusal::UnknownStep)) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Does `histories` random histories to a subject, each told to the model and held
+/// to the laws.
+fn all_agree<T: Subject>(histories: u32, subject: T, start: impl Fn(&mut T, usize)) {
+    let config =
+        ProptestConfig { cases: cases(histories), failure_persistence: None, ..Default::default() };
+    let histories = (0..CASES.len(), prop::collection::vec(sketch(), 1..=CALLS_MAX));
+    let subject = RefCell::new(subject);
+    let agreed = TestRunner::new(config).run(&histories, |(case, sketches)| {
+        let mut subject = subject.borrow_mut();
+        start(&mut subject, case);
+        let history = agree(case, &sketches, &mut *subject)?;
+        laws::check(&history).map_err(TestCaseError::fail)
+    });
+    match agreed {
+        Ok(()) => {}
+        Err(TestError::Fail(why, history)) => panic!("{why}\nin {history:#?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The suite of a store: `$make` makes it, from a clock.
+macro_rules! agrees {
+    ($store:ident, $make:expr, $histories:expr) => {
+        mod $store {
+            #[test]
+            fn the_service_and_the_model_agree_on_every_history() {
+                let served = super::Served::on($make);
+                super::all_agree($histories, served, |served, case| served.start(case));
+            }
+
+            #[test]
+            fn over_grpc_they_agree_as_well() {
+                let called = super::called::Called::over(super::Served::on($make));
+                super::all_agree(super::OVER_GRPC, called, |called, case| {
+                    called.served.start(case)
+                });
+            }
+        }
+    };
+}
+
+agrees!(memory, crate::store_contract::subject::memory, super::HISTORIES);
+agrees!(embedded, crate::store_contract::subject::embedded, super::HISTORIES);
+agrees!(redis, crate::store_contract::subject::redis, super::OVER_REDIS);
