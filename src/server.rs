@@ -38,8 +38,9 @@ use crate::{
     policies,
     service::{Service, sweep_until},
     store::{
-        Store as _,
+        Store,
         embedded::{Embedded, EmbeddedError, EmbeddedOptions},
+        redis::{self, Redis, RedisOptions, address::Address as RedisAddress},
     },
     telemetry::{AdmissionState, Telemetry},
 };
@@ -49,10 +50,18 @@ const HEALTH_NAMES: [&str; 3] = ["", "reprise.v1.RetryService", "reprise.v1.Admi
 /// How long work whose callers have left is waited for at the end.
 const EMPTYING: Duration = Duration::from_secs(5);
 
-/// A server that is ready to serve.
-pub struct Server {
-    store: Embedded,
-    service: Arc<Service<Embedded>>,
+/// A server that is ready to serve, on the store that was chosen.
+pub enum Server {
+    /// In this process.
+    Embedded(Ready<Embedded>),
+    /// In Redis.
+    Redis(Ready<Redis>),
+}
+
+/// A server on a store, ready to serve.
+pub struct Ready<S> {
+    store: S,
+    service: Arc<Service<S>>,
     listener: Listener,
     endpoint: Option<Endpoint>,
     admission: Admission,
@@ -74,9 +83,12 @@ pub struct Addresses {
 /// Why a server did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The store did not open.
+    /// The embedded store did not open.
     #[error(transparent)]
-    Store(#[from] EmbeddedError),
+    Embedded(#[from] EmbeddedError),
+    /// Redis could not be used.
+    #[error(transparent)]
+    Redis(#[from] redis::RedisError),
     /// An address could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -111,7 +123,51 @@ impl Server {
     /// See [`ServerError`]. Nothing is left behind.
     pub async fn start(settings: &Settings) -> Result<Self, ServerError> {
         let clock = Clock::system(Timestamp::EPOCH);
-        let store = open_store(&settings.store, clock.clone())?;
+        match &settings.store {
+            StoreSettings::Memory => {
+                let store = Embedded::memory(clock.clone());
+                Ready::start(settings, store, clock).await.map(Self::Embedded)
+            }
+            StoreSettings::Embedded { dir, fsync, size_max } => {
+                let options =
+                    EmbeddedOptions { dir: dir.clone(), fsync: *fsync, size_max: *size_max };
+                let store = Embedded::open(&options, clock.clone())?;
+                Ready::start(settings, store, clock).await.map(Self::Embedded)
+            }
+            StoreSettings::Redis { address, timeout } => {
+                let address = RedisAddress::clone(address);
+                let options = RedisOptions { address, timeout: *timeout, given_time: None };
+                let store = Redis::open(options).await?;
+                Ready::start(settings, store, clock).await.map(Self::Redis)
+            }
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        match self {
+            Self::Embedded(ready) => ready.addresses(),
+            Self::Redis(ready) => ready.addresses(),
+        }
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains: health says
+    /// NOT_SERVING, no connection is accepted, calls in flight are finished
+    /// within the drain deadline, and everything accepted is durable.
+    ///
+    /// # Errors
+    /// The store stopped by itself.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
+        match self {
+            Self::Embedded(ready) => ready.serve(shutdown).await,
+            Self::Redis(ready) => ready.serve(shutdown).await,
+        }
+    }
+}
+
+impl<S: Store + Clone> Ready<S> {
+    async fn start(settings: &Settings, store: S, clock: Clock) -> Result<Self, ServerError> {
         let admission = Admission::new(settings.admission.clone(), chance::unit);
         let telemetry = Arc::new(Telemetry::new());
         let service = Arc::new(Service::new(store.clone(), Arc::clone(&telemetry), clock.clone()));
@@ -150,20 +206,12 @@ impl Server {
         })
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub fn addresses(&self) -> Addresses {
+    fn addresses(&self) -> Addresses {
         let metrics = self.endpoint.as_ref().and_then(|endpoint| endpoint.address().ok());
         Addresses { service: self.listener.addresses(), metrics }
     }
 
-    /// Serves until `shutdown` is cancelled, then drains: health says
-    /// NOT_SERVING, no connection is accepted, calls in flight are finished
-    /// within the drain deadline, and everything accepted is durable.
-    ///
-    /// # Errors
-    /// The store stopped by itself.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<Drained, ServerError> {
         let Self {
             store,
             service,
@@ -177,8 +225,7 @@ impl Server {
         } = self;
         let health = HealthReporter::new();
         let health_service = HealthServer::new(HealthService::from_health_reporter(health.clone()));
-        set_health(&health, ServingStatus::Serving).await;
-        let ready = Arc::new(AtomicBool::new(true));
+        let ready = Arc::new(AtomicBool::new(false));
 
         let retry = Retry::new(Arc::clone(&service), clock);
         let admin = Admin::new(Arc::clone(&service), Arc::clone(&about));
@@ -195,17 +242,20 @@ impl Server {
         };
         background.start(endpoint, &ready);
         background.apply_policies(policy_file).await;
+        let well = Well { health: health.clone(), ready: Arc::clone(&ready) };
+        well.tell(store.watch().borrow().is_ok()).await;
 
         let stop = shutdown.child_token();
         let leaving = async {
-            shutdown.cancelled().await;
-            ready.store(false, Ordering::Relaxed);
-            set_health(&health, ServingStatus::NotServing).await;
+            // Health follows the store until the end.
+            let following = well.follow(&store, &service);
+            shutdown.run_until_cancelled(following).await;
+            well.tell(false).await;
             stop.cancel();
         };
         let serving = listener.serve(served, stop.clone());
         let outcome = tokio::select! {
-            reason = store.failed() => Err(ServerError::StoreStopped(reason)),
+            reason = store.ended() => Err(ServerError::StoreStopped(reason)),
             (drained, ()) = async { tokio::join!(serving, leaving) } => Ok(drained),
         };
         // Callers may have left; what was let in is finished all the same.
@@ -215,16 +265,43 @@ impl Server {
     }
 }
 
+/// Who is told whether calls are served.
+struct Well {
+    health: HealthReporter,
+    ready: Arc<AtomicBool>,
+}
+
+impl Well {
+    async fn tell(&self, is_well: bool) {
+        self.ready.store(is_well, Ordering::Relaxed);
+        let status = if is_well { ServingStatus::Serving } else { ServingStatus::NotServing };
+        set_health(&self.health, status).await;
+    }
+
+    /// Tells whenever the store goes or comes back. Never ends.
+    async fn follow<S: Store>(&self, store: &S, service: &Service<S>) {
+        let mut state = store.watch();
+        loop {
+            let is_well = state.borrow_and_update().is_ok();
+            service.telemetry().store_up.set(u64::from(is_well));
+            self.tell(is_well).await;
+            if state.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
 /// What runs beside the calls.
-struct Background<'a> {
-    service: &'a Arc<Service<Embedded>>,
-    store: &'a Embedded,
+struct Background<'a, S> {
+    service: &'a Arc<Service<S>>,
+    store: &'a S,
     admission: &'a Admission,
     about: &'a Arc<About>,
     ended: &'a CancellationToken,
 }
 
-impl Background<'_> {
+impl<S: Store + Clone> Background<'_, S> {
     fn start(&self, endpoint: Option<Endpoint>, ready: &Arc<AtomicBool>) {
         tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
         if let Some(endpoint) = endpoint {
@@ -261,23 +338,14 @@ impl Background<'_> {
             (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
-            let sizes = store.sizes();
-            telemetry.steps.set(sizes.steps);
-            telemetry.live_steps.set(sizes.live_steps);
-            telemetry.store_bytes.set(sizes.disk_bytes);
+            if let Some(sizes) = store.sizes() {
+                telemetry.steps.set(sizes.steps);
+                telemetry.live_steps.set(sizes.live_steps);
+                telemetry.store_bytes.set(sizes.disk_bytes);
+            }
             telemetry.admission.show(&admission_state(admission.stats()));
             telemetry.text()
         })
-    }
-}
-
-fn open_store(settings: &StoreSettings, clock: Clock) -> Result<Embedded, ServerError> {
-    match settings {
-        StoreSettings::Memory => Ok(Embedded::memory(clock)),
-        StoreSettings::Embedded { dir, fsync, size_max } => {
-            let options = EmbeddedOptions { dir: dir.clone(), fsync: *fsync, size_max: *size_max };
-            Ok(Embedded::open(&options, clock)?)
-        }
     }
 }
 

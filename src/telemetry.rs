@@ -45,6 +45,8 @@ pub struct Telemetry {
     pub steps: Gauge<u64, AtomicU64>,
     /// Bytes that the store has on the disk.
     pub store_bytes: Gauge<u64, AtomicU64>,
+    /// Whether the store answers: 1 or 0.
+    pub store_up: Gauge<u64, AtomicU64>,
     /// Whether the policy file's last change was applied: 1 or 0.
     pub policy_file_applied: Gauge,
     /// What admission stands at, and what it refused.
@@ -185,6 +187,7 @@ impl Telemetry {
             live_steps: Gauge::default(),
             steps: Gauge::default(),
             store_bytes: Gauge::default(),
+            store_up: Gauge::default(),
             policy_file_applied: Gauge::default(),
             admission: AdmissionMetrics::default(),
             registry: Registry::default(),
@@ -250,6 +253,7 @@ impl Telemetry {
             "Bytes that the store has on the disk",
             self.store_bytes.clone(),
         );
+        registry.register("store_up", "Whether the store answers", self.store_up.clone());
         registry.register(
             "policy_file_applied",
             "Whether the policy file's last change was applied",

@@ -31,8 +31,9 @@ pub struct ServeArgs {
     /// system choose [server.listen]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Where data is kept [store.kind]
-    #[arg(long, value_parser = ["embedded", "memory"])]
+    /// Where data is kept: embedded, memory, or an address of Redis such as
+    /// redis://127.0.0.1 [store.kind]
+    #[arg(long, value_name = "KIND")]
     store: Option<String>,
     /// Directory of the embedded store [store.dir]
     #[arg(long, value_name = "DIR")]

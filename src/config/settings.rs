@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::time::Span,
     grpc::{admission::AdmissionSettings, listener::Address},
-    store::embedded::log::Fsync,
+    store::{embedded::log::Fsync, redis},
 };
 
 /// Longest path that a Unix socket can have, in bytes.
@@ -59,6 +59,13 @@ pub enum StoreSettings {
         fsync: Fsync,
         /// Bytes at most on the disk; None is no bound but the disk's.
         size_max: Option<u64>,
+    },
+    /// In Redis, shared with other processes.
+    Redis {
+        /// Where it is.
+        address: Box<redis::address::Address>,
+        /// How long a command may take.
+        timeout: Duration,
     },
 }
 
@@ -109,6 +116,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     } else {
         Err(Problems(problems))
     }
+}
+
+/// A kind of store.
+enum Kind {
+    Memory,
+    Embedded,
+    Redis(Box<redis::address::Address>),
 }
 
 /// Reads settings, remembering what is wrong. One that is wrong is replaced by
@@ -181,7 +195,7 @@ impl Read<'_> {
 
     fn socket(&mut self, store: &StoreSettings) -> Option<PathBuf> {
         match (self.text("server.socket").as_str(), store) {
-            ("", _) | ("auto", StoreSettings::Memory) => None,
+            ("", _) | ("auto", StoreSettings::Memory | StoreSettings::Redis { .. }) => None,
             ("auto", StoreSettings::Embedded { dir, .. }) => self.socket_in(dir),
             (path, _) => Some(path.into()),
         }
@@ -229,19 +243,36 @@ impl Read<'_> {
         let dir = self.parsed("store.dir", "a path", |text| {
             Some(PathBuf::from(text)).filter(|_| !text.is_empty())
         });
-        let embedded = self.parsed("store.kind", "\"embedded\" or \"memory\"", |text| match text {
-            "embedded" => Some(true),
-            "memory" => Some(false),
-            _ => None,
-        });
-        match (embedded, dir) {
-            (Some(true), Some(dir)) => StoreSettings::Embedded {
+        let timeout = self.span("store.timeout", Duration::from_millis(10));
+        let Some(kind) = self.kind() else { return StoreSettings::Memory };
+        match (kind, dir) {
+            (Kind::Embedded, Some(dir)) => StoreSettings::Embedded {
                 dir,
                 fsync: fsync.unwrap_or(Fsync::Always),
                 size_max: size_max.flatten(),
             },
+            (Kind::Redis(address), _) => StoreSettings::Redis { address, timeout },
             _ => StoreSettings::Memory,
         }
+    }
+
+    /// The kind of store; None after noting what is wrong with it.
+    fn kind(&mut self) -> Option<Kind> {
+        let path = "store.kind";
+        let text = self.text(path);
+        let wrong = match &*text {
+            "embedded" => return Some(Kind::Embedded),
+            "memory" => return Some(Kind::Memory),
+            text if text.starts_with("redis") => match redis::address::Address::parse(text) {
+                Ok(address) => return Some(Kind::Redis(Box::new(address))),
+                Err(error) => error.to_string(),
+            },
+            _ => "accepted: \"embedded\", \"memory\" or an address of Redis such as \"redis://127.0.0.1\"".to_owned(),
+        };
+        // An address with a password in it is refused, and not repeated.
+        let shown = if text.contains('@') { "an address".to_owned() } else { format!("{text:?}") };
+        self.refuse(path, &shown, wrong);
+        None
     }
 
     fn admission(&mut self) -> AdmissionSettings {

@@ -12,6 +12,8 @@ pub mod redis;
 
 use std::{future::Future, sync::Arc};
 
+use tokio::sync::watch;
+
 use self::{
     configuration::{
         Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
@@ -147,6 +149,17 @@ pub trait Store: Send + Sync + 'static {
     /// The store's time.
     fn now(&self) -> Now;
 
+    /// Whether the store answers, and if not, why; changes are told.
+    fn watch(&self) -> watch::Receiver<Result<(), String>>;
+
+    /// Resolves when the store has stopped for good, with the reason: the
+    /// process should end, since nothing can be acknowledged any more.
+    fn ended(&self) -> impl Future<Output = String> + Send;
+
+    /// How much it holds, for metrics; None where that is not this process's to
+    /// tell.
+    fn sizes(&self) -> Option<Sizes>;
+
     /// Where the data is and when it is durable, in words.
     fn describe(&self) -> Description;
 }
@@ -275,6 +288,17 @@ pub enum ConfigurationChange {
     Policy(Id, PolicyHistory),
     /// Remembers a policy given inline.
     Inline(Arc<PolicyRevision>),
+}
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Steps, those that are over included.
+    pub steps: u64,
+    /// Steps that are not over.
+    pub live_steps: u64,
+    /// Bytes on the disk.
+    pub disk_bytes: u64,
 }
 
 /// Where the data is and when it is durable.

@@ -24,6 +24,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use self::{
     entry::{Entry, StepChange},
     log::{AppendError, Entries, Fsync, Growth, Log, LogOptions, LogSize, OpenError, Position},
@@ -31,7 +33,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Store, StoreError,
+    Loaded, NamespaceView, Sizes, Store, StoreError,
     configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
     record::{self, Header, RecordError},
 };
@@ -201,39 +203,6 @@ impl Embedded {
             snapshot_after_us: AtomicU64::new(0),
         }))
     }
-
-    /// Resolves when the store has stopped for good, with the reason: the
-    /// process should end, since nothing can be acknowledged any more.
-    pub async fn failed(&self) -> String {
-        match &self.0.log {
-            Some(log) => log.poisoned().await.to_string(),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Steps, live steps and bytes on the disk, for metrics.
-    #[must_use]
-    pub fn sizes(&self) -> Sizes {
-        let held = self.0.held();
-        let mut sizes = Sizes::default();
-        for namespace in held.state.namespaces.values() {
-            sizes.steps += namespace.steps.len() as u64;
-            sizes.live_steps += namespace.steps.live();
-        }
-        sizes.disk_bytes = self.0.log.as_ref().map_or(0, |log| log.size().disk_bytes);
-        sizes
-    }
-}
-
-/// How much the store holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Steps, those that are over included.
-    pub steps: u64,
-    /// Steps that are not over.
-    pub live_steps: u64,
-    /// Bytes on the disk.
-    pub disk_bytes: u64,
 }
 
 /// A namespace entry with its bytes.
@@ -586,6 +555,29 @@ impl Store for Embedded {
 
     fn now(&self) -> Now {
         self.0.held().grace.now(self.0.clock.now())
+    }
+
+    fn watch(&self) -> watch::Receiver<Result<(), String>> {
+        // It is in this process: as long as that answers, so does the store.
+        watch::Sender::new(Ok(())).subscribe()
+    }
+
+    async fn ended(&self) -> String {
+        match &self.0.log {
+            Some(log) => log.poisoned().await.to_string(),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn sizes(&self) -> Option<Sizes> {
+        let held = self.0.held();
+        let mut sizes = Sizes::default();
+        for namespace in held.state.namespaces.values() {
+            sizes.steps += namespace.steps.len() as u64;
+            sizes.live_steps += namespace.steps.live();
+        }
+        sizes.disk_bytes = self.0.log.as_ref().map_or(0, |log| log.size().disk_bytes);
+        Some(sizes)
     }
 
     fn describe(&self) -> Description {

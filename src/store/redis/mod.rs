@@ -39,7 +39,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Store, StoreError,
+    Loaded, NamespaceView, Sizes, Store, StoreError,
     configuration::{Configuration, NamespaceEntry, PolicyRevision},
     record,
 };
@@ -205,12 +205,6 @@ impl Redis {
         }));
         store.begin().await?;
         Ok(store)
-    }
-
-    /// Whether Redis answers, and if not, why.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Result<(), String>> {
-        self.0.link.watch()
     }
 
     /// The default namespace is there from the beginning.
@@ -791,6 +785,18 @@ impl Store for Redis {
     fn now(&self) -> Now {
         let latest = *lock(&self.0.time.latest);
         now_at(self.0.time.now(), latest.before, latest.graced.as_micros())
+    }
+
+    fn watch(&self) -> watch::Receiver<Result<(), String>> {
+        self.0.link.watch()
+    }
+
+    async fn ended(&self) -> String {
+        std::future::pending().await
+    }
+
+    fn sizes(&self) -> Option<Sizes> {
+        None
     }
 
     fn describe(&self) -> Description {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Kind, address,
     node::{Endpoint, Mode, Node},
-    sentinel::in_sync,
+    sentinel::is_in_sync,
     until,
 };
 
@@ -149,7 +149,10 @@ impl Cluster {
             })
             .await;
             if place >= PRIMARIES {
-                in_sync(endpoint).await;
+                until("a replica is in sync", || async move {
+                    is_in_sync(endpoint).await.then_some(())
+                })
+                .await;
             }
         }
     }

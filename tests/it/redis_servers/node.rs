@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -24,6 +25,11 @@ const EVERYWHERE: &[&str] = &[
     // Replicas would else wait five seconds for more of their kind.
     "repl-diskless-sync-delay 0",
 ];
+
+/// What a server says goes into this file beside its data.
+const LOG: &str = "log";
+/// Of each server, when a test fails.
+const LINES_SHOWN: usize = 40;
 
 /// Where a server listens, and its administrator's client.
 ///
@@ -136,12 +142,12 @@ impl Node {
     /// until it answers with its data loaded.
     pub async fn restart(&mut self) {
         self.kill();
-        let (kind, endpoint, log) = (self.kind, &self.endpoint, self.folder.path().join("log"));
-        let child = self.child.insert(self.spawn());
+        let (kind, endpoint, folder) = (self.kind, &self.endpoint, self.folder.path());
+        let child = self.spawn();
+        let child = self.child.insert(child);
         until(&format!("{kind} answers"), || {
             if let Some(status) = child.try_wait().unwrap() {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                panic!("{kind} ended with {status} and said:\n{said}");
+                panic!("{kind} ended with {status} and said:\n{}", said(folder));
             }
             async { endpoint.call::<String>("PING").await.is_ok().then_some(()) }
         })
@@ -173,7 +179,7 @@ impl Node {
     }
 
     fn spawn(&self) -> Child {
-        let file = self.folder.path().join("log");
+        let file = self.folder.path().join(LOG);
         let log = File::options().create(true).append(true).open(file).unwrap();
         // The kernel ends it with the thread that started it, whatever ends that.
         let mut command = Command::new("setpriv");
@@ -197,7 +203,19 @@ impl Node {
 }
 
 impl Drop for Node {
+    /// A test that fails shows the end of what its servers said.
     fn drop(&mut self) {
         self.kill();
+        if thread::panicking() {
+            let (kind, address, said) = (self.kind, self.address(), said(self.folder.path()));
+            let lines: Vec<_> = said.lines().collect();
+            let end = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("{kind} at {address} said:\n{}\n", lines[end..].join("\n"));
+        }
     }
+}
+
+/// All that a server has said, from every start.
+fn said(folder: &Path) -> String {
+    fs::read_to_string(folder.join(LOG)).unwrap_or_default()
 }

@@ -1,6 +1,9 @@
 //! A primary with two replicas, watched by three Sentinels.
 
-use std::net::SocketAddr;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     Kind, address,
@@ -13,8 +16,16 @@ const NAME: &str = "reprise";
 const REPLICAS: usize = 2;
 const SENTINELS: usize = 3;
 
+/// How often Sentinels look and tell each other, in milliseconds. By themselves
+/// they take up to twenty seconds until a former primary is a replica; and on a
+/// busy machine they would lose faith in their clocks. `PING-PERIOD` is left: a
+/// replica is thought fit for primary by what it said within five of them.
+const ATTENTIVE: &str = "SENTINEL DEBUG INFO-PERIOD 200 PUBLISH-PERIOD 200 ASK-PERIOD 200 \
+    MIN-LINK-RECONNECT-PERIOD 500 TILT-TRIGGER 30000";
+
 /// A primary with two replicas, watched by three Sentinels that give up on a
-/// silent primary after half a second.
+/// silent primary after a second: with less, a busy machine has them give up on
+/// ones that are well.
 pub struct SentinelSet {
     /// The servers. The first begins as primary.
     pub servers: Vec<Node>,
@@ -28,7 +39,7 @@ impl SentinelSet {
         let servers = servers(kind, configuration).await;
         let sentinels = sentinels(kind, &servers).await;
         let set = Self { servers, sentinels };
-        set.settled(0).await;
+        set.settled().await;
         set
     }
 
@@ -63,8 +74,7 @@ impl SentinelSet {
 
     /// Has the Sentinels make another server primary, and says which.
     pub async fn failover_by_command(&self) -> usize {
-        let former = self.primary().await;
-        self.settled(former).await;
+        let former = self.settled().await;
         // They refuse as long as they have another failover in mind.
         let sentinel = self.sentinels[0].endpoint();
         until("a failover begins", || async move {
@@ -74,25 +84,30 @@ impl SentinelSet {
         self.primary_after(former).await
     }
 
-    /// Waits until all other servers are seen as replicas of `primary` that
-    /// could take over.
-    pub async fn settled(&self, primary: usize) {
+    /// Waits until all servers run and could replace the primary, and says
+    /// which that is. It need not be who succeeded a former one at first: on a
+    /// busy machine it may have been given up in turn.
+    pub async fn settled(&self) -> usize {
+        until("all replicas follow one primary", || self.in_order()).await
+    }
+
+    async fn in_order(&self) -> Option<usize> {
+        let primary = self.agreed().await?;
         for sentinel in &self.sentinels {
             let sentinel = sentinel.endpoint();
-            until("the Sentinels know each other and the replicas", || async move {
-                sentinel.call::<String>(&format!("SENTINEL CKQUORUM {NAME}")).await.ok()?;
-                let replicas: Vec<redis::Value> =
-                    sentinel.call(&format!("SENTINEL REPLICAS {NAME}")).await.ok()?;
-                let linked = replicas.iter().filter(|replica| is_linked(replica)).count();
-                (linked == REPLICAS).then_some(())
-            })
-            .await;
-        }
-        for (place, server) in self.servers.iter().enumerate() {
-            if place != primary {
-                in_sync(server.endpoint()).await;
+            sentinel.call::<String>(&format!("SENTINEL CKQUORUM {NAME}")).await.ok()?;
+            let replicas: Vec<HashMap<String, String>> =
+                sentinel.call(&format!("SENTINEL REPLICAS {NAME}")).await.ok()?;
+            if replicas.iter().filter(|replica| is_counted_on(replica)).count() < REPLICAS {
+                return None;
             }
         }
+        for (place, server) in self.servers.iter().enumerate() {
+            if place != primary && !is_in_sync(server.endpoint()).await {
+                return None;
+            }
+        }
+        Some(primary)
     }
 
     async fn agreed(&self) -> Option<usize> {
@@ -102,7 +117,7 @@ impl SentinelSet {
             let Ok((ip, port)) = sentinel.endpoint().call::<(String, u16)>(&command).await else {
                 continue;
             };
-            let address = SocketAddr::from((ip.parse::<std::net::IpAddr>().ok()?, port));
+            let address = SocketAddr::from((ip.parse::<IpAddr>().ok()?, port));
             let place = self.servers.iter().position(|server| server.address() == address)?;
             votes[place] += 1;
         }
@@ -111,20 +126,14 @@ impl SentinelSet {
     }
 }
 
-/// Waits until a replica has what its primary has.
-pub async fn in_sync(replica: &Endpoint) {
-    until("a replica is in sync", || async move {
-        let link = replica.field("INFO replication", "master_link_status").await?;
-        (link == "up").then_some(())
-    })
-    .await;
+/// Whether a replica has what its primary has, and follows it.
+pub async fn is_in_sync(replica: &Endpoint) -> bool {
+    replica.field("INFO replication", "master_link_status").await.as_deref() == Some("up")
 }
 
-/// Whether a Sentinel counts on this replica.
-fn is_linked(replica: &redis::Value) -> bool {
-    let fields: std::collections::HashMap<String, String> =
-        redis::from_redis_value(replica.clone()).unwrap_or_default();
-    let is = |name: &str, value: &str| fields.get(name).is_some_and(|field| field == value);
+/// Whether a Sentinel would make this replica primary.
+fn is_counted_on(replica: &HashMap<String, String>) -> bool {
+    let is = |name: &str, value: &str| replica.get(name).is_some_and(|field| field == value);
     is("flags", "slave") && is("master-link-status", "ok")
 }
 
@@ -159,8 +168,8 @@ async fn sentinels(kind: Kind, servers: &[Node]) -> Vec<Node> {
             format!("sentinel myid {}", id(place)),
             format!("sentinel announce-ip {}", address.ip()),
             format!("sentinel monitor {NAME} {} 2", spaced(primary.address())),
-            format!("sentinel down-after-milliseconds {NAME} 500"),
-            format!("sentinel failover-timeout {NAME} 5000"),
+            format!("sentinel down-after-milliseconds {NAME} 1000"),
+            format!("sentinel failover-timeout {NAME} 2000"),
             format!("sentinel parallel-syncs {NAME} 2"),
         ];
         let replicas = replicas.iter().map(Node::address);
@@ -169,7 +178,9 @@ async fn sentinels(kind: Kind, servers: &[Node]) -> Vec<Node> {
         lines.extend(others.map(|(other, it)| {
             format!("sentinel known-sentinel {NAME} {} {}", spaced(it), id(other))
         }));
-        sentinels.push(node(kind, Mode::Sentinel, address, &lines).await);
+        let sentinel = node(kind, Mode::Sentinel, address, &lines).await;
+        sentinel.endpoint().tell(ATTENTIVE).await;
+        sentinels.push(sentinel);
     }
     sentinels
 }
