@@ -266,7 +266,7 @@ async fn memory_keeps_nothing() {
         first.store.load(&key("default", "r", "s"), Expect::Anything).await.unwrap().salt,
         second.store.load(&key("default", "r", "s"), Expect::Anything).await.unwrap().salt
     );
-    assert_eq!(first.store.sizes().disk_bytes, 0);
+    assert_eq!(first.store.sizes().unwrap().disk_bytes, 0);
 }
 
 /// Small enough to be full soon: five segments of 8 MiB.
@@ -315,7 +315,7 @@ async fn a_full_store_refuses_beginnings_takes_reports_and_recovers() {
     };
     assert!(matches!(refused, StoreError::Full), "{refused}");
     assert_eq!(subject.record(key("n", "r", &at)).await.as_ref(), acknowledged.get(&at));
-    assert!(subject.store.sizes().disk_bytes <= 40 << 20);
+    assert!(subject.store.sizes().unwrap().disk_bytes <= 40 << 20);
 
     // What runs is still heard, up to the reserve.
     let mut heard = 0;
