@@ -15,6 +15,7 @@ pub use sweep::sweep_until;
 use crate::{
     clock::Clock,
     domain::{
+        draw::Salt,
         event::Event,
         id::{Id, StepKey},
         plan::{self, Answer, Plan, Refusal, Terms},
@@ -24,7 +25,7 @@ use crate::{
     },
     store::{
         Change, Commit, Committed, ConfigurationChange, Loaded, Store, StoreError,
-        configuration::{PolicyRevision, digest},
+        configuration::{Configuration, PolicyRevision, digest},
     },
     telemetry::Telemetry,
 };
@@ -162,20 +163,18 @@ impl<S: Store> Service<S> {
     ) -> Result<Handled, ServiceError> {
         let mut is_change = false;
         for _ in 0..ROUNDS {
-            let mut loaded = self.store.load(key).await?;
-            let record = loaded.record.take();
-            let overdue =
-                record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
+            let Loaded { record, configuration, salt, now } = self.store.load(key).await?;
+            let overdue = record.as_ref().is_some_and(|record| plan::is_overdue(record, now));
             let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
 
-            let choice = self.choice(key, given, record.as_ref(), &loaded).await?;
-            let policy = self.in_force(key, &choice, &loaded).await?;
+            let choice = self.choice(key, given, record.as_ref(), &configuration).await?;
+            let policy = self.in_force(key, &choice, &configuration).await?;
             let version = record.as_ref().map_or(0, |record| record.version);
             let plan = {
-                let terms = terms(&policy, &choice, &loaded);
-                plan::plan(&terms, key, record, event, loaded.now)?
+                let terms = terms(&policy, &choice, &configuration, salt);
+                plan::plan(&terms, key, record, event, now)?
             };
-            let at = loaded.now.at;
+            let at = now.at;
             let change = match plan {
                 Plan::Stands(answer) => {
                     // What was loaded may not be durable yet, and nothing is
@@ -187,8 +186,7 @@ impl<S: Store> Service<S> {
                 Plan::Write(draft) => Change::Write(draft),
                 Plan::Purge => Change::Purge,
             };
-            let commit =
-                Commit { configuration: loaded.configuration.revision, version, at, change };
+            let commit = Commit { configuration: configuration.revision, version, at, change };
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
                     self.telemetry.answered(&answer);
@@ -221,14 +219,14 @@ impl<S: Store> Service<S> {
     /// # Errors
     /// [`Refusal::UnknownStep`], or the store is away.
     pub async fn step(&self, key: &StepKey<'_>) -> Result<StepView, ServiceError> {
-        let mut loaded = self.store.load(key).await?;
-        let record = loaded.record.take().ok_or(Refusal::UnknownStep)?;
+        let Loaded { record, configuration, salt, now } = self.store.load(key).await?;
+        let record = record.ok_or(Refusal::UnknownStep)?;
         let evidence = self.store.evidence(key).await?;
-        let policy = self.in_force(key, &record.policy, &loaded).await?;
-        let ends_by =
-            plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
+        let policy = self.in_force(key, &record.policy, &configuration).await?;
+        let terms = terms(&policy, &record.policy, &configuration, salt);
+        let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
         self.store.confirm().await?;
-        Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by })
+        Ok(StepView { record, evidence, policy, at: now.at, ends_by })
     }
 
     /// The policy that a call asks for, else the one that the step has.
@@ -237,14 +235,14 @@ impl<S: Store> Service<S> {
         key: &StepKey<'_>,
         given: Option<&GivenPolicy>,
         record: Option<&Record>,
-        loaded: &Loaded,
+        configuration: &Configuration,
     ) -> Result<PolicyChoice, ServiceError> {
         match given {
             None => Ok(record.map_or(PolicyChoice::Default, |record| record.policy.clone())),
             Some(GivenPolicy::Named(name)) => {
                 let choice = PolicyChoice::Named(name.clone());
                 let deleted =
-                    loaded.configuration.policies.get(name).is_none_or(|history| history.deleted);
+                    configuration.policies.get(name).is_none_or(|history| history.deleted);
                 // A deleted policy stays in force where it is, and nowhere else.
                 if deleted && record.is_none_or(|record| record.policy != choice) {
                     return Err(ServiceError::PolicyUnknown(name.to_string()));
@@ -289,7 +287,7 @@ impl<S: Store> Service<S> {
         &self,
         key: &StepKey<'_>,
         choice: &PolicyChoice,
-        loaded: &Loaded,
+        configuration: &Configuration,
     ) -> Result<PolicyInForce, ServiceError> {
         if let PolicyChoice::Inline(digest) = choice {
             let revision = self.store.inline_policy(key.namespace, *digest).await?;
@@ -298,7 +296,7 @@ impl<S: Store> Service<S> {
                 None => Err(ServiceError::PolicyUnknown(format!("{digest:032x}"))),
             };
         }
-        match loaded.configuration.policy(choice) {
+        match configuration.policy(choice) {
             Some((name, revision)) => {
                 Ok(PolicyInForce { name: name.cloned(), revision: Arc::clone(revision) })
             }
@@ -310,12 +308,17 @@ impl<S: Store> Service<S> {
     }
 }
 
-fn terms<'a>(policy: &'a PolicyInForce, choice: &'a PolicyChoice, loaded: &'a Loaded) -> Terms<'a> {
+fn terms<'a>(
+    policy: &'a PolicyInForce,
+    choice: &'a PolicyChoice,
+    configuration: &'a Configuration,
+    salt: Salt,
+) -> Terms<'a> {
     Terms {
         policy: &policy.revision.policy,
         revision: policy.revision.number,
         choice,
-        settings: &loaded.configuration.namespace.settings,
-        salt: loaded.salt,
+        settings: &configuration.namespace.settings,
+        salt,
     }
 }
