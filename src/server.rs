@@ -265,6 +265,7 @@ impl Background<'_> {
             telemetry.steps.set(sizes.steps);
             telemetry.live_steps.set(sizes.live_steps);
             telemetry.store_bytes.set(sizes.disk_bytes);
+            telemetry.show_log_syncs(store.syncs());
             telemetry.admission.show(&admission_state(admission.stats()));
             telemetry.text()
         })

@@ -223,6 +223,13 @@ impl Embedded {
         sizes.disk_bytes = self.0.log.as_ref().map_or(0, |log| log.size().disk_bytes);
         sizes
     }
+
+    /// Times that changes were synced to the disk since the opening; 0 in memory
+    /// mode.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.0.log.as_ref().map_or(0, Log::syncs)
+    }
 }
 
 /// How much the store holds.
