@@ -342,6 +342,7 @@ impl<S: Store + Clone> Background<'_, S> {
                 telemetry.steps.set(sizes.steps);
                 telemetry.live_steps.set(sizes.live_steps);
                 telemetry.store_bytes.set(sizes.disk_bytes);
+                telemetry.show_log_syncs(sizes.syncs);
             }
             telemetry.admission.show(&admission_state(admission.stats()));
             telemetry.text()

@@ -47,6 +47,8 @@ pub struct Telemetry {
     pub store_bytes: Gauge<u64, AtomicU64>,
     /// Whether the store answers: 1 or 0.
     pub store_up: Gauge<u64, AtomicU64>,
+    /// Times that the store's log was synced.
+    log_syncs: Counter,
     /// Whether the policy file's last change was applied: 1 or 0.
     pub policy_file_applied: Gauge,
     /// What admission stands at, and what it refused.
@@ -188,6 +190,7 @@ impl Telemetry {
             steps: Gauge::default(),
             store_bytes: Gauge::default(),
             store_up: Gauge::default(),
+            log_syncs: Counter::default(),
             policy_file_applied: Gauge::default(),
             admission: AdmissionMetrics::default(),
             registry: Registry::default(),
@@ -255,6 +258,11 @@ impl Telemetry {
         );
         registry.register("store_up", "Whether the store answers", self.store_up.clone());
         registry.register(
+            "log_syncs",
+            "Times that changes were synced to the disk, many together under load",
+            self.log_syncs.clone(),
+        );
+        registry.register(
             "policy_file_applied",
             "Whether the policy file's last change was applied",
             self.policy_file_applied.clone(),
@@ -312,6 +320,11 @@ impl Telemetry {
             method,
             calls: self.calls.clone(),
         }
+    }
+
+    /// Takes over how often the store's log was synced since the start.
+    pub fn show_log_syncs(&self, syncs: u64) {
+        self.log_syncs.inc_by(syncs.saturating_sub(self.log_syncs.get()));
     }
 
     /// Everything in the text form that Prometheus reads.

@@ -340,6 +340,10 @@ impl Evidence {
 /// `max` bytes at a character.
 #[must_use]
 pub fn kept(text: &str, max: usize) -> String {
+    // Nearly every text, and much faster than going through its characters.
+    if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut kept = String::with_capacity(text.len().min(max));
     for char in text.chars() {
         let start = kept.len();

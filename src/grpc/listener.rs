@@ -123,7 +123,7 @@ impl Listener {
                     let age = spread(settings.age_max, draw());
                     let (terms, service) = (Arc::clone(&terms), service.clone());
                     connections.spawn(async move {
-                        let end = connection::serve(stream, peer, service, &terms, age).await;
+                        let end = connection::serve(stream, service, &terms, age).await;
                         seat.leave(&end);
                         end
                     });

@@ -8,15 +8,17 @@ use tonic::{Request, Response, Status};
 use super::{
     convert::{
         answer::{self, Context},
-        request::{self, Call},
+        check::Invalid,
+        request::{self, Batch, Call},
     },
     status,
 };
 use crate::{
     clock::Clock,
     domain::{
-        event::{Event, Report},
+        event::{Begin, Event, Heartbeat, Report},
         id::StepName,
+        time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
     service::{GivenPolicy, Handled, Service, ServiceError},
@@ -65,21 +67,20 @@ impl<S: Store> Retry<S> {
         &self,
         step: &StepName,
         given: Option<&GivenPolicy>,
-        report: Report,
+        report: &Event,
     ) -> Result<proto::ReportAttemptResponse, Status> {
-        let handled = self.apply(step, given, &Event::Report(report)).await?;
+        let handled = self.apply(step, given, report).await?;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
         answer::report(handled.answer, context).ok_or_else(status::mismatched)
     }
 
-    /// Records how long a call took and how it ended.
-    async fn measured<T>(
+    /// Records how a call that began at `started` ended, and how long it took.
+    fn measured<T>(
         &self,
         metrics: &MethodMetrics,
-        call: impl Future<Output = Result<T, Status>>,
+        started: Timestamp,
+        answer: Result<T, Status>,
     ) -> Result<Response<T>, Status> {
-        let started = self.clock.now();
-        let answer = call.await;
         let seconds = (self.clock.now() - started).as_secs_f64();
         metrics
             .ended(answer.as_ref().err().map(|status| status::code_name(status.code())), seconds);
@@ -88,9 +89,9 @@ impl<S: Store> Retry<S> {
 
     async fn begin_attempt(
         &self,
-        request: proto::BeginAttemptRequest,
+        call: Result<Call<Begin>, Invalid>,
     ) -> Result<proto::BeginAttemptResponse, Status> {
-        let (step, given, begin) = request::begin(request)?;
+        let (step, given, begin) = call?;
         let handled = self.apply(&step, given.as_ref(), &Event::Begin(begin)).await?;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
         answer::begin(handled.answer, context).ok_or_else(status::mismatched)
@@ -98,19 +99,19 @@ impl<S: Store> Retry<S> {
 
     async fn heartbeat(
         &self,
-        request: proto::HeartbeatRequest,
+        call: Result<(StepName, Heartbeat), Invalid>,
     ) -> Result<proto::HeartbeatResponse, Status> {
-        let (step, heartbeat) = request::heartbeat(request)?;
+        let (step, heartbeat) = call?;
         let handled = self.apply(&step, None, &Event::Heartbeat(heartbeat)).await?;
         answer::heartbeat(&handled.answer, handled.at).ok_or_else(status::mismatched)
     }
 
     async fn report_attempt(
         &self,
-        request: proto::ReportAttemptRequest,
+        call: Result<Call<Report>, Invalid>,
     ) -> Result<proto::ReportAttemptResponse, Status> {
-        let (step, given, report) = request::report(request)?;
-        self.report(&step, given.as_ref(), report).await
+        let (step, given, report) = call?;
+        self.report(&step, given.as_ref(), &Event::Report(report)).await
     }
 
     /// Reports of different steps are made durable together: all are handed to
@@ -118,9 +119,9 @@ impl<S: Store> Retry<S> {
     /// other, since the first may have to wait for its policy to be kept.
     async fn batch(
         &self,
-        request: proto::BatchReportAttemptsRequest,
+        batch: Result<Batch, Invalid>,
     ) -> Result<proto::BatchReportAttemptsResponse, Status> {
-        let batch = request::batch(request)?;
+        let batch = batch?;
         let mut lines: BTreeMap<String, Vec<(usize, Call<Report>)>> = BTreeMap::new();
         let mut results = Vec::with_capacity(batch.reports.len());
         for (at, report) in batch.reports.into_iter().enumerate() {
@@ -150,14 +151,17 @@ impl<S: Store> Retry<S> {
     ) -> Vec<(usize, proto::BatchReportResult)> {
         let mut results = Vec::with_capacity(line.len());
         for (at, (step, given, report)) in line {
-            let answer = self.report(&step, given.as_ref(), report).await;
+            let answer = self.report(&step, given.as_ref(), &Event::Report(report)).await;
             results.push((at, answer::batch_result(step.run, step.step, answer)));
         }
         results
     }
 
-    async fn step(&self, request: proto::GetStepRequest) -> Result<proto::GetStepResponse, Status> {
-        let name = request::get_step(request)?;
+    async fn step(
+        &self,
+        name: Result<StepName, Invalid>,
+    ) -> Result<proto::GetStepResponse, Status> {
+        let name = name?;
         let key = name.key();
         let view = self
             .service
@@ -182,40 +186,53 @@ impl Metrics {
     }
 }
 
+// Requests are read before the first wait. A future that held one beside what
+// was read from it, or inside of a future that measures it, would be several
+// times as large, and each call's future is copied to the heap.
 #[tonic::async_trait]
 impl<S: Store> RetryService for Retry<S> {
     async fn begin_attempt(
         &self,
         request: Request<proto::BeginAttemptRequest>,
     ) -> Result<Response<proto::BeginAttemptResponse>, Status> {
-        self.measured(&self.metrics.begin, self.begin_attempt(request.into_inner())).await
+        let started = self.clock.now();
+        let answer = self.begin_attempt(request::begin(request.into_inner())).await;
+        self.measured(&self.metrics.begin, started, answer)
     }
 
     async fn heartbeat(
         &self,
         request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
-        self.measured(&self.metrics.heartbeat, self.heartbeat(request.into_inner())).await
+        let started = self.clock.now();
+        let answer = self.heartbeat(request::heartbeat(request.into_inner())).await;
+        self.measured(&self.metrics.heartbeat, started, answer)
     }
 
     async fn report_attempt(
         &self,
         request: Request<proto::ReportAttemptRequest>,
     ) -> Result<Response<proto::ReportAttemptResponse>, Status> {
-        self.measured(&self.metrics.report, self.report_attempt(request.into_inner())).await
+        let started = self.clock.now();
+        let answer = self.report_attempt(request::report(request.into_inner())).await;
+        self.measured(&self.metrics.report, started, answer)
     }
 
     async fn batch_report_attempts(
         &self,
         request: Request<proto::BatchReportAttemptsRequest>,
     ) -> Result<Response<proto::BatchReportAttemptsResponse>, Status> {
-        self.measured(&self.metrics.batch, self.batch(request.into_inner())).await
+        let started = self.clock.now();
+        let answer = self.batch(request::batch(request.into_inner())).await;
+        self.measured(&self.metrics.batch, started, answer)
     }
 
     async fn get_step(
         &self,
         request: Request<proto::GetStepRequest>,
     ) -> Result<Response<proto::GetStepResponse>, Status> {
-        self.measured(&self.metrics.get_step, self.step(request.into_inner())).await
+        let started = self.clock.now();
+        let answer = self.step(request::get_step(request.into_inner())).await;
+        self.measured(&self.metrics.get_step, started, answer)
     }
 }

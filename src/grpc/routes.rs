@@ -30,8 +30,10 @@ pub const MESSAGE_MAX: usize = 64 * 1024;
 /// Largest batch and largest answer, in bytes.
 pub const BATCH_MAX: usize = 1024 * 1024;
 
-/// Every service of the port. Cheap to clone.
-pub struct Routes<S: Store> {
+/// Every service of the port. Cheap to clone: each call has a clone of its own.
+pub struct Routes<S: Store>(Arc<Services<S>>);
+
+struct Services<S: Store> {
     retry: RetryServiceServer<Retry<S>>,
     batch: RetryServiceServer<Retry<S>>,
     admin: AdminServiceServer<Admin<S>>,
@@ -42,13 +44,7 @@ pub struct Routes<S: Store> {
 
 impl<S: Store> Clone for Routes<S> {
     fn clone(&self) -> Self {
-        Self {
-            retry: self.retry.clone(),
-            batch: self.batch.clone(),
-            admin: self.admin.clone(),
-            health: self.health.clone(),
-            reflection: self.reflection.clone(),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -69,7 +65,7 @@ impl<S: Store> Routes<S> {
                 .max_decoding_message_size(max)
                 .max_encoding_message_size(BATCH_MAX)
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Services {
             batch: served(BATCH_MAX),
             retry: served(MESSAGE_MAX),
             admin: AdminServiceServer::new(admin)
@@ -77,7 +73,7 @@ impl<S: Store> Routes<S> {
                 .max_encoding_message_size(4 * BATCH_MAX),
             health: health.max_decoding_message_size(MESSAGE_MAX),
             reflection: if reflection { Some(self::reflection()?) } else { None },
-        })
+        })))
     }
 }
 
@@ -110,21 +106,22 @@ where
             .strip_prefix('/')
             .and_then(|path| path.split_once('/'))
             .map_or("", |(service, _)| service);
+        let services = &self.0;
         if path == BATCH {
-            return self.batch.call(request);
+            return services.batch.clone().call(request);
         }
         if service == <RetryServiceServer<Retry<S>> as NamedService>::NAME {
-            return self.retry.call(request);
+            return services.retry.clone().call(request);
         }
         if service == <AdminServiceServer<Admin<S>> as NamedService>::NAME {
-            return self.admin.call(request);
+            return services.admin.clone().call(request);
         }
         if service == <HealthServer<HealthService> as NamedService>::NAME {
-            return self.health.call(request);
+            return services.health.clone().call(request);
         }
-        match &mut self.reflection {
+        match &services.reflection {
             Some(reflection) if service.starts_with("grpc.reflection.") => {
-                Box::pin(reflection.call(request))
+                Box::pin(reflection.clone().call(request))
             }
             _ => Box::pin(async {
                 Ok(tonic::Status::unimplemented("there is no such service here").into_http())

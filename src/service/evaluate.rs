@@ -14,7 +14,10 @@ use crate::{
         record::{PolicyChoice, Record},
         time::Timestamp,
     },
-    store::{Expect, Loaded, Store, configuration::PolicyRevision},
+    store::{
+        Expect, Store,
+        configuration::{Configuration, PolicyRevision},
+    },
 };
 
 /// Failures to be decided.
@@ -61,8 +64,8 @@ impl<S: Store> Service<S> {
         let key = evaluation.step.key();
         let loaded = self.store.load(&key, Expect::Unknown).await?;
         let (choice, policy) =
-            self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded).await?;
-        let terms = terms(&policy, &choice, &loaded);
+            self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded.configuration).await?;
+        let terms = terms(&policy, &choice, &loaded.configuration, loaded.salt);
         let mut decisions = Vec::new();
         let mut record = None;
         let mut at = loaded.now.at;
@@ -97,7 +100,7 @@ impl<S: Store> Service<S> {
         &self,
         key: &StepKey<'_>,
         given: Option<&GivenPolicy>,
-        loaded: &Loaded,
+        configuration: &Configuration,
     ) -> Result<(PolicyChoice, PolicyInForce), ServiceError> {
         if let Some(GivenPolicy::Inline(spec)) = given {
             let revision = PolicyRevision::parse((**spec).clone(), 0, Timestamp::EPOCH)?;
@@ -107,8 +110,8 @@ impl<S: Store> Service<S> {
             ));
         }
         let none: Option<&Record> = None;
-        let choice = self.choice(key, given, none, loaded).await?;
-        let policy = self.in_force(key, &choice, loaded).await?;
+        let choice = self.choice(key, given, none, configuration).await?;
+        let policy = self.in_force(key, &choice, configuration).await?;
         Ok((choice, policy))
     }
 }

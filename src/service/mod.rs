@@ -15,6 +15,7 @@ pub use sweep::sweep_until;
 use crate::{
     clock::Clock,
     domain::{
+        draw::Salt,
         event::Event,
         id::{Id, StepKey},
         plan::{self, Answer, Plan, Refusal, Terms},
@@ -24,7 +25,7 @@ use crate::{
     },
     store::{
         Basis, Change, Commit, Committed, ConfigurationChange, Expect, Loaded, Store, StoreError,
-        configuration::{BUILT_IN, PolicyRevision, digest},
+        configuration::{BUILT_IN, Configuration, PolicyRevision, digest},
     },
     telemetry::Telemetry,
 };
@@ -112,6 +113,14 @@ pub struct StepView {
     pub ends_by: Option<Timestamp>,
 }
 
+/// What a decision rests on beside the step.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    configuration: &'a Configuration,
+    salt: Salt,
+    now: plan::Now,
+}
+
 /// Why a call could not be carried out. Nothing changed, unless the store went
 /// away.
 #[derive(Debug, thiserror::Error)]
@@ -169,15 +178,16 @@ impl<S: Store> Service<S> {
             _ => Expect::Anything,
         };
         for _ in 0..ROUNDS {
-            let mut loaded = self.store.load(key, expect).await?;
+            // The turn ends with the round.
+            let Loaded { record, basis, turn: _turn, configuration, salt, now } =
+                self.store.load(key, expect).await?;
             expect = Expect::Anything;
-            let record = loaded.record.take();
-            let overdue =
-                record.as_ref().is_some_and(|record| plan::is_overdue(record, loaded.now));
+            let overdue = record.as_ref().is_some_and(|record| plan::is_overdue(record, now));
             let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
 
-            let (at, basis) = (loaded.now.at, loaded.basis);
-            let change = match self.planned(key, given, record, event, &loaded).await {
+            let at = now.at;
+            let ground = Ground { configuration: &configuration, salt, now };
+            let (policy, change) = match self.planned(key, given, record, event, ground).await {
                 Ok((policy, Plan::Write(draft))) => (policy, Change::Write(draft)),
                 Ok((policy, Plan::Purge)) => (policy, Change::Purge),
                 // Nothing is written that would find out whether what was loaded
@@ -194,7 +204,6 @@ impl<S: Store> Service<S> {
                     return Ok(Handled { answer, policy, at, is_change });
                 }
             };
-            let (policy, change) = change;
             let Basis { version, configuration, .. } = basis;
             let commit = Commit { configuration, version, at, change };
             match self.committed(key, commit).await? {
@@ -221,11 +230,12 @@ impl<S: Store> Service<S> {
         given: Option<&GivenPolicy>,
         record: Option<Record>,
         event: &Event,
-        loaded: &Loaded,
+        Ground { configuration, salt, now }: Ground<'_>,
     ) -> Result<(PolicyInForce, Plan), ServiceError> {
-        let choice = self.choice(key, given, record.as_ref(), loaded).await?;
-        let policy = self.in_force(key, &choice, loaded).await?;
-        let plan = plan::plan(&terms(&policy, &choice, loaded), key, record, event, loaded.now)?;
+        let choice = self.choice(key, given, record.as_ref(), configuration).await?;
+        let policy = self.in_force(key, &choice, configuration).await?;
+        let terms = terms(&policy, &choice, configuration, salt);
+        let plan = plan::plan(&terms, key, record, event, now)?;
         Ok((policy, plan))
     }
 
@@ -245,17 +255,17 @@ impl<S: Store> Service<S> {
     /// [`Refusal::UnknownStep`], or the store is away.
     pub async fn step(&self, key: &StepKey<'_>) -> Result<StepView, ServiceError> {
         for _ in 0..ROUNDS {
-            let mut loaded = self.store.load(key, Expect::Anything).await?;
-            let record = loaded.record.take();
+            let Loaded { record, basis, turn: _turn, configuration, salt, now } =
+                self.store.load(key, Expect::Anything).await?;
             let evidence = self.store.evidence(key).await?;
-            if !self.store.confirm(key, &loaded.basis).await? {
+            if !self.store.confirm(key, &basis).await? {
                 continue;
             }
             let record = record.ok_or(Refusal::UnknownStep)?;
-            let policy = self.in_force(key, &record.policy, &loaded).await?;
-            let ends_by =
-                plan::ends_by(&terms(&policy, &record.policy, &loaded), &record).map(|(at, _)| at);
-            return Ok(StepView { record, evidence, policy, at: loaded.now.at, ends_by });
+            let policy = self.in_force(key, &record.policy, &configuration).await?;
+            let terms = terms(&policy, &record.policy, &configuration, salt);
+            let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
+            return Ok(StepView { record, evidence, policy, at: now.at, ends_by });
         }
         Err(ServiceError::Contended)
     }
@@ -266,14 +276,14 @@ impl<S: Store> Service<S> {
         key: &StepKey<'_>,
         given: Option<&GivenPolicy>,
         record: Option<&Record>,
-        loaded: &Loaded,
+        configuration: &Configuration,
     ) -> Result<PolicyChoice, ServiceError> {
         match given {
             None => Ok(record.map_or(PolicyChoice::Default, |record| record.policy.clone())),
             Some(GivenPolicy::Named(name)) => {
                 let choice = PolicyChoice::Named(name.clone());
                 let deleted =
-                    loaded.configuration.policies.get(name).is_none_or(|history| history.deleted);
+                    configuration.policies.get(name).is_none_or(|history| history.deleted);
                 // A deleted policy stays in force where it is, and nowhere else.
                 if deleted && record.is_none_or(|record| record.policy != choice) {
                     return Err(ServiceError::PolicyUnknown(name.to_string()));
@@ -318,7 +328,7 @@ impl<S: Store> Service<S> {
         &self,
         key: &StepKey<'_>,
         choice: &PolicyChoice,
-        loaded: &Loaded,
+        configuration: &Configuration,
     ) -> Result<PolicyInForce, ServiceError> {
         if let PolicyChoice::Inline(digest) = choice {
             let revision = self.store.inline_policy(key.namespace, *digest).await?;
@@ -327,7 +337,7 @@ impl<S: Store> Service<S> {
                 None => Err(ServiceError::PolicyUnknown(format!("{digest:032x}"))),
             };
         }
-        match loaded.configuration.policy(choice) {
+        match configuration.policy(choice) {
             Some((name, revision)) => {
                 Ok(PolicyInForce { name: name.cloned(), revision: Arc::clone(revision) })
             }
@@ -339,12 +349,17 @@ impl<S: Store> Service<S> {
     }
 }
 
-fn terms<'a>(policy: &'a PolicyInForce, choice: &'a PolicyChoice, loaded: &'a Loaded) -> Terms<'a> {
+fn terms<'a>(
+    policy: &'a PolicyInForce,
+    choice: &'a PolicyChoice,
+    configuration: &'a Configuration,
+    salt: Salt,
+) -> Terms<'a> {
     Terms {
         policy: &policy.revision.policy,
         revision: policy.revision.number,
         choice,
-        settings: &loaded.configuration.namespace.settings,
-        salt: loaded.salt,
+        settings: &configuration.namespace.settings,
+        salt,
     }
 }

@@ -299,6 +299,8 @@ pub struct Sizes {
     pub live_steps: u64,
     /// Bytes on the disk.
     pub disk_bytes: u64,
+    /// Times that changes were synced to the disk since the store was opened.
+    pub syncs: u64,
 }
 
 /// Where the data is and when it is durable.

@@ -76,6 +76,12 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// What was not read yet.
+    #[must_use]
+    pub const fn left(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// The next `count` bytes.
     ///
     /// # Errors

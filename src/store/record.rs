@@ -24,8 +24,8 @@ use crate::domain::{
     id::Id,
     policy::{RuleName, spec::HoldAnswer},
     record::{
-        Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome,
-        PolicyChoice, Record, State,
+        Attempt, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
+        Outcome, PolicyChoice, Record, State,
     },
     time::{Timestamp, micros},
 };
@@ -636,13 +636,64 @@ pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
     out.bytes(&[FORMAT]);
     out.number(evidence.failures.len() as u64);
     for text in &evidence.failures {
-        out.number(u64::from(text.attempt));
-        out.flag(text.late);
-        for part in [&text.message, &text.error_type, &text.cause, &text.worker] {
-            out.text(part);
-        }
+        failure_text(&mut out, text);
     }
     out.into_bytes()
+}
+
+/// Texts of one failure.
+const FAILURE_TEXTS: usize = 4;
+
+fn failure_text(out: &mut Writer, text: &FailureText) {
+    out.number(u64::from(text.attempt));
+    out.flag(text.late);
+    let parts: [&str; FAILURE_TEXTS] = [&text.message, &text.error_type, &text.cause, &text.worker];
+    for part in parts {
+        out.text(part);
+    }
+}
+
+/// The stored texts with those of one more failure, as [`Evidence::add`] adds
+/// them. The others are copied as they stand: texts are added with every failure
+/// and hardly ever read.
+///
+/// # Errors
+/// When what is stored is of a newer format or damaged.
+pub fn add_evidence(stored: Option<&[u8]>, text: &FailureText) -> Result<Box<[u8]>, RecordError> {
+    let mut others = stored.map_or_else(|| Ok(Vec::new()), |stored| other_texts(stored, text))?;
+    others.drain(..(others.len() + 1).saturating_sub(EVIDENCE_MAX));
+    let mut out = Writer::with_capacity(
+        32 + others.iter().map(|other| other.len()).sum::<usize>()
+            + text.message.len()
+            + text.error_type.len()
+            + text.cause.len()
+            + text.worker.len(),
+    );
+    out.bytes(&[FORMAT]);
+    out.number(others.len() as u64 + 1);
+    for other in others {
+        out.bytes(other);
+    }
+    failure_text(&mut out, text);
+    Ok(out.into_bytes().into())
+}
+
+/// The stored texts of each failure, those that `text` replaces left out.
+fn other_texts<'a>(stored: &'a [u8], text: &FailureText) -> Result<Vec<&'a [u8]>, RecordError> {
+    check_format(stored)?;
+    let mut input = Reader::new(&stored[1..]);
+    let mut others = Vec::with_capacity(EVIDENCE_MAX);
+    for _ in 0..input.count()? {
+        let from = input.left();
+        let failure = (input.number_u32()?, input.flag()?);
+        for _ in 0..FAILURE_TEXTS {
+            input.text()?;
+        }
+        if failure != (text.attempt, text.late) {
+            others.push(&from[..from.len() - input.left().len()]);
+        }
+    }
+    if input.is_empty() { Ok(others) } else { Err(RecordError::Malformed) }
 }
 
 /// Reads the texts of failures.

@@ -16,7 +16,9 @@ use reprise::{
         },
         time::Timestamp,
     },
-    store::record::{Header, RecordError, decode, decode_evidence, encode, encode_evidence},
+    store::record::{
+        Header, RecordError, add_evidence, decode, decode_evidence, encode, encode_evidence,
+    },
 };
 
 fn instant() -> impl Strategy<Value = Timestamp> {
@@ -216,6 +218,27 @@ proptest! {
     }
 
     #[test]
+    fn a_text_is_added_to_what_is_stored(evidence in evidence(), more in evidence()) {
+        let mut expected = evidence.clone();
+        let mut stored = encode_evidence(&evidence).into_boxed_slice();
+        // Some about an attempt that is there already.
+        let again = evidence.failures.iter().cloned().map(|text| FailureText { message: "again".to_owned(), ..text });
+        for text in more.failures.into_iter().chain(again) {
+            stored = add_evidence(Some(&stored), &text).unwrap();
+            expected.add(text);
+            prop_assert_eq!(decode_evidence(&stored), Ok(expected.clone()));
+        }
+    }
+
+    #[test]
+    fn a_first_text_begins_what_is_stored(mut evidence in evidence()) {
+        evidence.failures.truncate(1);
+        if let Some(text) = evidence.failures.front() {
+            prop_assert_eq!(decode_evidence(&add_evidence(None, text).unwrap()), Ok(evidence));
+        }
+    }
+
+    #[test]
     fn a_cut_record_is_refused(record in record(), event_at in instant(), at: prop::sample::Index) {
         let bytes = encode(&record, event_at);
         prop_assert_eq!(decode(&bytes[..at.index(bytes.len())]), Err(RecordError::Malformed));
@@ -224,7 +247,9 @@ proptest! {
     #[test]
     fn a_cut_text_is_refused(evidence in evidence(), at: prop::sample::Index) {
         let bytes = encode_evidence(&evidence);
-        prop_assert_eq!(decode_evidence(&bytes[..at.index(bytes.len())]), Err(RecordError::Malformed));
+        let cut = &bytes[..at.index(bytes.len())];
+        prop_assert_eq!(decode_evidence(cut), Err(RecordError::Malformed));
+        prop_assert_eq!(add_evidence(Some(cut), &FailureText::default()), Err(RecordError::Malformed));
     }
 
     #[test]
@@ -242,6 +267,7 @@ proptest! {
         }
         let _ = decode(&bytes);
         let _ = decode_evidence(&texts);
+        let _ = add_evidence(Some(&texts), &FailureText::default());
     }
 }
 

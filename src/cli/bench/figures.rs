@@ -31,6 +31,8 @@ pub(super) struct Figures {
     /// Mean length of a request and of a reply.
     pub(super) request_bytes: f64,
     pub(super) reply_bytes: f64,
+    /// Decisions for each sync of the server's log. Absent when it does not tell.
+    pub(super) decisions_per_sync: Option<f64>,
     /// Memory of the server after the last round. Absent when it is unknown.
     pub(super) resident_bytes: Option<u64>,
     /// Calls that failed over all rounds, by what was wrong.
@@ -75,6 +77,7 @@ impl Figures {
             rejected_share: share(tally.rejected, answered_or_rejected),
             request_bytes: share(tally.request_bytes, tally.calls),
             reply_bytes: share(tally.reply_bytes, tally.calls),
+            decisions_per_sync: round.syncs.and_then(|syncs| ratio(decisions as f64, syncs as f64)),
             resident_bytes: None,
             failed: round.tally.failed,
         }
@@ -96,6 +99,7 @@ impl Figures {
             rejected_share: of(|round| round.rejected_share)?,
             request_bytes: of(|round| round.request_bytes)?,
             reply_bytes: of(|round| round.reply_bytes)?,
+            decisions_per_sync: median(rounds.iter().filter_map(|round| round.decisions_per_sync)),
             resident_bytes: None,
             failed: all_failures(rounds),
         })
@@ -226,6 +230,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             server_cpu: Some(Duration::from_millis(cpu_ms)),
             client_cpu: Duration::from_millis(cpu_ms),
+            syncs: Some(decisions / 20),
         })
     }
 
@@ -237,6 +242,7 @@ mod tests {
         assert_eq!(figures.decisions_per_second, 1000.0);
         assert_eq!(figures.cpu_us, Some(10.0));
         assert_eq!(figures.granted_share, 0.5);
+        assert_eq!(figures.decisions_per_sync, Some(20.0));
         assert_eq!(figures.failures(), 3);
         assert_eq!(Figures::median(&[]), None);
     }

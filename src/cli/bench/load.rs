@@ -50,6 +50,8 @@ pub(super) struct Round {
     /// CPU time of the server. Absent when its process is unknown.
     pub(super) server_cpu: Option<Duration>,
     pub(super) client_cpu: Duration,
+    /// Syncs of the server's log. Absent when it does not tell.
+    pub(super) syncs: Option<u64>,
 }
 
 /// When calls are due.
@@ -101,9 +103,9 @@ impl Fleet {
         tokio::time::sleep(warm_up).await;
         // Failures while warming up are failures too.
         let warm = self.ledger.take();
-        let meter = Meter::start(server)?;
+        let meter = Meter::start(server).await?;
         tokio::time::sleep(length).await;
-        let mut round = meter.stop(server, self.ledger.take())?;
+        let mut round = meter.stop(server, self.ledger.take()).await?;
         stop.store(true, Ordering::Relaxed);
         self.callers =
             tokio::time::timeout(DRAIN_MAX, tasks.join_all()).await.map_err(unanswered)?;
@@ -122,7 +124,7 @@ impl Fleet {
         for caller in self.callers.drain(..) {
             drop(give_back.send(caller));
         }
-        let meter = Meter::start(server)?;
+        let meter = Meter::start(server).await?;
         let mut due = pacer::due(meter.since, offsets)?;
         let mut taken = 0_u32;
         while let Some(due) = due.recv().await {
@@ -141,7 +143,7 @@ impl Fleet {
         while self.callers.len() < callers {
             self.callers.push(next_idle(&mut idle).await?);
         }
-        meter.stop(server, self.ledger.take())
+        meter.stop(server, self.ledger.take()).await
     }
 }
 
@@ -178,22 +180,22 @@ struct Meter {
     since: Instant,
     server: Option<Cpu>,
     client: Cpu,
+    syncs: Option<u64>,
 }
 
 impl Meter {
-    fn start(server: &Server) -> io::Result<Self> {
-        Ok(Self { server: server.cpu()?, client: Cpu::own()?, since: Instant::now() })
+    async fn start(server: &Server) -> io::Result<Self> {
+        let syncs = server.syncs().await?;
+        Ok(Self { server: server.cpu()?, client: Cpu::own()?, syncs, since: Instant::now() })
     }
 
-    fn stop(self, server: &Server, tally: Tally) -> io::Result<Round> {
+    async fn stop(self, server: &Server, tally: Tally) -> io::Result<Round> {
         let elapsed = self.since.elapsed();
         let used = |(after, before): (Cpu, Cpu)| after.since(&before);
-        Ok(Round {
-            tally,
-            elapsed,
-            server_cpu: server.cpu()?.zip(self.server).map(used),
-            client_cpu: Cpu::own()?.since(&self.client),
-        })
+        let server_cpu = server.cpu()?.zip(self.server).map(used);
+        let client_cpu = Cpu::own()?.since(&self.client);
+        let syncs = server.syncs().await?.zip(self.syncs).map(|(after, before)| after - before);
+        Ok(Round { tally, elapsed, server_cpu, client_cpu, syncs })
     }
 }
 

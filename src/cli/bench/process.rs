@@ -11,7 +11,11 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::{Child, Command},
+};
 
 use super::{
     client::{Address, Connection, Transport},
@@ -49,23 +53,29 @@ pub(super) enum Program {
 }
 
 /// The command line of a program, the only place that knows it.
-fn command(program: Program, address: &Address, dir: &Path) -> io::Result<Command> {
+fn command(
+    program: Program,
+    address: &Address,
+    metrics: Option<&str>,
+    dir: &Path,
+) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     match program {
         Program::Echo => command.args(["bench", "echo-server"]),
-        Program::Reprise(Store::Memory) => {
-            command.args(["serve", "--metrics", "none", "--store", "memory"])
-        }
+        Program::Reprise(Store::Memory) => command.args(["serve", "--store", "memory"]),
         Program::Reprise(Store::Durable) => durable(&mut command, dir, "always"),
         Program::Reprise(Store::Relaxed) => durable(&mut command, dir, "interval"),
     };
     command.arg("--listen").arg(address.to_string());
+    if matches!(program, Program::Reprise(_)) {
+        command.args(["--metrics", metrics.unwrap_or("none")]);
+    }
     Ok(command)
 }
 
 fn durable<'a>(command: &'a mut Command, dir: &Path, fsync: &str) -> &'a mut Command {
     command
-        .args(["serve", "--metrics", "none", "--store", "embedded", "--fsync", fsync])
+        .args(["serve", "--store", "embedded", "--fsync", fsync])
         .arg("--data")
         .arg(dir.join("data"))
 }
@@ -80,6 +90,8 @@ pub(super) struct Server {
     pub(super) started_in: Option<Duration>,
     /// What it answers.
     pub(super) replies: Replies,
+    /// Where it tells how often it synced. Absent when it does not.
+    metrics: Option<String>,
     own: Option<Own>,
 }
 
@@ -97,7 +109,14 @@ impl Server {
         parent: &Path,
     ) -> io::Result<Self> {
         let dir = Dir::create(parent)?;
-        Self::start_in(dir, transport, |address, dir| command(program, address, dir)).await
+        let metrics = match program {
+            Program::Reprise(Store::Durable | Store::Relaxed) => Some(free_port()?),
+            Program::Reprise(Store::Memory) | Program::Echo => None,
+        };
+        let command =
+            |address: &Address, dir: &Path| command(program, address, metrics.as_deref(), dir);
+        let server = Self::start_in(dir, transport, command).await?;
+        Ok(Self { metrics, ..server })
     }
 
     /// Starts the baseline with replies that another server gave.
@@ -110,7 +129,7 @@ impl Server {
         let file = dir.path.join("replies");
         replies.write(&file)?;
         Self::start_in(dir, transport, |address, dir| {
-            let mut command = command(Program::Echo, address, dir)?;
+            let mut command = command(Program::Echo, address, None, dir)?;
             command.arg("--replies").arg(&file);
             Ok(command)
         })
@@ -134,14 +153,15 @@ impl Server {
         let replies = first_answer(&address, &mut child, &dir).await?;
         let started_in = Some(since.elapsed());
         let pid = child.id();
-        Ok(Self { address, pid, started_in, replies, own: Some(Own { child, dir }) })
+        let own = Some(Own { child, dir });
+        Ok(Self { address, pid, started_in, replies, metrics: None, own })
     }
 
     /// A server that somebody else started.
     pub(super) async fn running(address: Address, pid: Option<u32>) -> io::Result<Self> {
         let mut connection = Connection::open(&address).await?;
         let replies = workload::greet(&mut connection).await.map_err(io::Error::other)?;
-        Ok(Self { address, pid, started_in: None, replies, own: None })
+        Ok(Self { address, pid, started_in: None, replies, metrics: None, own: None })
     }
 
     /// Asks the server to end and waits until it has.
@@ -163,6 +183,16 @@ impl Server {
         let Some(pid) = self.pid else { return Ok(None) };
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(resident_bytes(&status))
+    }
+
+    /// Syncs of its log so far. Absent when it does not tell.
+    pub(super) async fn syncs(&self) -> io::Result<Option<u64>> {
+        let Some(metrics) = &self.metrics else { return Ok(None) };
+        let mut stream = TcpStream::connect(metrics).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(syncs(&text))
     }
 
     /// CPU time that the process has used. Absent when the process is unknown.
@@ -282,6 +312,11 @@ impl Cpu {
     }
 }
 
+/// Syncs out of the metrics' text.
+fn syncs(metrics: &str) -> Option<u64> {
+    metrics.lines().find_map(|line| line.strip_prefix("reprise_log_syncs_total "))?.parse().ok()
+}
+
 /// Time on a CPU out of `/proc/PID/task/TID/schedstat`, its first number.
 fn on_cpu(schedstat: &str) -> Option<Duration> {
     schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
@@ -337,6 +372,15 @@ mod tests {
             Some(10 * 1024 * 1024)
         );
         assert_eq!(resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn syncs_are_read_off_what_the_service_shows() {
+        let telemetry = crate::telemetry::Telemetry::new();
+        telemetry.show_log_syncs(7);
+        telemetry.show_log_syncs(12);
+        assert_eq!(syncs(&telemetry.text()), Some(12));
+        assert_eq!(syncs("reprise_log_syncs_total"), None);
     }
 
     #[test]

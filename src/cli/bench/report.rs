@@ -98,6 +98,11 @@ impl fmt::Display for Report {
                 disk.appends_per_second
             )?;
         }
+        for Measurement { name, subject, .. } in &self.measurements {
+            if let Some(decisions) = subject.decisions_per_sync {
+                writeln!(f, "{name}: {decisions:.1} decisions a sync")?;
+            }
+        }
         for Unmeasured { name, reason } in &self.unmeasured {
             writeln!(f, "{name}: not measured: {reason}")?;
         }

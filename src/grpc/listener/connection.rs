@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
-use super::socket::{Peer, Stream};
+use super::socket::Stream;
 use super::{BoxError, Http2Settings, ListenerSettings};
 
 /// Length of `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`, which opens every connection.
@@ -74,13 +74,7 @@ enum Farewell {
 /// Serves one connection to its end. Returning drops it, and with it the calls
 /// that still run: their futures are dropped, unless they have arranged
 /// otherwise.
-pub(super) async fn serve<S, B>(
-    stream: Stream,
-    peer: Peer,
-    service: S,
-    terms: &Terms,
-    age: Duration,
-) -> End
+pub(super) async fn serve<S, B>(stream: Stream, service: S, terms: &Terms, age: Duration) -> End
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -91,10 +85,8 @@ where
     let spoken = Arc::new(AtomicBool::new(false));
     let calls = Calls::default();
     let wire = Wire { stream, preface_left: PREFACE_LEN, spoken: Arc::clone(&spoken) };
-    let connection = terms
-        .http2
-        .builder(calls.clone())
-        .serve_connection(TokioIo::new(wire), Called { service, peer });
+    let connection =
+        terms.http2.builder(calls.clone()).serve_connection(TokioIo::new(wire), Called(service));
     let mut connection = pin!(connection);
 
     // One timer for both: the wait for the preface, then the age.
@@ -198,11 +190,8 @@ where
     }
 }
 
-/// The service as hyper calls it: told who calls.
-struct Called<S> {
-    service: S,
-    peer: Peer,
-}
+/// The service as hyper calls it.
+struct Called<S>(S);
 
 impl<S> hyper::service::Service<Request<Incoming>> for Called<S>
 where
@@ -212,9 +201,8 @@ where
     type Error = S::Error;
     type Future = Oneshot<S, Request<Incoming>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        self.service.clone().oneshot(request)
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.clone().oneshot(request)
     }
 }
 

@@ -73,6 +73,7 @@ mod writer;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -296,6 +297,8 @@ struct Shared {
     /// More is synced, or will never be.
     synced: Condvar,
     waiters: Arc<Waiters>,
+    /// Syncs of batches; nothing else is ordered by it.
+    syncs: AtomicU64,
     /// Changes when room may have come, or will not come.
     room: watch::Sender<()>,
     poisoned: watch::Sender<Option<Poisoned>>,
@@ -416,6 +419,11 @@ impl Log {
         SnapshotWriter::begin(Arc::clone(&self.shared))
     }
 
+    /// Times that batches were synced since the opening.
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
+    }
+
     /// How large the log is.
     pub fn size(&self) -> LogSize {
         self.shared.desk().size()
@@ -471,6 +479,7 @@ impl Shared {
             work: Condvar::new(),
             taken: Condvar::new(),
             synced: Condvar::new(),
+            syncs: AtomicU64::new(0),
             room: watch::Sender::new(()),
             poisoned: watch::Sender::new(None),
             _lock: lock,

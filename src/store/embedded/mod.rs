@@ -416,8 +416,7 @@ fn apply_error(error: &ApplyError) -> StoreError {
 }
 
 fn unreadable(key: &StepKey<'_>) -> impl FnOnce(record::RecordError) -> StoreError {
-    let key = key.to_string();
-    move |source| StoreError::Unreadable { key, source }
+    move |source| StoreError::Unreadable { key: key.to_string(), source }
 }
 
 fn namespace<'a>(state: &'a State, name: &str) -> Result<&'a Namespace, StoreError> {
@@ -577,6 +576,7 @@ impl Store for Embedded {
             sizes.live_steps += namespace.steps.live();
         }
         sizes.disk_bytes = self.0.log.as_ref().map_or(0, |log| log.size().disk_bytes);
+        sizes.syncs = self.0.log.as_ref().map_or(0, Log::syncs);
         Some(sizes)
     }
 
@@ -682,16 +682,11 @@ impl Written {
     ) -> Result<Self, RecordError> {
         let Settlement { record, event_at, answer, text } = settlement;
         let evidence = match text {
-            None => None,
-            Some(text) => {
+            Some(text) if !planted!("evidence-forgotten") => {
                 let stored = found.and_then(|number| namespace.steps.evidence(number));
-                let mut evidence =
-                    stored.map_or_else(|| Ok(Evidence::default()), record::decode_evidence)?;
-                if !planted!("evidence-forgotten") {
-                    evidence.add(text);
-                }
-                Some(record::encode_evidence(&evidence).into())
+                Some(record::add_evidence(stored, &text)?)
             }
+            _ => None,
         };
         let inline = match record.policy {
             PolicyChoice::Inline(digest) => Some(digest),

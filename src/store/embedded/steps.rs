@@ -7,12 +7,12 @@
 //! while the steps go on changing.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     hash::{BuildHasher as _, Hasher as _},
     sync::Arc,
 };
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::super::record::{Header, RecordError};
 use crate::domain::{id::StepKey, time::Timestamp};

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 
@@ -99,7 +100,7 @@ impl Writer<'_> {
         self.buffer = batch.frame;
         match self.shared.options.fsync {
             Fsync::Always => {
-                batch.segment.file.sync()?;
+                self.sync_file(&batch.segment)?;
                 self.synced = self.written;
             }
             Fsync::Interval(interval) => {
@@ -113,9 +114,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    fn sync_file(&self, segment: &Segment) -> io::Result<()> {
+        segment.file.sync()?;
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         if let Some(dirty) = &self.dirty {
-            dirty.segment.file.sync()?;
+            self.sync_file(&dirty.segment)?;
         }
         self.dirty = None;
         self.synced = self.written;
