@@ -119,9 +119,9 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
 /// takes it for the right to run.
 fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) -> Grant {
     let lease_until = match (&attempt.end, &record.state) {
-        (Some(end), _) => end.at,
-        (None, State::Running { lease_until }) => *lease_until,
-        (None, _) => attempt.began_at,
+        (Some(end), _) if !planted!("lease-revived") => end.at,
+        (_, State::Running { lease_until }) => *lease_until,
+        (_, _) => attempt.began_at.plus(record.lease),
     };
     Grant {
         attempt: attempt.number,
