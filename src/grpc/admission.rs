@@ -100,7 +100,7 @@ impl Default for AdmissionSettings {
             limit_max: 512,
             latency_tolerated: Duration::from_millis(10),
             wait_target: Duration::from_millis(5),
-            wait_burst: Duration::from_millis(250),
+            wait_burst: Duration::from_millis(500),
             retry_delay: Duration::from_secs(1),
             message_max: 1024 * 1024,
         }

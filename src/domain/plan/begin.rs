@@ -54,11 +54,16 @@ pub(super) fn plan(
 /// Grants the next attempt, unless the step must have ended by now.
 fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
     take_over(&mut record, terms, &begin.step, now.at);
-    // A person who orders another try knows how long it has taken: the order
-    // extends `max_elapsed` by its attempt, but no deadline and no ceiling.
-    let max_elapsed = terms.policy.max_elapsed.filter(|_| !is_ordered(&record));
-    let bound = ends_within(terms, &record, max_elapsed);
-    if let Some((_, reason)) = bound.filter(|(bound, _)| *bound < now.at) {
+    let passed = |max_elapsed| {
+        let bound = ends_within(terms, &record, max_elapsed);
+        bound.filter(|(bound, _)| *bound < now.at).map(|(_, reason)| reason)
+    };
+    // A person who orders another try knows how long it has taken: where
+    // `max_elapsed` is over, the order extends it by its attempt, but no deadline
+    // and no ceiling.
+    let is_extended = is_ordered(&record) && passed(terms.policy.max_elapsed).is_some();
+    let max_elapsed = terms.policy.max_elapsed.filter(|_| !is_extended);
+    if let Some(reason) = passed(max_elapsed) {
         return past_bound(terms, record, reason, now);
     }
     let lease = begin.lease.unwrap_or(terms.settings.lease);
@@ -119,9 +124,9 @@ fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -
 /// takes it for the right to run.
 fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) -> Grant {
     let lease_until = match (&attempt.end, &record.state) {
-        (Some(end), _) => end.at,
-        (None, State::Running { lease_until }) => *lease_until,
-        (None, _) => attempt.began_at,
+        (Some(end), _) if !planted!("lease-revived") => end.at,
+        (_, State::Running { lease_until }) => *lease_until,
+        (_, _) => attempt.began_at.plus(record.lease),
     };
     Grant {
         attempt: attempt.number,

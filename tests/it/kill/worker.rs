@@ -11,6 +11,7 @@ use reprise::proto::{
 };
 use tokio::{sync::watch, time::timeout};
 use tonic::{Code, Response, Status, transport::Channel};
+use tonic_types::StatusExt as _;
 
 use super::ledger::{Ledger, Name, Terms};
 use crate::chance::Chance;
@@ -83,6 +84,8 @@ impl World {
                     self.answered.send_modify(|answered| *answered += 1);
                     return (answer.into_inner(), tries);
                 }
+                // A machine that other work keeps busy: the call was not begun.
+                Err(status) if is_of_admission(&status) => {}
                 Err(status) => {
                     assert!(is_of_transport(&status), "{status:?}");
                     self.repeated.set(self.repeated.get() + 1);
@@ -101,6 +104,12 @@ pub fn is_of_transport(status: &Status) -> bool {
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
     );
     possible && status.details().is_empty()
+}
+
+/// Whether the server was too busy to look at a call at all.
+fn is_of_admission(status: &Status) -> bool {
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    matches!(&*reason, "OVERLOADED" | "DEADLINE_TOO_SHORT" | "REQUEST_TOO_LATE")
 }
 
 /// A worker with steps of its own, of which it knows all that happens.

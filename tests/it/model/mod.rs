@@ -216,7 +216,8 @@ impl Model {
         }
         // What a person orders may take longer than the policy gives a step.
         let is_ordered = step.later.as_ref().is_some_and(|later| later.reason == "ANSWERED");
-        let max_elapsed = self.policy.max_elapsed.filter(|_| !is_ordered);
+        let is_over = bound(&step, self.policy.max_elapsed).is_some_and(|(bound, _)| bound < at);
+        let max_elapsed = self.policy.max_elapsed.filter(|_| !(is_ordered && is_over));
         if let Some((_, reason)) = bound(&step, max_elapsed).filter(|(bound, _)| *bound < at) {
             let refusal = match &self.policy.exhausted {
                 Exhausted::Hold(terms) if reason == "MAX_ELAPSED" => {
