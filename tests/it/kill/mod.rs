@@ -157,11 +157,12 @@ async fn killed_again_and_again(
             stillborn.kill().await;
         }
     }
-    let server = Server::start(data, listen).await;
+    let mut server = Server::start(data, listen).await;
     fleet.meet(&server).await;
     fleet.finish().await;
     audit(&fleet.world, &server).await;
-    drop(server);
+    // Dropped, it might still hold the store when the next one asks for it.
+    server.kill().await;
 
     // And once more, from the disk alone.
     let server = Server::start(data, listen).await;
