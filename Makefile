@@ -38,14 +38,14 @@ build: ## Build the release binary; needs Rust and a C compiler
 	$(CARGO) build --release $(LOCKED)
 
 .PHONY: run
-run: build ## Build and start a server that keeps its data in ./data
+run: build ## Build and start a server; data in ./data, or where STORE says: STORE=redis://…
 	@echo
-	@echo 'Reprise listens on 127.0.0.1:7070 and keeps its data in ./data; Ctrl-C ends it.'
+	@echo 'Reprise listens on 127.0.0.1:7070 and keeps its data in $(or $(STORE),./data); Ctrl-C ends it.'
 	@echo 'Try it from another terminal:'
 	@echo
 	@echo "  $(TARGET)/release/reprise exec --step hello --max-retries 3 --delay 1s -- sh -c 'exit 1'"
 	@echo
-	@exec $(TARGET)/release/reprise serve --data ./data
+	@exec $(TARGET)/release/reprise serve --data ./data $(if $(STORE),--store '$(STORE)')
 
 ##@ Check
 

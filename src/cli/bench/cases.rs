@@ -47,7 +47,7 @@ const PLAIN: Case = Case {
 };
 
 /// Every case, in the order in which they are measured.
-pub(super) const CASES: [Case; 13] = [
+pub(super) const CASES: [Case; 16] = [
     // The baseline against itself: how far equal servers differ here.
     Case { name: "echo", program: Program::Echo, ..PLAIN },
     PLAIN,
@@ -68,6 +68,20 @@ pub(super) const CASES: [Case; 13] = [
         name: "durable",
         program: Program::Reprise(Store::Durable),
         shape: shape(256, 4),
+        ..PLAIN
+    },
+    Case { name: "redis", program: Program::Reprise(Store::Redis), shape: shape(256, 4), ..PLAIN },
+    Case {
+        name: "redis-one",
+        program: Program::Reprise(Store::Redis),
+        shape: shape(1, 1),
+        ..PLAIN
+    },
+    Case {
+        name: "redis-batch16",
+        program: Program::Reprise(Store::Redis),
+        scenario: Scenario::Batch16,
+        shape: shape(16, 4),
         ..PLAIN
     },
     Case { name: "open", shape: shape(128, 4), drive: Drive::Open, ..PLAIN },

@@ -107,6 +107,11 @@ struct Options {
     #[arg(long, value_name = "PID", requires = "server")]
     server_pid: Option<u32>,
 
+    /// Measure the loads on Redis as well, at this address. What is in it stays;
+    /// the steps of the loads are added.
+    #[arg(long, value_name = "ADDRESS")]
+    redis: Option<String>,
+
     /// Where stores are kept while they are measured. A disk, for the durable
     /// loads to mean anything. Default: the directory for temporary files.
     #[arg(long, value_name = "DIR")]

@@ -41,6 +41,17 @@ pub(super) enum Store {
     Durable,
     /// In a file, synced now and then.
     Relaxed,
+    /// In Redis, at the address that was given.
+    Redis,
+}
+
+/// Where servers that are started keep what they keep.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// Their files.
+    pub(super) parent: PathBuf,
+    /// Address of the Redis that is measured, if one was given.
+    pub(super) redis: Option<String>,
 }
 
 /// What to start.
@@ -58,6 +69,7 @@ fn command(
     address: &Address,
     metrics: Option<&str>,
     dir: &Path,
+    redis: Option<&str>,
 ) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     match program {
@@ -65,6 +77,10 @@ fn command(
         Program::Reprise(Store::Memory) => command.args(["serve", "--store", "memory"]),
         Program::Reprise(Store::Durable) => durable(&mut command, dir, "always"),
         Program::Reprise(Store::Relaxed) => durable(&mut command, dir, "interval"),
+        Program::Reprise(Store::Redis) => {
+            let address = redis.ok_or_else(|| io::Error::other("no --redis was given"))?;
+            command.args(["serve", "--store", address])
+        }
     };
     command.arg("--listen").arg(address.to_string());
     if matches!(program, Program::Reprise(_)) {
@@ -106,15 +122,17 @@ impl Server {
     pub(super) async fn start(
         program: Program,
         transport: Transport,
-        parent: &Path,
+        place: &Place,
     ) -> io::Result<Self> {
-        let dir = Dir::create(parent)?;
+        let dir = Dir::create(&place.parent)?;
         let metrics = match program {
             Program::Reprise(Store::Durable | Store::Relaxed) => Some(free_port()?),
-            Program::Reprise(Store::Memory) | Program::Echo => None,
+            Program::Reprise(Store::Memory | Store::Redis) | Program::Echo => None,
         };
-        let command =
-            |address: &Address, dir: &Path| command(program, address, metrics.as_deref(), dir);
+        let redis = place.redis.as_deref();
+        let command = |address: &Address, dir: &Path| {
+            command(program, address, metrics.as_deref(), dir, redis)
+        };
         let server = Self::start_in(dir, transport, command).await?;
         Ok(Self { metrics, ..server })
     }
@@ -123,13 +141,13 @@ impl Server {
     pub(super) async fn start_echo(
         replies: &Replies,
         transport: Transport,
-        parent: &Path,
+        place: &Place,
     ) -> io::Result<Self> {
-        let dir = Dir::create(parent)?;
+        let dir = Dir::create(&place.parent)?;
         let file = dir.path.join("replies");
         replies.write(&file)?;
         Self::start_in(dir, transport, |address, dir| {
-            let mut command = command(Program::Echo, address, None, dir)?;
+            let mut command = command(Program::Echo, address, None, dir, None)?;
             command.arg("--replies").arg(&file);
             Ok(command)
         })

@@ -1,6 +1,6 @@
 //! One run: start the servers, drive the loads in turns, collect the figures.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use super::{
     Options,
@@ -8,7 +8,7 @@ use super::{
     client::{Address, Transport},
     figures::{Figures, Ratios, median},
     load::{Fleet, Shape, appends_per_second, offsets},
-    process::{Dir, Program, Server, Store},
+    process::{Dir, Place, Program, Server, Store},
     report::{Disk, Measurement, Report, Start},
     say, targets,
     workload::Chance,
@@ -42,7 +42,7 @@ pub(super) struct Run<'a> {
     rounds: u32,
     length: Duration,
     warm_up: Duration,
-    parent: PathBuf,
+    place: Place,
 }
 
 /// A server with its callers.
@@ -61,7 +61,10 @@ impl<'a> Run<'a> {
             rounds: options.rounds.unwrap_or(preset.rounds),
             length: options.seconds.unwrap_or(preset.length),
             warm_up: preset.warm_up,
-            parent: options.data_dir.clone().unwrap_or_else(std::env::temp_dir),
+            place: Place {
+                parent: options.data_dir.clone().unwrap_or_else(std::env::temp_dir),
+                redis: options.redis.clone(),
+            },
         }
     }
 
@@ -103,6 +106,9 @@ impl<'a> Run<'a> {
 
     fn is_wanted(&self, name: &str) -> bool {
         let only = &self.options.only;
+        if only.is_empty() && name.starts_with("redis") && self.options.redis.is_none() {
+            return false;
+        }
         only.contains(&name) || only.is_empty() && name != "echo"
     }
 
@@ -125,7 +131,7 @@ impl<'a> Run<'a> {
             for (side, program) in
                 [Program::Echo, Program::Reprise(Store::Memory)].into_iter().enumerate()
             {
-                let server = Server::start(program, Transport::Tcp, &self.parent).await?;
+                let server = Server::start(program, Transport::Tcp, &self.place).await?;
                 first_answers[side].extend(server.started_in.map(|took| took.as_secs_f64() * 1e3));
                 if round == 0 {
                     tokio::time::sleep(IDLE).await;
@@ -151,7 +157,7 @@ impl<'a> Run<'a> {
     }
 
     fn disk(&self) -> io::Result<Disk> {
-        let dir = Dir::create(&self.parent)?;
+        let dir = Dir::create(&self.place.parent)?;
         let appends_per_second = appends_per_second(&dir.path, self.length)?;
         say(format_args!("disk: {appends_per_second:.0} synced appends a second"));
         Ok(Disk { appends_per_second })
@@ -186,7 +192,7 @@ impl<'a> Run<'a> {
         let shape = self.shape(case);
         let subject = self.subject(case).await?;
         let transport = self.transport(case);
-        let baseline = Server::start_echo(&subject.replies, transport, &self.parent).await?;
+        let baseline = Server::start_echo(&subject.replies, transport, &self.place).await?;
         let mut sides = [
             Side::connect("echo", baseline, case, shape, self.options.seed).await?,
             Side::connect(subject_name(case), subject, case, shape, self.options.seed).await?,
@@ -234,7 +240,7 @@ impl<'a> Run<'a> {
             (Some(address), Program::Reprise(_)) => {
                 Server::running(address.clone(), self.options.server_pid).await
             }
-            _ => Server::start(case.program, self.transport(case), &self.parent).await,
+            _ => Server::start(case.program, self.transport(case), &self.place).await,
         }
     }
 

@@ -71,6 +71,8 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
             AtMost(0.5),
             cpu_over(found("batch16"), found("report")),
         ),
+        bound("redis: CPU per decision", "× echo", AtMost(1.9), cpu("redis")),
+        bound("redis: throughput", "× echo", AtLeast(0.33), throughput("redis")),
         bound("start: first answer", "ms", AtMost(30.0), start.map(|start| start.first_answer_ms)),
         bound(
             "start: idle memory",
