@@ -343,6 +343,7 @@ impl<S: Store + Clone> Background<'_, S> {
                 telemetry.live_steps.set(sizes.live_steps);
                 telemetry.store_bytes.set(sizes.disk_bytes);
             }
+            telemetry.store_lost_writes.inner().store(store.lost(), Ordering::Relaxed);
             telemetry.admission.show(&admission_state(admission.stats()));
             telemetry.text()
         })
