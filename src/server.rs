@@ -344,6 +344,7 @@ impl<S: Store + Clone> Background<'_, S> {
                 telemetry.store_bytes.set(sizes.disk_bytes);
                 telemetry.show_log_syncs(sizes.syncs);
             }
+            telemetry.store_lost_writes.inner().store(store.lost(), Ordering::Relaxed);
             telemetry.admission.show(&admission_state(admission.stats()));
             telemetry.text()
         })

@@ -33,6 +33,8 @@ pub struct Telemetry {
     pub conflicts: Counter,
     /// Commits that the store refused or did not answer.
     pub store_errors: Counter,
+    /// Acknowledged changes that are gone from the store.
+    pub store_lost_writes: Counter,
     /// Time from handing a change to the store to its being durable.
     pub commit_seconds: Histogram,
     /// Calls by method and code.
@@ -183,6 +185,7 @@ impl Telemetry {
             ticks: Counter::default(),
             conflicts: Counter::default(),
             store_errors: Counter::default(),
+            store_lost_writes: Counter::default(),
             commit_seconds,
             calls: Family::default(),
             call_seconds,
@@ -233,6 +236,11 @@ impl Telemetry {
             "store_errors",
             "Commits that the store refused or did not answer",
             self.store_errors.clone(),
+        );
+        registry.register(
+            "store_lost_writes",
+            "Acknowledged changes that are proven to be gone from the store, at least",
+            self.store_lost_writes.clone(),
         );
         registry.register(
             "store_commit_seconds",

@@ -156,6 +156,12 @@ pub trait Store: Send + Sync + 'static {
     /// process should end, since nothing can be acknowledged any more.
     fn ended(&self) -> impl Future<Output = String> + Send;
 
+    /// Acknowledged changes that are proven to be gone, since the start, at
+    /// least.
+    fn lost(&self) -> u64 {
+        0
+    }
+
     /// How much it holds, for metrics; None where that is not this process's to
     /// tell.
     fn sizes(&self) -> Option<Sizes>;

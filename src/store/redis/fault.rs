@@ -10,7 +10,8 @@ pub enum Fault {
     /// There is no connection, or it broke, or no answer came in time: whether
     /// anything was done is not known.
     Away(String),
-    /// It was refused and nothing was done: no server in this place takes writes.
+    /// It was refused and nothing was done: this server does not take writes, or
+    /// not over this connection.
     Elsewhere(&'static str),
     /// It was refused and nothing was done, for a reason that passes.
     Refused(&'static str),
@@ -25,8 +26,12 @@ pub enum Fault {
 impl Fault {
     /// Whether another connection may do better.
     #[must_use]
-    pub const fn ends_connection(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Elsewhere(_))
+    pub fn ends_connection(&self) -> bool {
+        match self {
+            Self::Away(_) => !planted!("redis-silence-not-noticed"),
+            Self::Elsewhere(_) => !planted!("redis-replica-not-left"),
+            _ => false,
+        }
     }
 }
 
@@ -42,7 +47,7 @@ impl From<RedisError> for Fault {
                 Self::Elsewhere("it is a replica without its primary (MASTERDOWN)")
             }
             (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => {
-                Self::Refused("it is reading its data from disk (LOADING)")
+                Self::Elsewhere("it is reading its data from disk (LOADING)")
             }
             (ErrorKind::Server(ServerErrorKind::ClusterDown), _) => {
                 Self::Refused("its cluster is not whole (CLUSTERDOWN)")
@@ -52,6 +57,11 @@ impl From<RedisError> for Fault {
             }
             (ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask), _) => {
                 Self::Refused("the namespace has been moved to another node")
+            }
+            (_, Some("NOAUTH")) => Self::Elsewhere("it wants a password (NOAUTH)"),
+            // In the words of Redis 7.0.
+            _ if error.detail().is_some_and(|detail| detail.contains("readonly replica")) => {
+                Self::Elsewhere("it is a replica")
             }
             (_, Some("OOM")) => Self::Full,
             (_, Some("BUSY")) => Self::Refused("another script keeps it busy (BUSY)"),

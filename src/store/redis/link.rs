@@ -6,13 +6,20 @@
 //! there is no connection they are told so. A cluster's connections are kept by
 //! the client library.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, RedisError, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
     cluster_async::ClusterConnection,
+    cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,6 +33,11 @@ use super::{
 /// second one, so that what comes back is found within a second.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_millis(800);
+/// How often sentinels are asked for the primary, and a cluster how it is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Looks in a row at which no node of a cluster that was asked answers, after
+/// which its connections are made anew.
+const SILENT_MAX: u32 = 3;
 
 /// The connection, or the lack of one.
 pub struct Link {
@@ -39,12 +51,16 @@ struct Shared {
     /// A number in [0, 1).
     chance: fn() -> f64,
     live: ArcSwapOption<Live>,
+    /// Connections made so far.
+    made: AtomicU64,
     broken: Notify,
     up: watch::Sender<Result<(), String>>,
 }
 
 struct Live {
     connection: Connection,
+    /// Where it leads to, if that was asked of sentinels.
+    host: Option<Host>,
 }
 
 #[derive(Clone)]
@@ -63,6 +79,7 @@ impl Link {
             timeout,
             chance,
             live: ArcSwapOption::empty(),
+            made: AtomicU64::new(0),
             broken: Notify::new(),
             up: watch::Sender::new(Err("not connected yet".to_owned())),
         });
@@ -88,6 +105,13 @@ impl Link {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.shared.address
+    }
+
+    /// Connections made so far. What was seen by an earlier one may have been
+    /// seen on another server, and may be gone.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.shared.made.load(Ordering::Acquire)
     }
 
     /// Sends a command and waits for its result.
@@ -126,7 +150,7 @@ impl Shared {
                 other => format!("{other:?}"),
             };
             tracing::warn!(address = %self.address, why, "the connection to Redis was given up");
-            let _ = self.up.send_replace(Err(why));
+            self.tell(Err(why));
             self.broken.notify_one();
         }
     }
@@ -135,16 +159,11 @@ impl Shared {
         let mut failures = 0;
         loop {
             match tokio::time::timeout(self.timeout * 2, self.connect()).await {
-                Ok(Ok(connection)) => {
+                Ok(Ok(live)) => {
                     failures = 0;
-                    let live = Arc::new(Live { connection });
-                    self.live.store(Some(Arc::clone(&live)));
-                    let _ = self.up.send_replace(Ok(()));
                     tracing::info!(address = %self.address, "connected to Redis");
-                    tokio::select! {
-                        () = self.broken.notified() => {}
-                        why = self.demoted() => self.lose(&live, &Fault::Elsewhere(why)),
-                    }
+                    self.hold(&Arc::new(live)).await;
+                    tokio::time::sleep(FIRST_WAIT.mul_f64((self.chance)())).await;
                 }
                 Ok(Err(error)) => self.failed(&error.to_string(), &mut failures).await,
                 Err(_) => self.failed("no connection was made in time", &mut failures).await,
@@ -152,29 +171,69 @@ impl Shared {
         }
     }
 
+    /// Lets a connection be used until it is no good any more.
+    async fn hold(&self, live: &Arc<Live>) {
+        self.made.fetch_add(1, Ordering::Release);
+        // In this order: who loses it says so later.
+        self.tell(Ok(()));
+        self.live.store(Some(Arc::clone(live)));
+        tokio::select! {
+            () = self.lost(live) => {}
+            why = self.demoted(live) => self.lose(live, &Fault::Elsewhere(why)),
+            why = self.scattered(live) => self.lose(live, &Fault::Away(why)),
+        }
+    }
+
+    /// Resolves when somebody gave this connection up.
+    async fn lost(&self, live: &Arc<Live>) {
+        while self.live.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, live)) {
+            self.broken.notified().await;
+        }
+    }
+
+    fn tell(&self, state: Result<(), String>) {
+        self.up.send_if_modified(|told| {
+            let is_news = *told != state;
+            *told = state;
+            is_news
+        });
+    }
+
     async fn failed(&self, why: &str, failures: &mut u32) {
         if *failures == 0 {
             tracing::warn!(address = %self.address, why, "Redis cannot be reached");
         }
-        let _ = self.up.send_replace(Err(why.to_owned()));
+        self.tell(Err(why.to_owned()));
         let longest = FIRST_WAIT.saturating_mul(1 << (*failures).min(8)).min(LONGEST_WAIT);
         *failures += 1;
         tokio::time::sleep(longest.mul_f64((self.chance)())).await;
     }
 
-    async fn connect(&self) -> Result<Connection, RedisError> {
-        match self.address.topology() {
-            Topology::Server(host) => self.connect_to(self.address.server(host)?).await,
-            Topology::Socket(path) => self.connect_to(self.address.socket(path)?).await,
+    async fn connect(&self) -> Result<Live, RedisError> {
+        let connection = match self.address.topology() {
+            Topology::Server(host) => self.connect_to(self.address.server(host)?).await?,
+            Topology::Socket(path) => self.connect_to(self.address.socket(path)?).await?,
             Topology::Sentinel { sentinels, primary } => {
-                let host = self.primary(sentinels, primary).await?;
-                self.connect_to(self.address.server(&host)?).await
+                return self.connect_by(sentinels, primary).await;
             }
             Topology::Cluster(nodes) => {
                 let client = self.address.cluster(nodes, self.timeout)?;
-                Ok(Connection::Cluster(client.get_async_connection().await?))
+                Connection::Cluster(client.get_async_connection().await?)
+            }
+        };
+        Ok(Live { connection, host: None })
+    }
+
+    /// A connection to the first of the named primaries that is one.
+    async fn connect_by(&self, sentinels: &[Host], name: &str) -> Result<Live, RedisError> {
+        let mut last = wrong("the sentinels know no such primary");
+        for (host, _) in self.named(sentinels, name).await? {
+            match self.connect_to(self.address.server(&host)?).await {
+                Ok(connection) => return Ok(Live { connection, host: Some(host) }),
+                Err(error) => last = error,
             }
         }
+        Err(last)
     }
 
     /// A connection to a server that takes writes.
@@ -185,23 +244,38 @@ impl Shared {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
         match role.first() {
-            Some(Value::BulkString(role)) if role == b"master" => {
-                Ok(Connection::Server(connection))
-            }
-            _ => Err(wrong("the server is a replica, not a primary")),
+            Some(Value::BulkString(role)) if role == b"master" => {}
+            _ => return Err(wrong("the server is a replica, not a primary")),
         }
+        // It tells its role also while it reads its data, and this it does not.
+        redis::cmd("PING").query_async::<Value>(&mut connection).await?;
+        Ok(Connection::Server(connection))
     }
 
-    /// The primary, by the first sentinel that knows it.
-    async fn primary(&self, sentinels: &[Host], name: &str) -> Result<Host, RedisError> {
+    /// The servers that sentinels call the primary, and how many do: the most
+    /// first. One that is cut off may still name a former one.
+    async fn named(
+        &self,
+        sentinels: &[Host],
+        name: &str,
+    ) -> Result<Vec<(Host, usize)>, RedisError> {
+        let asked = sentinels.iter().map(|sentinel| self.ask(sentinel, name));
+        let mut named: Vec<(Host, usize)> = Vec::new();
         let mut last = wrong("no sentinel answered");
-        for sentinel in sentinels {
-            match self.ask(sentinel, name).await {
-                Ok(host) => return Ok(host),
+        for answer in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(host) => match named.iter_mut().find(|(known, _)| *known == host) {
+                    Some((_, votes)) => *votes += 1,
+                    None => named.push((host, 1)),
+                },
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        if named.is_empty() {
+            return Err(last);
+        }
+        named.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
+        Ok(named)
     }
 
     async fn ask(&self, sentinel: &Host, name: &str) -> Result<Host, RedisError> {
@@ -220,36 +294,57 @@ impl Shared {
         Ok(Host { name, port })
     }
 
-    /// Resolves when a sentinel says that another server is the primary now.
-    async fn demoted(&self) -> &'static str {
-        let Topology::Sentinel { sentinels, primary } = self.address.topology() else {
+    /// Resolves when more sentinels name another server than name this one.
+    async fn demoted(&self, live: &Live) -> &'static str {
+        let (Topology::Sentinel { sentinels, primary }, Some(host)) =
+            (self.address.topology(), &live.host)
+        else {
             return std::future::pending().await;
         };
         loop {
-            for sentinel in sentinels {
-                if self.told(sentinel, primary).await.unwrap_or(false) {
-                    return "the sentinels chose another primary";
-                }
+            tokio::time::sleep(LOOK_EVERY).await;
+            let named = self.named(sentinels, primary).await.unwrap_or_default();
+            let votes = |of: &Host| {
+                named.iter().find(|(known, _)| known == of).map_or(0, |(_, votes)| *votes)
+            };
+            if !planted!("redis-demotion-not-heard") && named.iter().any(|(other, _)| votes(other) > votes(host)) {
+                return "the sentinels chose another primary";
             }
-            tokio::time::sleep(LONGEST_WAIT.mul_f64((self.chance)())).await;
         }
     }
 
-    /// Listens to one sentinel. Whether it told of another primary; it may also
-    /// just go away.
-    async fn told(&self, sentinel: &Host, name: &str) -> Result<bool, RedisError> {
-        use futures_util::StreamExt as _;
-        let mut messages = self.address.sentinel(sentinel)?.get_async_pubsub().await?;
-        messages.subscribe("+switch-master").await?;
-        let mut messages = messages.on_message();
-        while let Some(message) = messages.next().await {
-            let told: String = message.get_payload()?;
-            if told.split(' ').next() == Some(name) {
-                return Ok(true);
+    /// Tells how a cluster is. Resolves when its nodes have long been silent:
+    /// what the client library still tries then is not waited for.
+    async fn scattered(&self, live: &Live) -> String {
+        let Connection::Cluster(connection) = &live.connection else {
+            return std::future::pending().await;
+        };
+        let mut connection = connection.clone();
+        let mut silent = 0;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match how_is(&mut connection).await {
+                Ok(is_whole) => {
+                    silent = 0;
+                    let state = if is_whole { Ok(()) } else { Err(NOT_WHOLE.to_owned()) };
+                    self.tell(state);
+                }
+                Err(error) if silent + 1 == SILENT_MAX => return error.to_string(),
+                Err(_) => silent += 1,
             }
         }
-        Ok(false)
     }
+}
+
+const NOT_WHOLE: &str = "its cluster is not whole (CLUSTERDOWN)";
+
+/// Whether a cluster is whole, as one of its nodes sees it.
+async fn how_is(connection: &mut ClusterConnection) -> Result<bool, RedisError> {
+    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    let command = redis::cmd("CLUSTER").arg("INFO").take();
+    let info = connection.route_command(command, any).await?;
+    let info: String = redis::from_redis_value(info)?;
+    Ok(info.lines().any(|line| line.trim() == "cluster_state:ok"))
 }
 
 fn wrong(what: &'static str) -> RedisError {

@@ -43,6 +43,12 @@ impl<K: Hash + Eq, V: Clone> Memory<K, V> {
         Some(value)
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
     /// Forgets.
     pub fn forget<Q>(&mut self, key: &Q)
     where

@@ -20,7 +20,10 @@ mod wire;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -88,13 +91,18 @@ pub struct Redis(Arc<Inner>);
 struct Inner {
     link: Link,
     salt: Salt,
-    time: Time,
+    /// Runs evenly between two words from the server.
+    local: Clock,
     given_time: Option<Clock>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// Records as they were last seen, by key; None is a step that there was not.
     memory: Mutex<Memory<String, Option<Arc<[u8]>>>>,
     turns: Turns,
     register: Mutex<Register>,
+    /// The connection, by its number, to which what is remembered belongs.
+    remembers: AtomicU64,
+    /// Acknowledged changes that are proven to be gone, at least.
+    lost: AtomicU64,
 }
 
 /// The register of namespaces, as it was last read.
@@ -128,46 +136,6 @@ pub enum RedisError {
     Store(#[from] StoreError),
 }
 
-/// The server's time, as it is known here.
-struct Time {
-    local: Clock,
-    latest: Mutex<Latest>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Latest {
-    /// What the server said.
-    server: Timestamp,
-    /// The local time when its answer came.
-    local: Timestamp,
-    /// The latest outage that any namespace told of.
-    before: Timestamp,
-    graced: Timestamp,
-}
-
-impl Time {
-    fn note(&self, heading: &Heading) {
-        let local = self.local.now();
-        *lock(&self.latest) = Latest {
-            server: heading.now,
-            local,
-            before: heading.before,
-            graced: Timestamp::from_micros(heading.graced),
-        };
-    }
-
-    /// How long the server has said nothing.
-    fn silence(&self) -> Duration {
-        self.local.now() - lock(&self.latest).local
-    }
-
-    /// Never ahead of the server: its answer took time to come.
-    fn now(&self) -> Timestamp {
-        let latest = *lock(&self.latest);
-        latest.server.plus(self.local.now() - latest.local)
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -196,32 +164,17 @@ impl Redis {
         let store = Self(Arc::new(Inner {
             link,
             salt,
-            time: Time { local, latest: Mutex::default() },
+            local,
             given_time,
             slots: Mutex::default(),
             memory: Mutex::new(Memory::new(REMEMBERED)),
             turns: Turns::default(),
             register: Mutex::default(),
+            remembers: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
         }));
-        store.begin().await?;
+        store.0.begin().await?;
         Ok(store)
-    }
-
-    /// The default namespace is there from the beginning.
-    async fn begin(&self) -> Result<(), StoreError> {
-        match self.0.known(DEFAULT_NAMESPACE).await {
-            Err(StoreError::NamespaceUnknown(_)) => {}
-            other => return other.map(|_| ()),
-        }
-        let at = self.0.server_time().await?;
-        let entry = NamespaceEntry::new(Settings::default(), at);
-        let name = DEFAULT_NAMESPACE.parse().map_err(|_| unknown(DEFAULT_NAMESPACE))?;
-        match self.configure(&name, 0, ConfigurationChange::Namespace(entry)).await {
-            // Another instance was faster.
-            Ok(()) | Err(StoreError::ConfigurationChanged) => {}
-            Err(error) => return Err(error),
-        }
-        self.0.known(DEFAULT_NAMESPACE).await.map(|_| ())
     }
 }
 
@@ -324,16 +277,57 @@ impl Inner {
 
     /// Time after which a command that is sent now is void, and the time that is
     /// given, if one is.
-    fn times(&self) -> [Vec<u8>; 2] {
+    fn times(&self, slot: &Slot) -> [Vec<u8>; 2] {
         let given = self.given_time.as_ref().map(|clock| clock.now().as_micros().to_string());
-        let latest = lock(&self.time.latest).server;
-        let not_after = if latest == Timestamp::EPOCH {
-            // Nothing was heard yet; what is sent now is sent for the first time.
-            Timestamp::NEVER.as_micros().to_string()
-        } else {
-            self.time.now().plus(self.link.timeout()).as_micros().to_string()
-        };
+        let now = slot.time(self.local.now());
+        // Nothing was heard yet: what is sent now is sent for the first time.
+        let not_after = now.map_or(Timestamp::NEVER, |now| now.plus(self.link.timeout()));
+        let not_after = not_after.as_micros().to_string();
         [not_after.into_bytes(), given.unwrap_or_default().into_bytes()]
+    }
+
+    /// The default namespace is there from the beginning.
+    async fn begin(&self) -> Result<(), StoreError> {
+        match self.described(DEFAULT_NAMESPACE).await {
+            Err(StoreError::NamespaceUnknown(_)) => {}
+            other => return other.map(|_| ()),
+        }
+        let at = self.server_time().await?;
+        let entry = NamespaceEntry::new(Settings::default(), at);
+        let name = DEFAULT_NAMESPACE.parse().map_err(|_| unknown(DEFAULT_NAMESPACE))?;
+        match self.reconfigure(&name, None, &ConfigurationChange::Namespace(entry)).await {
+            // Another instance was faster.
+            Ok(()) | Err(StoreError::ConfigurationChanged) => {}
+            Err(error) => return Err(error),
+        }
+        self.described(DEFAULT_NAMESPACE).await.map(|_| ())
+    }
+
+    /// Begins anew in a store that somebody has emptied.
+    async fn begin_anew(&self) -> Result<(), StoreError> {
+        tracing::error!(
+            address = %self.link.address(),
+            "the store is empty, and was not: everything acknowledged is gone"
+        );
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        lock(&self.memory).clear();
+        self.link.send(cmd("SET").arg(SALT).arg(&self.salt.0).arg("NX")).await?;
+        self.begin().await
+    }
+
+    /// What was seen before a call was sent is there in its answer, unless it
+    /// was lost: the server is another, that had not got it.
+    fn compare(&self, slot: &Slot, (born, seen): (u64, u64), heading: &Heading) {
+        if heading.born != born || heading.changes >= seen || planted!("redis-loss-not-seen") {
+            return;
+        }
+        let lost = seen - heading.changes;
+        tracing::error!(
+            namespace = slot.name, lost, "acknowledged changes are gone from the store; had it failed over to a replica that lacked them?"
+        );
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        slot.unsee();
+        lock(&self.memory).clear();
     }
 
     async fn server_time(&self) -> Result<Timestamp, StoreError> {
@@ -356,14 +350,20 @@ impl Inner {
         keys: &[impl AsRef<str>],
         args: &[impl AsRef<[u8]>],
     ) -> Result<Said, Fault> {
+        let seen = slot.seen();
         let sent = match self.link.send(&script.call(keys, args, true)).await {
-            Err(Fault::UnknownScript) => self.link.send(&script.call(keys, args, false)).await,
+            Err(Fault::UnknownScript) if !planted!("redis-script-not-sent") => self.link.send(&script.call(keys, args, false)).await,
             sent => sent,
         };
         let said = Said::read(sent?)?;
-        if let Said::Done(heading, _) = &said {
-            self.time.note(heading);
-            slot.note(heading);
+        match &said {
+            Said::Done(heading, _) => {
+                self.compare(slot, seen, heading);
+                slot.note(heading, self.local.now());
+            }
+            // Its clock was set: by what is known of it, all else would be void too.
+            Said::Void(wall) if !planted!("redis-void-not-heard") => slot.hear(*wall, self.local.now()),
+            _ => {}
         }
         Ok(said)
     }
@@ -381,7 +381,7 @@ impl Inner {
         let slot = self.slot(namespace);
         let known = slot.known();
         let keys = [&slot.keys.state, &slot.keys.events, &slot.keys.configuration];
-        let [not_after, given] = self.times();
+        let [not_after, given] = self.times(&slot);
         let (born, revision) = known.as_ref().map_or((0, 0), Known::identity);
         let args =
             [not_after, given, born.to_string().into_bytes(), revision.to_string().into_bytes()];
@@ -442,7 +442,7 @@ impl Inner {
     async fn settled(&self, slot: &Slot, items: Vec<Item>) -> Vec<slot::Answered> {
         let granting: Vec<bool> = items.iter().map(Item::grants).collect();
         let mut keys = slot.keys.of_settle(&items);
-        let mut args: Vec<Vec<u8>> = self.times().into();
+        let mut args: Vec<Vec<u8>> = self.times(slot).into();
         items.into_iter().for_each(|item| item.arguments(&mut args));
         if !granting.contains(&true) {
             let said = self.call(slot, &scripts::SETTLE, &keys, &args).await;
@@ -450,7 +450,7 @@ impl Inner {
         }
         match self.call(slot, &scripts::GRANT, &keys, &args).await {
             // There is no memory: what grants is refused, the rest gets in.
-            Err(Fault::Full) => {
+            Err(Fault::Full) if !planted!("redis-reports-kept-out") => {
                 slot::without(&granting, &mut keys, &mut args);
                 let rest = granting.iter().filter(|grants| !**grants).count();
                 let said = if rest == 0 {
@@ -477,16 +477,23 @@ impl Inner {
     /// known.
     fn recalled(&self, slot: &Slot, step: &str, expect: Expect) -> Option<Seen> {
         let known = slot.known()?;
-        if self.time.silence() > SILENCE {
+        let (local, made) = (self.local.now(), self.link.made());
+        if slot.silence(local) > SILENCE {
             return None;
         }
-        let value = match lock(&self.memory).get(step) {
+        let mut memory = lock(&self.memory);
+        // Another connection may lead to a server that lacks what was seen.
+        if self.remembers.swap(made, Ordering::Relaxed) != made {
+            memory.clear();
+        }
+        let value = match memory.get(step) {
             Some(value) => value,
             None if expect == Expect::Unknown => None,
             None => return None,
         };
+        drop(memory);
         let record = value.map(|value| record::decode(&value)).transpose().ok()?;
-        let now = slot.now(self.time.now());
+        let now = slot.now(self.local.now());
         Some(Seen { record, known, now, remembered: true })
     }
 
@@ -500,7 +507,7 @@ impl Inner {
         let record =
             value.map(|value| record::decode(&value)).transpose().map_err(unreadable(key))?;
         let known = self.known(key.namespace).await?;
-        let now = slot.now(self.time.now());
+        let now = slot.now(self.local.now());
         Ok(Seen { record, known, now, remembered: false })
     }
 
@@ -522,7 +529,7 @@ impl Inner {
         let limit = limit.min(DUE_MAX).to_string();
         let mut due = Vec::new();
         for _ in 0..LOOKS {
-            let [not_after, given] = self.times();
+            let [not_after, given] = self.times(&slot);
             let args = [not_after, given, limit.clone().into_bytes()];
             let keys = [&slot.keys.state, &slot.keys.events];
             let said = self.call(&slot, &scripts::PEEK, &keys, &args).await?;
@@ -559,7 +566,7 @@ impl Inner {
 
     /// The register, not older than a second.
     async fn register(&self) -> Result<Vec<Id>, StoreError> {
-        let now = self.time.local.now();
+        let now = self.local.now();
         {
             let register = lock(&self.register);
             if register.read_at.is_some_and(|at| now - at < REGISTER_EVERY) {
@@ -575,6 +582,10 @@ impl Inner {
             if is_last {
                 break;
             }
+        }
+        if !names.iter().any(|name| &**name == DEFAULT_NAMESPACE) {
+            self.begin_anew().await?;
+            return Ok(Vec::new());
         }
         *lock(&self.register) = Register { names: names.clone(), read_at: Some(now) };
         Ok(names)
@@ -689,9 +700,19 @@ impl Store for Redis {
     async fn peek_due(&self, limit: usize) -> Result<Vec<Due>, StoreError> {
         let names = self.0.register().await?;
         let mut due = Vec::new();
+        let mut failed = None;
         for names in names.chunks(ABREAST) {
             let looks = names.iter().map(|name| self.0.due_in(name, limit));
-            due.extend(futures_util::future::try_join_all(looks).await?.into_iter().flatten());
+            for found in futures_util::future::join_all(looks).await {
+                match found {
+                    Ok(found) => due.extend(found),
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        // Where one node of a cluster is away, the others are still looked at.
+        if let (Some(error), true) = (failed, due.is_empty()) {
+            return Err(error);
         }
         due.sort_by_key(|step| step.event_at);
         due.truncate(limit);
@@ -700,7 +721,7 @@ impl Store for Redis {
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let slot = self.0.slot(name);
-        let [not_after, given] = self.0.times();
+        let [not_after, given] = self.0.times(&slot);
         let count = limit.clamp(1, 10_000).to_string().into_bytes();
         let args = [not_after, given, after.to_string().into_bytes(), count];
         let keys = [&slot.keys.state, &slot.keys.changes];
@@ -783,8 +804,11 @@ impl Store for Redis {
     }
 
     fn now(&self) -> Now {
-        let latest = *lock(&self.0.time.latest);
-        now_at(self.0.time.now(), latest.before, latest.graced.as_micros())
+        self.0.slot(DEFAULT_NAMESPACE).now(self.0.local.now())
+    }
+
+    fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
     }
 
     fn watch(&self) -> watch::Receiver<Result<(), String>> {

@@ -57,9 +57,48 @@ pub fn all() -> [&'static Script; 6] {
     [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE]
 }
 
+/// A piece of a script, and what stands in its place when a bug is planted.
+type Spoil = (bool, &'static str, &'static str);
+
+/// The bugs that can be planted in scripts.
+fn spoils() -> [Spoil; 13] {
+    [
+        (
+            planted!("redis-version-not-compared"),
+            "item.version ~= (value and value.version or 0)",
+            "false",
+        ),
+        (
+            planted!("redis-revision-not-compared"),
+            "item.born ~= state.born or item.revision ~= state.revision",
+            "false",
+        ),
+        (planted!("redis-grace-not-compared"), "item.graced ~= graced or item.at", "item.at"),
+        (planted!("redis-plan-never-old"), "or now - item.at > PATIENCE", ""),
+        (planted!("redis-time-goes-back"), "math.max(wall, state.clock)", "wall"),
+        (planted!("redis-quota-not-compared"), "state.live >= item.live_max", "false"),
+        (planted!("redis-live-never-less"), "(old and old.live and 1 or 0)", "0"),
+        (
+            planted!("redis-change-number-skipped"),
+            "state.changes = state.changes + 1",
+            "state.changes = state.changes + 2",
+        ),
+        (planted!("redis-event-not-filed"), "file(item.member, filed)", ""),
+        (planted!("redis-event-filed-late"), "text(at), member", "text(at + 60e6), member"),
+        (planted!("redis-purge-leaves-step"), "push(gone, item.step, item.texts)", ""),
+        (planted!("redis-use-not-counted"), "count(new and new.use or '', 1)", ""),
+        (planted!("redis-texts-unbounded"), "length > TEXTS", "false"),
+    ]
+}
+
+fn spoiled(source: String) -> String {
+    let planted = spoils().into_iter().filter(|(is_planted, ..)| *is_planted);
+    planted.fold(source, |source, (_, piece, other)| source.replace(piece, other))
+}
+
 impl Script {
     fn new(name: &'static str, flags: &str, body: &str) -> Self {
-        let source = format!("#!lua{flags}\n{COMMON}\n{body}");
+        let source = spoiled(format!("#!lua{flags}\n{COMMON}\n{body}"));
         let digest = redis::Script::new(&source).get_hash().to_owned();
         Self { name, source, digest }
     }
@@ -82,5 +121,17 @@ impl Script {
             call.arg(arg.as_ref());
         }
         call
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_planted_bugs_spoil_is_there() {
+        for (_, piece, _) in spoils() {
+            assert!(all().iter().any(|script| script.source().contains(piece)), "{piece}");
+        }
     }
 }

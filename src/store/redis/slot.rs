@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use redis::Value;
@@ -47,6 +48,27 @@ struct Governing {
     before: Timestamp,
     /// End of the grace after it, µs.
     graced: u64,
+    heard: Heard,
+    /// The latest change that was seen, and of which namespace by its birth.
+    changes: (u64, u64),
+}
+
+/// What was last heard of the time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    /// The server's clock.
+    wall: Timestamp,
+    /// The time that was used. Time stands still while the clock is behind it.
+    used: Timestamp,
+    /// The local time when the answer came.
+    local: Timestamp,
+}
+
+impl Heard {
+    /// Never ahead of the server: its answer took time to come.
+    fn at(&self, local: Timestamp) -> Timestamp {
+        self.used.max(self.wall.plus(local - self.local))
+    }
 }
 
 /// What governs a namespace.
@@ -80,13 +102,46 @@ impl Slot {
         lock(&self.governing).known.clone()
     }
 
-    /// Notes what an answer says of it.
-    pub fn note(&self, heading: &Heading) {
+    /// Notes what an answer says of it, that came at this local time.
+    pub fn note(&self, heading: &Heading, local: Timestamp) {
         let mut governing = lock(&self.governing);
+        governing.heard = Heard { wall: heading.wall, used: heading.now, local };
         (governing.before, governing.graced) = (heading.before, heading.graced);
+        governing.changes = governing.changes.max((heading.born, heading.changes));
         if governing.known.as_ref().is_some_and(|known| !known.is_of(heading)) {
             governing.known = None;
         }
+    }
+
+    /// Notes the server's clock.
+    pub fn hear(&self, wall: Timestamp, local: Timestamp) {
+        let mut governing = lock(&self.governing);
+        governing.heard = Heard { wall, used: governing.heard.used, local };
+    }
+
+    /// When the namespace was created, µs, and the latest change that was seen.
+    #[must_use]
+    pub fn seen(&self) -> (u64, u64) {
+        lock(&self.governing).changes
+    }
+
+    /// Sees anew: what was seen is gone.
+    pub fn unsee(&self) {
+        lock(&self.governing).changes = (0, 0);
+    }
+
+    /// The time; None when nothing was heard yet.
+    #[must_use]
+    pub fn time(&self, local: Timestamp) -> Option<Timestamp> {
+        let heard = lock(&self.governing).heard;
+        (heard.local != Timestamp::EPOCH || heard.wall != Timestamp::EPOCH)
+            .then(|| heard.at(local))
+    }
+
+    /// How long the server has said nothing.
+    #[must_use]
+    pub fn silence(&self, local: Timestamp) -> Duration {
+        local - lock(&self.governing).heard.local
     }
 
     /// Learns what governs it.
@@ -125,11 +180,11 @@ impl Slot {
         lock(&self.governing).inline.clear();
     }
 
-    /// What a decision at `at` rests on.
+    /// What a decision at this local time rests on.
     #[must_use]
-    pub fn now(&self, at: Timestamp) -> Now {
+    pub fn now(&self, local: Timestamp) -> Now {
         let governing = lock(&self.governing);
-        now_at(at, governing.before, governing.graced)
+        now_at(governing.heard.at(local), governing.before, governing.graced)
     }
 
     /// End of the grace that lasts at `at`; 0 without one.
@@ -182,7 +237,7 @@ pub fn answers(said: Result<Said, Fault>, count: usize) -> Vec<Answered> {
     let rest = match said {
         Ok(Said::Done(_, rest)) => rest,
         Ok(Said::Unknown) => return vec![Ok(Outcome::NamespaceUnknown); count],
-        Ok(Said::Void) => {
+        Ok(Said::Void(_)) => {
             let void = Fault::Refused("the call reached it too late and was not carried out");
             return vec![Err(void); count];
         }
@@ -296,11 +351,11 @@ impl Inner {
             // First, so that no namespace is ever without its entry.
             let mut register = redis::cmd("ZADD");
             self.link.send(register.arg(NAMESPACES).arg(0).arg(&**name)).await?;
-            super::lock(&self.register).read_at = None;
+            lock(&self.register).read_at = None;
         }
         let (born, revision) =
             current.map_or((0, 0), |known| (known.born, known.configuration.revision));
-        let [not_after, given] = self.times();
+        let [not_after, given] = self.times(&self.slot(name));
         let mut args = vec![not_after, given];
         args.extend(
             [born.to_string(), revision.to_string(), kind.to_owned(), field]
@@ -337,7 +392,7 @@ impl Inner {
             Said::Done(heading, _) => Ok(heading),
             Said::Changed | Said::Unknown => Err(StoreError::ConfigurationChanged),
             Said::Steps(steps) => Err(StoreError::NamespaceNotEmpty { steps }),
-            Said::Void => Err(Fault::Refused("the change reached it too late").into()),
+            Said::Void(_) => Err(Fault::Refused("the change reached it too late").into()),
         }
     }
 

@@ -107,6 +107,10 @@ pub struct Heading {
     pub before: Timestamp,
     /// End of the grace after it; 0 when it does not last.
     pub graced: u64,
+    /// The server's clock. Behind the time that was used, when it went back.
+    pub wall: Timestamp,
+    /// Number of the latest change.
+    pub changes: u64,
 }
 
 /// What a script says.
@@ -116,8 +120,9 @@ pub enum Said {
     Done(Heading, Vec<Value>),
     /// The namespace is not known.
     Unknown,
-    /// The call came too late and did nothing.
-    Void,
+    /// The call came too late by the server's clock, which is this, and did
+    /// nothing.
+    Void(Timestamp),
     /// The configuration was changed meanwhile.
     Changed,
     /// The namespace still has so many steps.
@@ -190,13 +195,22 @@ impl Said {
                     revision: number()?,
                     before: Timestamp::from_micros(number()?),
                     graced: number()?,
+                    wall: Timestamp::from_micros(number()?),
+                    changes: number()?,
                 };
                 Ok(Self::Done(heading, parts.collect()))
             }
             b"unknown" => Ok(Self::Unknown),
-            b"void" => Ok(Self::Void),
+            b"void" => {
+                let wall = parts.next().and_then(number).ok_or_else(strange)?;
+                Ok(Self::Void(Timestamp::from_micros(wall)))
+            }
             b"changed" => Ok(Self::Changed),
             b"steps" => Ok(Self::Steps(parts.next().and_then(number).ok_or_else(strange)?)),
+            b"headless" => Err(Fault::Wrong(
+                "the namespace's state is gone although steps of it are there: somebody deleted it; restore a backup"
+                    .to_owned(),
+            )),
             b"format" => Err(Fault::Wrong(
                 "the data was written by a newer version of Reprise; this one cannot read it"
                     .to_owned(),

@@ -12,6 +12,8 @@ use reprise::proto::{
     batch_report_result, report_attempt_request,
 };
 
+use crate::history::{Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Seen, Status};
+
 /// What a step's policy says, as far as histories here meet it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terms {
@@ -63,12 +65,15 @@ impl Terms {
 }
 
 /// Run and step.
-pub type Name = (String, String);
+pub type StepName = (String, String);
+
+/// What was done to a step and seen of it.
+pub type History = Vec<(Op, Observed)>;
 
 /// Everything that was acknowledged.
 #[derive(Default)]
 pub struct Ledger {
-    steps: BTreeMap<Name, Life>,
+    steps: BTreeMap<StepName, Life>,
     /// The reports that ended an attempt, in the order of their answers.
     reports: Vec<ReportAttemptRequest>,
 }
@@ -87,7 +92,7 @@ struct Try {
 }
 
 impl Ledger {
-    fn attempt(&mut self, name: &Name, terms: Terms, number: u32) -> &mut Try {
+    fn attempt(&mut self, name: &StepName, terms: Terms, number: u32) -> &mut Try {
         let life = self
             .steps
             .entry(name.clone())
@@ -148,7 +153,7 @@ impl Ledger {
     }
 
     /// Steps that were heard of.
-    pub fn steps(&self) -> Vec<Name> {
+    pub fn steps(&self) -> Vec<StepName> {
         self.steps.keys().cloned().collect()
     }
 
@@ -208,6 +213,11 @@ impl Ledger {
             .collect()
     }
 
+    /// Each step's life in the order in which it was decided, for the laws.
+    pub fn histories(&self) -> Vec<History> {
+        self.steps.values().map(Life::history).collect()
+    }
+
     /// The answer to a report that was told before.
     pub fn replays(&mut self, request: &ReportAttemptRequest, result: &BatchReportResult) {
         let name = (request.run.clone(), request.step.clone());
@@ -225,7 +235,18 @@ impl Life {
         self.attempts.values().filter_map(|attempt| attempt.report.as_ref())
     }
 
-    fn fences_grow(&self, name: &Name, latest: u64) {
+    fn history(&self) -> History {
+        let mut history = Vec::new();
+        for (number, attempt) in &self.attempts {
+            history.extend(attempt.grant.as_ref().map(|(_, grant)| granted(grant)));
+            history.extend(attempt.report.as_ref().map(|told| reported(*number, told)));
+        }
+        // Stable: at one instant an attempt begins before it ends.
+        history.sort_by_key(|(op, _)| op.at);
+        history
+    }
+
+    fn fences_grow(&self, name: &StepName, latest: u64) {
         let fences: Vec<u64> = self
             .attempts
             .values()
@@ -242,8 +263,71 @@ impl Life {
     }
 }
 
+fn granted(grant: &Grant) -> (Op, Observed) {
+    let began_at = instant(grant.began_at.as_ref());
+    let call = Call::Begin { request: 0, said: Begin::default() };
+    let granted = Granted {
+        attempt: grant.attempt,
+        fence: grant.fence,
+        began_at,
+        lease_until: instant(grant.lease_until.as_ref()),
+        replayed: false,
+        excluded_hosts: Vec::new(),
+        ends_by: None,
+        counters: counts(grant.counters.as_ref()),
+    };
+    (Op { at: began_at, step: 0, call }, Observed::Granted(granted))
+}
+
+fn reported(
+    attempt: u32,
+    (request, response): &(ReportAttemptRequest, ReportAttemptResponse),
+) -> (Op, Observed) {
+    let decision = decided(response);
+    let at = instant(decision.decided_at.as_ref());
+    let name = match (request.fence, request.attempt) {
+        (0, 0) => Name::Request(0),
+        (0, number) => Name::Number(number),
+        (fence, _) => Name::Fence(fence),
+    };
+    let failed = matches!(request.outcome, Some(report_attempt_request::Outcome::Failure(_)));
+    let verdict = match decision.verdict() {
+        Verdict::Retry => "RETRY",
+        Verdict::Done => "DONE",
+        _ => "STOP",
+    };
+    let reason = decision.reason().as_str_name();
+    let seen = Seen {
+        verdict,
+        at: decision.not_before.as_ref().map(|at| instant(Some(at))),
+        reason: reason.strip_prefix("REASON_").unwrap_or(reason).to_owned(),
+        rule: decision.rule.clone(),
+        counters: counts(decision.counters.as_ref()),
+        decided_at: at,
+        hold_answers: Vec::new(),
+    };
+    let call = Call::Report { name, failure: failed.then(|| Failed::of("TRANSIENT")) };
+    let status = Status::Recorded;
+    let observed = Observed::Reported { attempt, status, replayed: false, decision: seen };
+    (Op { at, step: 0, call }, observed)
+}
+
+fn counts(counters: Option<&reprise::proto::Counters>) -> Counts {
+    counters.map_or_else(Counts::default, |counters| Counts {
+        attempts: counters.attempts,
+        retries: counters.retries,
+        uncounted: counters.uncounted,
+        crashes: counters.crashes,
+        by_rule: BTreeMap::new(),
+    })
+}
+
+fn instant(at: Option<&Timestamp>) -> u64 {
+    u64::try_from(micros(at)).unwrap()
+}
+
 impl Try {
-    fn holds(&self, name: &Name, shown: &reprise::proto::Attempt) {
+    fn holds(&self, name: &StepName, shown: &reprise::proto::Attempt) {
         if let Some((_, grant)) = &self.grant {
             assert_eq!(shown.began_at, grant.began_at, "{name:?}: {shown:?}");
         }
@@ -280,7 +364,7 @@ pub fn decided(response: &ReportAttemptResponse) -> &Decision {
 
 /// What has to follow the end of an attempt, under the terms of its step.
 fn follows(
-    name: &Name,
+    name: &StepName,
     terms: Terms,
     request: &ReportAttemptRequest,
     response: &ReportAttemptResponse,

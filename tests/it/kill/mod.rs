@@ -1,10 +1,10 @@
 //! `kill -9`, hundreds of times, while workers go on: nothing that was
 //! acknowledged is lost, and nothing is counted twice.
 
-mod ledger;
-mod worker;
+pub mod ledger;
+pub mod worker;
 
-use std::{env, path::Path, rc::Rc, time::Duration};
+use std::{env, path::Path, rc::Rc, slice, time::Duration};
 
 use reprise::proto::{
     BatchReportAttemptsRequest, CreatePolicyRequest, GetStepRequest, NamedPolicy,
@@ -38,44 +38,52 @@ fn kills() -> u64 {
     env::var("REPRISE_KILLS").map_or(200, |kills| kills.parse().expect("REPRISE_KILLS is a number"))
 }
 
-fn on_one_thread(test: impl Future<Output = ()>) {
+pub fn on_one_thread(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, test);
 }
 
 /// A server that is replaced by another one on the same data, and the workers
 /// that do not mind.
-struct Fleet {
-    world: Rc<World>,
-    life: watch::Sender<Option<Life>>,
+pub struct Fleet {
+    pub world: Rc<World>,
+    lives: watch::Sender<Vec<Life>>,
     generation: u64,
     workers: JoinSet<()>,
 }
 
 impl Fleet {
-    fn start(chance: &Chance, size: u64) -> Self {
-        let (life, watched) = watch::channel(None);
+    /// Starts so many workers; they wait for servers.
+    pub fn start(chance: &Chance, size: u64) -> Self {
+        let (lives, watched) = watch::channel(Vec::new());
         let world = World::new(watched);
         let mut workers = JoinSet::new();
         for number in 0..size {
             workers.spawn_local(Worker::new(number, Rc::clone(&world), chance.of(number)).work());
         }
-        Self { world, life, generation: 0, workers }
+        Self { world, lives, generation: 0, workers }
     }
 
     /// Workers turn to this server.
     async fn meet(&mut self, server: &Server) {
-        self.generation += 1;
-        let channel = server.channel();
-        if self.generation == 1 {
-            create_policy(&channel).await;
+        self.meet_all(slice::from_ref(server)).await;
+    }
+
+    /// Workers turn to these servers, each to any. All are new to them.
+    pub async fn meet_all(&mut self, servers: &[Server]) {
+        if self.generation == 0 {
+            create_policy(&servers[0].channel()).await;
         }
-        self.life.send_replace(Some(Life { generation: self.generation, channel }));
+        let mut life = |server: &Server| {
+            self.generation += 1;
+            Life { generation: self.generation, channel: server.channel() }
+        };
+        self.lives.send_replace(servers.iter().map(&mut life).collect());
     }
 
     /// Waits until `count` more calls are answered. A worker whose law was
     /// broken ends the test.
-    async fn answered(&mut self, count: u64) {
+    pub async fn answered(&mut self, count: u64) {
         let mut answered = self.world.answered.subscribe();
         let enough = *answered.borrow() + count;
         tokio::select! {
@@ -85,7 +93,7 @@ impl Fleet {
     }
 
     /// Workers come to an end; every call that was begun is answered.
-    async fn finish(&mut self) {
+    pub async fn finish(&mut self) {
         self.world.finish.set(true);
         while let Some(ended) = self.workers.join_next().await {
             ended.unwrap();
@@ -105,7 +113,7 @@ async fn create_policy(channel: &tonic::transport::Channel) {
 
 /// Holds what a server shows to what workers were told, and asks everything
 /// again.
-async fn audit(world: &World, server: &Server) {
+pub async fn audit(world: &World, server: &Server) {
     let mut client = server.client();
     let names = world.ledger.borrow().steps();
     for (run, step) in names {
@@ -160,6 +168,7 @@ async fn killed_again_and_again(
     let mut server = Server::start(data, listen).await;
     fleet.meet(&server).await;
     fleet.finish().await;
+    assert!(fleet.world.told.borrow().is_empty(), "the store was never away");
     audit(&fleet.world, &server).await;
     // Dropped, it might still hold the store when the next one asks for it.
     server.kill().await;

@@ -1,7 +1,12 @@
 //! Workers that never give up: each call is repeated as it was until it is
 //! answered, over as many servers as it takes.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use reprise::proto::{
     BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant,
@@ -9,15 +14,20 @@ use reprise::proto::{
     batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
     retry_service_client::RetryServiceClient,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{RwLock, watch},
+    time::{sleep, timeout},
+};
 use tonic::{Code, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use super::ledger::{Ledger, Name, Terms};
+use super::ledger::{Ledger, StepName, Terms};
 use crate::chance::Chance;
 
 /// Longer than any call takes, with all the servers that die meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Before a call is made again whose store is away. Callers in life wait longer.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Steps that a worker has of its own at a time.
 const OWN: usize = 12;
 /// Steps at a time over which all workers race.
@@ -35,11 +45,16 @@ pub struct Life {
 /// What workers share.
 pub struct World {
     pub ledger: RefCell<Ledger>,
-    pub life: watch::Receiver<Option<Life>>,
+    /// The servers that run now; any will do.
+    pub lives: watch::Receiver<Vec<Life>>,
     /// Calls answered.
     pub answered: watch::Sender<u64>,
     /// Calls that had to be repeated.
     pub repeated: std::cell::Cell<u64>,
+    /// What servers said of their store in place of an answer, and how often.
+    pub told: watch::Sender<BTreeMap<String, u64>>,
+    /// Held while a call is on its way, and by whoever wants that none is.
+    pub quiet: RwLock<()>,
     /// How often each shared step has come to its end and been replaced.
     pub shared: RefCell<Vec<u32>>,
     /// True when workers are to finish.
@@ -47,10 +62,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(life: watch::Receiver<Option<Life>>) -> Rc<Self> {
+    pub fn new(lives: watch::Receiver<Vec<Life>>) -> Rc<Self> {
         Rc::new(Self {
             ledger: RefCell::default(),
-            life,
+            lives,
+            told: watch::channel(BTreeMap::new()).0,
+            quiet: RwLock::new(()),
             answered: watch::channel(0).0,
             repeated: std::cell::Cell::new(0),
             shared: RefCell::new(vec![0; usize::try_from(SHARED).unwrap()]),
@@ -63,37 +80,60 @@ impl World {
         &self,
         make: impl AsyncFn(RetryServiceClient<Channel>) -> Result<Response<A>, Status>,
     ) -> (A, u32) {
-        let mut life = self.life.clone();
-        let mut failed = 0;
+        let mut dead = BTreeSet::new();
         let mut tries = 0;
         loop {
-            let newer =
-                |life: &Option<Life>| life.as_ref().is_some_and(|life| life.generation > failed);
-            let Life { generation, channel } = timeout(PATIENCE, life.wait_for(newer))
-                .await
-                .expect("a call fails only because its server died")
-                .unwrap()
-                .clone()
-                .unwrap();
+            let Life { generation, channel } = self.living(&dead, tries).await;
+            let on_its_way = self.quiet.read().await;
             tries += 1;
-            match timeout(PATIENCE, make(RetryServiceClient::new(channel)))
-                .await
-                .expect("a call is answered")
-            {
+            let made = timeout(PATIENCE, make(RetryServiceClient::new(channel))).await;
+            match made.expect("a call is answered") {
                 Ok(answer) => {
                     self.answered.send_modify(|answered| *answered += 1);
                     return (answer.into_inner(), tries);
                 }
+                Err(status) if is_of_transport(&status) => {
+                    dead.insert(generation);
+                }
                 // A machine that other work keeps busy: the call was not begun.
                 Err(status) if is_of_admission(&status) => {}
                 Err(status) => {
-                    assert!(is_of_transport(&status), "{status:?}");
-                    self.repeated.set(self.repeated.get() + 1);
-                    failed = generation;
+                    let said = of_store(&status).unwrap_or_else(|| panic!("{status:?}"));
+                    self.told.send_modify(|told| *told.entry(said).or_default() += 1);
+                    drop(on_its_way);
+                    sleep(PAUSE).await;
                 }
             }
+            self.repeated.set(self.repeated.get() + 1);
         }
     }
+
+    /// A server that is not known to be dead, another one for each try.
+    async fn living(&self, dead: &BTreeSet<u64>, tries: u32) -> Life {
+        let mut lives = self.lives.clone();
+        let is_living = |life: &&Life| !dead.contains(&life.generation);
+        let waiting = lives.wait_for(|lives| lives.iter().any(|life| is_living(&life)));
+        let lives = timeout(PATIENCE, waiting).await;
+        let lives = lives.expect("a call fails only because its server died").unwrap();
+        let living: Vec<&Life> = lives.iter().filter(is_living).collect();
+        let turn = *self.answered.borrow() + u64::from(tries);
+        living[usize::try_from(turn).unwrap() % living.len()].clone()
+    }
+}
+
+/// What a server said of its store in place of an answer: that nothing was
+/// acknowledged, and when to come again.
+fn of_store(status: &Status) -> Option<String> {
+    let reason = status.get_error_details().error_info()?.reason.clone();
+    let code = match &*reason {
+        "STORE_UNAVAILABLE" | "STORE_REFUSES" => Code::Unavailable,
+        "STORE_FULL" | "OVERLOADED" => Code::ResourceExhausted,
+        _ => return None,
+    };
+    assert_eq!(status.code(), code, "{status:?}");
+    let again = status.get_error_details().retry_info().is_some();
+    assert!(again, "{status:?} does not say when to come again");
+    Some(format!("{reason}: {}", status.message()))
 }
 
 /// Whether the server died, or at least did not say this itself: what it says
@@ -124,7 +164,7 @@ pub struct Worker {
 
 /// A step that nobody else touches.
 struct Own {
-    name: Name,
+    name: StepName,
     terms: Terms,
     /// Attempts begun.
     attempts: u32,
@@ -368,7 +408,7 @@ async fn granted(world: &World, terms: Terms, request: &BeginAttemptRequest) -> 
     }
 }
 
-fn begin((run, step): &Name, terms: Terms, request_id: Vec<u8>) -> BeginAttemptRequest {
+fn begin((run, step): &StepName, terms: Terms, request_id: Vec<u8>) -> BeginAttemptRequest {
     let policy = match terms {
         Terms::Quick => begin_attempt_request::Policy::PolicyName("quick".to_owned()),
         Terms::Inline => begin_attempt_request::Policy::InlinePolicy(terms.policy()),
@@ -384,7 +424,7 @@ fn begin((run, step): &Name, terms: Terms, request_id: Vec<u8>) -> BeginAttemptR
     }
 }
 
-fn report((run, step): &Name, terms: Terms, chance: &mut Chance) -> ReportAttemptRequest {
+fn report((run, step): &StepName, terms: Terms, chance: &mut Chance) -> ReportAttemptRequest {
     let policy = match terms {
         Terms::Quick => report_attempt_request::Policy::PolicyName("quick".to_owned()),
         Terms::Inline => report_attempt_request::Policy::InlinePolicy(terms.policy()),

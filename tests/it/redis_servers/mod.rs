@@ -72,7 +72,7 @@ impl fmt::Display for Kind {
 }
 
 /// Asks until the answer is `Some`, and gives up on the test when it never is.
-async fn until<T, A>(what: &str, mut answer: impl FnMut() -> A) -> T
+pub async fn until<T, A>(what: &str, mut answer: impl FnMut() -> A) -> T
 where
     A: Future<Output = Option<T>>,
 {

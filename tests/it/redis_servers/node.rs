@@ -28,6 +28,10 @@ const EVERYWHERE: &[&str] = &[
 
 /// What a server says goes into this file beside its data.
 const LOG: &str = "log";
+/// What its own clock says, as an offset in the words of libfaketime.
+const CLOCK: &str = "clock";
+/// Gives a process a clock of its own.
+const FAKETIME: &str = ".tools/servers/redis-7.0/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// Of each server, when a test fails.
 const LINES_SHOWN: usize = 40;
 
@@ -103,6 +107,8 @@ pub struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Server,
+    /// With a clock of its own.
+    ServerWithClock,
     Sentinel,
 }
 
@@ -118,7 +124,7 @@ impl Node {
     ) -> Self {
         let mut lines =
             vec![format!("bind {}", address::host()), format!("dir {}", folder.path().display())];
-        if mode == Mode::Server {
+        if mode != Mode::Sentinel {
             lines.extend(EVERYWHERE.iter().map(|&line| line.to_owned()));
         }
         lines.extend_from_slice(configuration);
@@ -173,6 +179,14 @@ impl Node {
         self.signal(Signal::CONT);
     }
 
+    /// Sets its own clock off by so much: `+10m`, `-1h`. Before that it is right.
+    pub fn set_clock(&self, offset: &str) {
+        let file = self.folder.path().join(CLOCK);
+        let whole = file.with_extension("new");
+        fs::write(&whole, offset).unwrap();
+        fs::rename(whole, file).unwrap();
+    }
+
     /// The folder with its data.
     pub fn data(&self) -> &Path {
         self.folder.path()
@@ -186,6 +200,15 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).arg(self.kind.binary()).arg("conf");
         if self.mode == Mode::Sentinel {
             command.arg("--sentinel");
+        }
+        if self.mode == Mode::ServerWithClock {
+            let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(FAKETIME);
+            assert!(library.exists(), "libfaketime is not there; `make .tools/servers/stamp` brings it");
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", self.folder.path().join(CLOCK))
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command
             .current_dir(self.folder.path())

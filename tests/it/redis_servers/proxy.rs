@@ -67,6 +67,7 @@ pub struct Proxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
     shared: Arc<Shared>,
+    upstream: watch::Sender<SocketAddr>,
     listening: watch::Receiver<bool>,
     listener: JoinHandle<()>,
 }
@@ -83,9 +84,10 @@ impl Proxy {
             counts: watch::Sender::new(Counts::default()),
             order: Mutex::new(()),
         });
+        let (leads, upstream) = watch::channel(upstream);
         let gate = Gate { address, upstream, shared: Arc::clone(&shared), faults };
         let listener = tokio::spawn(gate.keep(listening));
-        let proxy = Self { address, fault, shared, listening: listens, listener };
+        let proxy = Self { address, fault, shared, upstream: leads, listening: listens, listener };
         proxy.listens(true).await;
         proxy
     }
@@ -103,6 +105,13 @@ impl Proxy {
             self.fault.send_replace(fault);
         }
         self.listens(fault != Fault::Refuse).await;
+    }
+
+    /// Leads to another server from now on; what was connected is cut.
+    pub async fn lead_to(&self, upstream: SocketAddr) {
+        self.set(Fault::Refuse).await;
+        self.upstream.send_replace(upstream);
+        self.set(Fault::None).await;
     }
 
     /// What has gone through.
@@ -196,7 +205,7 @@ impl Shared {
 /// The port, and whoever comes in by it.
 struct Gate {
     address: SocketAddr,
-    upstream: SocketAddr,
+    upstream: watch::Receiver<SocketAddr>,
     shared: Arc<Shared>,
     faults: watch::Receiver<Fault>,
 }
@@ -229,7 +238,7 @@ impl Gate {
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let open = Open::new(Arc::clone(&self.shared));
-            let (upstream, faults) = (self.upstream, self.faults.clone());
+            let (upstream, faults) = (*self.upstream.borrow(), self.faults.clone());
             connections.spawn(async move {
                 // A server that is not there ends the connection, as does
                 // either side.

@@ -30,6 +30,8 @@ pub struct Options {
     pub maxmemory: Option<u64>,
     pub access: Access,
     pub link: Link,
+    /// A clock of its own, that [`Standalone::set_clock`] sets.
+    pub own_clock: bool,
     /// Further lines of the configuration.
     pub configuration: &'static [&'static str],
 }
@@ -98,7 +100,8 @@ impl Standalone {
         setup.lines.extend(options.configuration.iter().map(|&line| line.to_owned()));
         let endpoint = setup.administrator();
         let Setup { folder, lines, url, .. } = setup;
-        let node = Node::start(kind, Mode::Server, folder, endpoint, &lines).await;
+        let mode = if options.own_clock { Mode::ServerWithClock } else { Mode::Server };
+        let node = Node::start(kind, mode, folder, endpoint, &lines).await;
         Self { node, url }
     }
 

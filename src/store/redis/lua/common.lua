@@ -35,6 +35,7 @@ end
 -- Time used: never before what was used already. A long pause since the latest
 -- sweep is an outage, during which nobody could be heard. Whether one was noted.
 local function advance(state, wall)
+  state.wall = wall
   local now = math.max(wall, state.clock)
   state.clock = now
   if now - state.swept <= STALL then
@@ -53,8 +54,9 @@ local function grace(state, now)
   return now < state.graced and state.graced or 0
 end
 
--- What every answer begins with.
+-- What every answer begins with. The last of it is the latest change.
+local CHANGES = 8
 local function heading(state, now)
   return { 'ok', text(now), text(state.born), text(state.revision), text(state.before),
-    text(grace(state, now)) }
+    text(grace(state, now)), text(state.wall), text(state.changes) }
 end

@@ -23,7 +23,9 @@ if tonumber(ARGV[3]) ~= state.born or revision ~= state.revision then
 end
 local now = advance(state, wall)
 local steps = redis.call('ZCARD', KEYS[2])
-redis.call('XLEN', KEYS[3])
+if redis.call('XLEN', KEYS[3]) + steps > 0 and not raw then
+  return { 'headless' }
+end
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5])
 for at = 8, #ARGV do
@@ -38,7 +40,7 @@ end
 -- From here on nothing can fail.
 if kind == 'delete' then
   redis.call('UNLINK', unpack(KEYS))
-  return { 'ok', text(now), '0', '0', '0', '0' }
+  return { 'ok', text(now), '0', '0', '0', '0', text(wall), '0' }
 end
 for at = 8, #ARGV do
   local of, name = string.match(ARGV[at], '^(%a+):(.*)$')

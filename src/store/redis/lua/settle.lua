@@ -207,6 +207,8 @@ for at = 1, (#KEYS - 5) / 2 do
   push(answer, decide(item))
 end
 
+answer[CHANGES] = text(state.changes)
+
 -- From here on nothing can fail: every key was read as what it is.
 if #gone > 0 then
   redis.call('UNLINK', unpack(gone))
