@@ -9,7 +9,7 @@ use std::{
 };
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant,
+    BatchReportAttemptsRequest, BatchReportResult, BeginAttemptRequest, Failure, FailureClass, Grant,
     HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success, Verdict,
     batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
     retry_service_client::RetryServiceClient,
@@ -97,13 +97,18 @@ impl World {
                 }
                 Err(status) => {
                     let said = of_store(&status).unwrap_or_else(|| panic!("{status:?}"));
-                    self.told.send_modify(|told| *told.entry(said).or_default() += 1);
+                    self.told(said);
                     drop(on_its_way);
                     sleep(PAUSE).await;
                 }
             }
             self.repeated.set(self.repeated.get() + 1);
         }
+    }
+
+    /// Notes what a server said in place of an answer.
+    fn told(&self, said: String) {
+        self.told.send_modify(|told| *told.entry(said).or_default() += 1);
     }
 
     /// A server that is not known to be dead, another one for each try.
@@ -119,6 +124,12 @@ impl World {
     }
 }
 
+/// Whether the store kept this report of a batch from being heard.
+fn is_for_later(result: &BatchReportResult) -> bool {
+    use batch_report_result::Result;
+    matches!(&result.result, Some(Result::Error(status)) if status.code == Code::Unavailable as i32)
+}
+
 /// What a server said of its store in place of an answer: that nothing was
 /// acknowledged, and when to come again.
 fn of_store(status: &Status) -> Option<String> {
@@ -126,11 +137,13 @@ fn of_store(status: &Status) -> Option<String> {
     let code = match &*reason {
         "STORE_UNAVAILABLE" | "STORE_REFUSES" => Code::Unavailable,
         "STORE_FULL" | "OVERLOADED" => Code::ResourceExhausted,
+        // After an outage calls are thought to take as long as they did in it.
+        "DEADLINE_TOO_SHORT" => Code::DeadlineExceeded,
         _ => return None,
     };
     assert_eq!(status.code(), code, "{status:?}");
     let again = status.get_error_details().retry_info().is_some();
-    assert!(again, "{status:?} does not say when to come again");
+    assert!(again || code == Code::DeadlineExceeded, "{status:?} does not say when to come again");
     Some(format!("{reason}: {}", status.message()))
 }
 
@@ -328,10 +341,19 @@ impl Worker {
             }
         }
         let request = BatchReportAttemptsRequest { namespace: String::new(), reports };
-        let (answer, _) = self
-            .world
-            .call(async |mut client| client.batch_report_attempts(request.clone()).await)
-            .await;
+        let answer = loop {
+            let (answer, _) = self
+                .world
+                .call(async |mut client| client.batch_report_attempts(request.clone()).await)
+                .await;
+            // Reports that the store kept from being heard are made again, with
+            // those that were: by their names they are known.
+            if !answer.results.iter().any(is_for_later) {
+                break answer;
+            }
+            self.world.told("STORE_, of one in a batch".to_owned());
+            sleep(PAUSE).await;
+        };
         assert_eq!(answer.results.len(), request.reports.len());
         for ((at, report), result) in places.into_iter().zip(&request.reports).zip(&answer.results)
         {

@@ -27,7 +27,7 @@ fn four_instances_race_on_few_steps_and_are_killed() {
             kills += 1;
         }
         println!("{kills} kills");
-        each_step_is_filed(&server).await;
         stage.holds().await;
+        each_step_is_filed(&server).await;
     });
 }

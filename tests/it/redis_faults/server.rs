@@ -24,8 +24,8 @@ fn killed_and_started_again(aof: Aof) {
             stage.health(ServingStatus::Serving).await;
             stage.works().await;
         }
-        each_step_is_filed(&server).await;
         stage.holds().await;
+        each_step_is_filed(&server).await;
     });
 }
 
