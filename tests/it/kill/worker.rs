@@ -9,10 +9,10 @@ use std::{
 };
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BatchReportResult, BeginAttemptRequest, Failure, FailureClass, Grant,
-    HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success, Verdict,
-    batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
-    retry_service_client::RetryServiceClient,
+    BatchReportAttemptsRequest, BatchReportResult, BeginAttemptRequest, Failure, FailureClass,
+    Grant, HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success,
+    Verdict, batch_report_result, begin_attempt_request, begin_attempt_response,
+    report_attempt_request, retry_service_client::RetryServiceClient,
 };
 use tokio::{
     sync::{RwLock, watch},
@@ -57,6 +57,8 @@ pub struct World {
     pub quiet: RwLock<()>,
     /// How often each shared step has come to its end and been replaced.
     pub shared: RefCell<Vec<u32>>,
+    /// True when all workers do is to race over the shared steps.
+    pub is_hot: std::cell::Cell<bool>,
     /// True when workers are to finish.
     pub finish: std::cell::Cell<bool>,
 }
@@ -71,6 +73,7 @@ impl World {
             answered: watch::channel(0).0,
             repeated: std::cell::Cell::new(0),
             shared: RefCell::new(vec![0; usize::try_from(SHARED).unwrap()]),
+            is_hot: std::cell::Cell::new(false),
             finish: std::cell::Cell::new(false),
         })
     }
@@ -189,6 +192,8 @@ impl Worker {
     pub async fn work(mut self) {
         while !self.world.finish.get() {
             match self.chance.within(0..100) {
+                0..90 if self.world.is_hot.get() => self.race().await,
+                90.. if self.world.is_hot.get() => self.repeat().await,
                 0..15 => self.race().await,
                 15..23 => self.repeat().await,
                 23..33 => self.batch().await,
@@ -247,15 +252,22 @@ impl Worker {
     }
 
     async fn heartbeat(&mut self, at: usize, fence: u64) {
+        let name = self.own[at].name.clone();
+        let until = self.beat(&name, fence).await;
         let own = &mut self.own[at];
-        let (run, step) = own.name.clone();
+        assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
+        own.lease_until = until;
+    }
+
+    /// A heartbeat of an attempt that runs. Says until when the lease lasts, in
+    /// seconds.
+    async fn beat(&self, name: &StepName, fence: u64) -> i64 {
+        let (run, step) = name.clone();
         let request = HeartbeatRequest { run, step, fence, ..HeartbeatRequest::default() };
         let (answer, _) =
             self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
-        assert_eq!(answer.state(), LeaseState::Held, "{:?}", own.name);
-        let until = answer.lease_until.unwrap().seconds;
-        assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
-        own.lease_until = until;
+        assert_eq!(answer.state(), LeaseState::Held, "{name:?}");
+        answer.lease_until.unwrap().seconds
     }
 
     /// Somebody shows a fence that is no longer, or never was: nothing happens.
@@ -384,6 +396,9 @@ impl Worker {
         let Some(Grant { fence, .. }) = granted(&self.world, Terms::Quick, &request).await else {
             return;
         };
+        if self.world.is_hot.get() {
+            self.beat(&name, fence).await;
+        }
         let request =
             ReportAttemptRequest { fence, ..report(&name, Terms::Quick, &mut self.chance) };
         let (answer, _) =
