@@ -12,7 +12,7 @@ mod fault;
 mod keys;
 mod link;
 mod memory;
-mod scripts;
+pub mod scripts;
 mod slot;
 pub mod turns;
 mod wire;
