@@ -307,7 +307,9 @@ impl Shared {
             let votes = |of: &Host| {
                 named.iter().find(|(known, _)| known == of).map_or(0, |(_, votes)| *votes)
             };
-            if !planted!("redis-demotion-not-heard") && named.iter().any(|(other, _)| votes(other) > votes(host)) {
+            if !planted!("redis-demotion-not-heard")
+                && named.iter().any(|(other, _)| votes(other) > votes(host))
+            {
                 return "the sentinels chose another primary";
             }
         }

@@ -12,7 +12,7 @@ mod fault;
 mod keys;
 mod link;
 mod memory;
-mod scripts;
+pub mod scripts;
 mod slot;
 pub mod turns;
 mod wire;
@@ -323,7 +323,9 @@ impl Inner {
         }
         let lost = seen - heading.changes;
         tracing::error!(
-            namespace = slot.name, lost, "acknowledged changes are gone from the store; had it failed over to a replica that lacked them?"
+            namespace = slot.name,
+            lost,
+            "acknowledged changes are gone from the store; had it failed over to a replica that lacked them?"
         );
         self.lost.fetch_add(lost, Ordering::Relaxed);
         slot.unsee();
@@ -352,7 +354,9 @@ impl Inner {
     ) -> Result<Said, Fault> {
         let seen = slot.seen();
         let sent = match self.link.send(&script.call(keys, args, true)).await {
-            Err(Fault::UnknownScript) if !planted!("redis-script-not-sent") => self.link.send(&script.call(keys, args, false)).await,
+            Err(Fault::UnknownScript) if !planted!("redis-script-not-sent") => {
+                self.link.send(&script.call(keys, args, false)).await
+            }
             sent => sent,
         };
         let said = Said::read(sent?)?;
@@ -362,7 +366,9 @@ impl Inner {
                 slot.note(heading, self.local.now());
             }
             // Its clock was set: by what is known of it, all else would be void too.
-            Said::Void(wall) if !planted!("redis-void-not-heard") => slot.hear(*wall, self.local.now()),
+            Said::Void(wall) if !planted!("redis-void-not-heard") => {
+                slot.hear(*wall, self.local.now())
+            }
             _ => {}
         }
         Ok(said)

@@ -134,8 +134,7 @@ impl Slot {
     #[must_use]
     pub fn time(&self, local: Timestamp) -> Option<Timestamp> {
         let heard = lock(&self.governing).heard;
-        (heard.local != Timestamp::EPOCH || heard.wall != Timestamp::EPOCH)
-            .then(|| heard.at(local))
+        (heard.local != Timestamp::EPOCH || heard.wall != Timestamp::EPOCH).then(|| heard.at(local))
     }
 
     /// How long the server has said nothing.

@@ -111,6 +111,14 @@ async fn create_policy(channel: &tonic::transport::Channel) {
     AdminServiceClient::new(channel.clone()).create_policy(request).await.unwrap();
 }
 
+/// With a deadline of its own: after an outage calls are thought to take as
+/// long as they did in it, and those that set none may be refused for it.
+fn patient<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(Duration::from_secs(60));
+    request
+}
+
 /// Holds what a server shows to what workers were told, and asks everything
 /// again.
 pub async fn audit(world: &World, server: &Server) {
@@ -118,14 +126,17 @@ pub async fn audit(world: &World, server: &Server) {
     let names = world.ledger.borrow().steps();
     for (run, step) in names {
         let request = GetStepRequest { namespace: String::new(), run, step };
-        let shown = client.get_step(request).await.unwrap().into_inner().step.unwrap();
+        let shown = client.get_step(patient(request)).await;
+        let shown = shown.unwrap_or_else(|status| panic!("{status:?}\n{}", server.logged()));
+        let shown = shown.into_inner().step.unwrap();
         world.ledger.borrow().holds(&shown);
     }
     let reports = world.ledger.borrow().reports().to_vec();
     for reports in reports.chunks(256) {
         let request =
             BatchReportAttemptsRequest { namespace: String::new(), reports: reports.to_vec() };
-        let results = client.batch_report_attempts(request).await.unwrap().into_inner().results;
+        let results =
+            client.batch_report_attempts(patient(request)).await.unwrap().into_inner().results;
         assert_eq!(results.len(), reports.len());
         for (report, result) in reports.iter().zip(&results) {
             world.ledger.borrow_mut().replays(report, result);
@@ -133,7 +144,7 @@ pub async fn audit(world: &World, server: &Server) {
     }
     let grants = world.ledger.borrow().grants();
     for (request, first) in grants.into_iter().step_by(7) {
-        let answer = client.begin_attempt(request).await.unwrap().into_inner();
+        let answer = client.begin_attempt(patient(request)).await.unwrap().into_inner();
         let Some(begin_attempt_response::Answer::Grant(again)) = &answer.answer else {
             panic!("{first:?} -> {answer:?}")
         };

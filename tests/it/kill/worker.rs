@@ -9,10 +9,10 @@ use std::{
 };
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, Grant,
-    HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success, Verdict,
-    batch_report_result, begin_attempt_request, begin_attempt_response, report_attempt_request,
-    retry_service_client::RetryServiceClient,
+    BatchReportAttemptsRequest, BatchReportResult, BeginAttemptRequest, Failure, FailureClass,
+    Grant, HeartbeatRequest, LeaseState, Reason, ReportAttemptRequest, ReportStatus, Success,
+    Verdict, batch_report_result, begin_attempt_request, begin_attempt_response,
+    report_attempt_request, retry_service_client::RetryServiceClient,
 };
 use tokio::{
     sync::{RwLock, watch},
@@ -57,6 +57,8 @@ pub struct World {
     pub quiet: RwLock<()>,
     /// How often each shared step has come to its end and been replaced.
     pub shared: RefCell<Vec<u32>>,
+    /// True when all workers do is to race over the shared steps.
+    pub is_hot: std::cell::Cell<bool>,
     /// True when workers are to finish.
     pub finish: std::cell::Cell<bool>,
 }
@@ -71,6 +73,7 @@ impl World {
             answered: watch::channel(0).0,
             repeated: std::cell::Cell::new(0),
             shared: RefCell::new(vec![0; usize::try_from(SHARED).unwrap()]),
+            is_hot: std::cell::Cell::new(false),
             finish: std::cell::Cell::new(false),
         })
     }
@@ -99,13 +102,18 @@ impl World {
                 Err(status) if is_of_admission(&status) => {}
                 Err(status) => {
                     let said = of_store(&status).unwrap_or_else(|| panic!("{status:?}"));
-                    self.told.send_modify(|told| *told.entry(said).or_default() += 1);
+                    self.told(said);
                     drop(on_its_way);
                     sleep(PAUSE).await;
                 }
             }
             self.repeated.set(self.repeated.get() + 1);
         }
+    }
+
+    /// Notes what a server said in place of an answer.
+    fn told(&self, said: String) {
+        self.told.send_modify(|told| *told.entry(said).or_default() += 1);
     }
 
     /// A server that is not known to be dead, another one for each try.
@@ -121,6 +129,12 @@ impl World {
     }
 }
 
+/// Whether the store kept this report of a batch from being heard.
+fn is_for_later(result: &BatchReportResult) -> bool {
+    use batch_report_result::Result;
+    matches!(&result.result, Some(Result::Error(status)) if status.code == Code::Unavailable as i32)
+}
+
 /// What a server said of its store in place of an answer: that nothing was
 /// acknowledged, and when to come again.
 fn of_store(status: &Status) -> Option<String> {
@@ -128,11 +142,13 @@ fn of_store(status: &Status) -> Option<String> {
     let code = match &*reason {
         "STORE_UNAVAILABLE" | "STORE_REFUSES" => Code::Unavailable,
         "STORE_FULL" | "OVERLOADED" => Code::ResourceExhausted,
+        // After an outage calls are thought to take as long as they did in it.
+        "DEADLINE_TOO_SHORT" => Code::DeadlineExceeded,
         _ => return None,
     };
     assert_eq!(status.code(), code, "{status:?}");
     let again = status.get_error_details().retry_info().is_some();
-    assert!(again, "{status:?} does not say when to come again");
+    assert!(again || code == Code::DeadlineExceeded, "{status:?} does not say when to come again");
     Some(format!("{reason}: {}", status.message()))
 }
 
@@ -184,6 +200,8 @@ impl Worker {
     pub async fn work(mut self) {
         while !self.world.finish.get() {
             match self.chance.within(0..100) {
+                0..90 if self.world.is_hot.get() => self.race().await,
+                90.. if self.world.is_hot.get() => self.repeat().await,
                 0..15 => self.race().await,
                 15..23 => self.repeat().await,
                 23..33 => self.batch().await,
@@ -242,15 +260,22 @@ impl Worker {
     }
 
     async fn heartbeat(&mut self, at: usize, fence: u64) {
+        let name = self.own[at].name.clone();
+        let until = self.beat(&name, fence).await;
         let own = &mut self.own[at];
-        let (run, step) = own.name.clone();
+        assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
+        own.lease_until = until;
+    }
+
+    /// A heartbeat of an attempt that runs. Says until when the lease lasts, in
+    /// seconds.
+    async fn beat(&self, name: &StepName, fence: u64) -> i64 {
+        let (run, step) = name.clone();
         let request = HeartbeatRequest { run, step, fence, ..HeartbeatRequest::default() };
         let (answer, _) =
             self.world.call(async |mut client| client.heartbeat(request.clone()).await).await;
-        assert_eq!(answer.state(), LeaseState::Held, "{:?}", own.name);
-        let until = answer.lease_until.unwrap().seconds;
-        assert!(until >= own.lease_until, "{:?}: a heartbeat shortened the lease", own.name);
-        own.lease_until = until;
+        assert_eq!(answer.state(), LeaseState::Held, "{name:?}");
+        answer.lease_until.unwrap().seconds
     }
 
     /// Somebody shows a fence that is no longer, or never was: nothing happens.
@@ -336,10 +361,19 @@ impl Worker {
             }
         }
         let request = BatchReportAttemptsRequest { namespace: String::new(), reports };
-        let (answer, _) = self
-            .world
-            .call(async |mut client| client.batch_report_attempts(request.clone()).await)
-            .await;
+        let answer = loop {
+            let (answer, _) = self
+                .world
+                .call(async |mut client| client.batch_report_attempts(request.clone()).await)
+                .await;
+            // Reports that the store kept from being heard are made again, with
+            // those that were: by their names they are known.
+            if !answer.results.iter().any(is_for_later) {
+                break answer;
+            }
+            self.world.told("STORE_, of one in a batch".to_owned());
+            sleep(PAUSE).await;
+        };
         assert_eq!(answer.results.len(), request.reports.len());
         for ((at, report), result) in places.into_iter().zip(&request.reports).zip(&answer.results)
         {
@@ -370,6 +404,9 @@ impl Worker {
         let Some(Grant { fence, .. }) = granted(&self.world, Terms::Quick, &request).await else {
             return;
         };
+        if self.world.is_hot.get() {
+            self.beat(&name, fence).await;
+        }
         let request =
             ReportAttemptRequest { fence, ..report(&name, Terms::Quick, &mut self.chance) };
         let (answer, _) =

@@ -46,6 +46,8 @@ const NAMESPACE: &str = "default";
 struct Stage {
     fleet: Fleet,
     url: String,
+    /// How long a command may take, in milliseconds.
+    timeout: u64,
     instances: Vec<Server>,
     folder: TempDir,
 }
@@ -53,10 +55,15 @@ struct Stage {
 impl Stage {
     /// Starts so many instances and workers, and lets them work a little.
     async fn start(url: String, instances: usize, workers: u64) -> Self {
+        Self::start_with(url, instances, workers, TIMEOUT).await
+    }
+
+    /// The same, where a command may take so many milliseconds.
+    async fn start_with(url: String, instances: usize, workers: u64, timeout: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let chance = Chance::seeded();
         let fleet = Fleet::start(&chance, workers);
-        let mut stage = Self { fleet, url, instances: Vec::new(), folder };
+        let mut stage = Self { fleet, url, timeout, instances: Vec::new(), folder };
         for place in 0..instances {
             let instance = stage.instance(place).await;
             stage.instances.push(instance);
@@ -70,7 +77,7 @@ impl Stage {
         let data = self.folder.path().join(place.to_string());
         let listen = format!("unix:{}", self.folder.path().join(format!("{place}.sock")).display());
         let mut command = serve(&data, &listen);
-        command.args(["--store", &self.url, "--set", &format!("store.timeout={TIMEOUT}ms")]);
+        command.args(["--store", &self.url, "--set", &format!("store.timeout={}ms", self.timeout)]);
         Server::start_with(&data, command).await
     }
 
@@ -129,11 +136,8 @@ impl Stage {
     }
 
     async fn get_once(&self, step: &str) -> Result<(), Status> {
-        let request = GetStepRequest {
-            namespace: String::new(),
-            run: "r".to_owned(),
-            step: step.to_owned(),
-        };
+        let request =
+            GetStepRequest { namespace: String::new(), run: "r".to_owned(), step: step.to_owned() };
         self.instances[0].client().get_step(request).await.map(|_| ())
     }
 

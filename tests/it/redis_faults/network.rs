@@ -113,12 +113,14 @@ fn the_server_shows_a_certificate_of_another_authority() {
             Standalone::start(Kind::Redis70, options()).await,
         );
         drop(opened(&one.url()).await);
-        let (place, _) = one.url().split_once('?').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (place, _) =
+            one.url().split_once('?').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
         let url = other.url();
         let (_, trust) = url.split_once('?').unwrap();
         let address = Address::parse(&format!("{place}?{trust}")).unwrap();
         let timeout = Duration::from_secs(2);
-        let error = Redis::open(RedisOptions { address, timeout, given_time: None }).await.unwrap_err();
+        let error =
+            Redis::open(RedisOptions { address, timeout, given_time: None }).await.unwrap_err();
         assert!(error.to_string().contains("could not be reached"), "{error}");
         assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
     });

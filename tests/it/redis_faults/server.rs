@@ -24,8 +24,8 @@ fn killed_and_started_again(aof: Aof) {
             stage.health(ServingStatus::Serving).await;
             stage.works().await;
         }
-        each_step_is_filed(&server).await;
         stage.holds().await;
+        each_step_is_filed(&server).await;
     });
 }
 
@@ -204,7 +204,7 @@ fn its_clock_is_set_back() {
 
 async fn shifted() -> (Standalone, Stage) {
     let options = Options { own_clock: true, ..kept(Aof::EverySecond) };
-    let server = Standalone::start(Kind::Redis70, options).await;
+    let server = Standalone::start(Kind::Redis82, options).await;
     server.set_clock("+0");
     let stage = Stage::start(server.url(), 1, 6).await;
     (server, stage)

@@ -232,7 +232,10 @@ impl Migration {
     /// Carries one key over.
     pub async fn carry(&self, key: &str) {
         let to = self.to.address;
-        self.from.tell(&format!("MIGRATE {} {} {key} 0 5000", to.ip(), to.port())).await;
+        let mut command = redis::cmd("MIGRATE");
+        command.arg(to.ip().to_string()).arg(to.port()).arg(key).arg(0).arg(5000);
+        let mut connection = self.from.connect().await.unwrap();
+        command.exec_async(&mut connection).await.unwrap();
     }
 
     /// Carries all keys over.

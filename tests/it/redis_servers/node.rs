@@ -31,7 +31,8 @@ const LOG: &str = "log";
 /// What its own clock says, as an offset in the words of libfaketime.
 const CLOCK: &str = "clock";
 /// Gives a process a clock of its own.
-const FAKETIME: &str = ".tools/servers/redis-7.0/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+const FAKETIME: &str =
+    ".tools/servers/redis-7.0/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// Of each server, when a test fails.
 const LINES_SHOWN: usize = 40;
 
@@ -203,7 +204,10 @@ impl Node {
         }
         if self.mode == Mode::ServerWithClock {
             let library = Path::new(env!("CARGO_MANIFEST_DIR")).join(FAKETIME);
-            assert!(library.exists(), "libfaketime is not there; `make .tools/servers/stamp` brings it");
+            assert!(
+                library.exists(),
+                "libfaketime is not there; `make .tools/servers/stamp` brings it"
+            );
             command
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME_TIMESTAMP_FILE", self.folder.path().join(CLOCK))

@@ -30,7 +30,7 @@ pub struct Options {
     pub maxmemory: Option<u64>,
     pub access: Access,
     pub link: Link,
-    /// A clock of its own, that [`Standalone::set_clock`] sets.
+    /// A clock of its own, not for Redis 7.0, that [`Standalone::set_clock`] sets.
     pub own_clock: bool,
     /// Further lines of the configuration.
     pub configuration: &'static [&'static str],
