@@ -47,6 +47,9 @@ pub struct Telemetry {
     pub store_bytes: Gauge<u64, AtomicU64>,
     /// Whether the store answers: 1 or 0.
     pub store_up: Gauge<u64, AtomicU64>,
+    /// Whether something that can be put right may cost what was acknowledged: 1
+    /// or 0.
+    pub store_unsafe: Gauge<u64, AtomicU64>,
     /// Whether the policy file's last change was applied: 1 or 0.
     pub policy_file_applied: Gauge,
     /// What admission stands at, and what it refused.
@@ -188,6 +191,7 @@ impl Telemetry {
             steps: Gauge::default(),
             store_bytes: Gauge::default(),
             store_up: Gauge::default(),
+            store_unsafe: Gauge::default(),
             policy_file_applied: Gauge::default(),
             admission: AdmissionMetrics::default(),
             registry: Registry::default(),
@@ -254,6 +258,11 @@ impl Telemetry {
             self.store_bytes.clone(),
         );
         registry.register("store_up", "Whether the store answers", self.store_up.clone());
+        registry.register(
+            "store_unsafe",
+            "Whether the store may lose what was acknowledged, for a reason that the log tells",
+            self.store_unsafe.clone(),
+        );
         registry.register(
             "policy_file_applied",
             "Whether the policy file's last change was applied",

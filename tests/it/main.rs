@@ -23,6 +23,7 @@ mod policy_file;
 mod process;
 mod properties;
 mod purity;
+mod redis_open;
 mod redis_servers;
 mod rule;
 mod scenarios;
