@@ -24,6 +24,7 @@ mod process;
 mod properties;
 mod purity;
 mod redis_open;
+mod redis_scripts;
 mod redis_servers;
 mod rule;
 mod scenarios;
