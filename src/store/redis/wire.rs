@@ -197,10 +197,11 @@ impl Said {
             b"void" => Ok(Self::Void),
             b"changed" => Ok(Self::Changed),
             b"steps" => Ok(Self::Steps(parts.next().and_then(number).ok_or_else(strange)?)),
-            b"format" => Err(Fault::Wrong(
-                "the data was written by a newer version of Reprise; this one cannot read it"
-                    .to_owned(),
-            )),
+            b"format" => Err(Fault::Wrong(format!(
+                "the namespace was written by a newer version of Reprise, in format {}; use that \
+                 version or a later one",
+                parts.next().and_then(number).ok_or_else(strange)?
+            ))),
             _ => Err(strange()),
         }
     }
