@@ -172,7 +172,7 @@ async fn what_version_1_kept_in_redis_is_read_and_goes_on() {
     let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE)).unwrap();
     let (server, mut connection) = server().await;
     for line in sample.lines() {
-        let words: Vec<Vec<u8>> = line.split(' ').map(|word| bytes(word)).collect();
+        let words: Vec<Vec<u8>> = line.split(' ').map(bytes).collect();
         let mut command = redis::Cmd::new();
         command.arg(words);
         let _: Value = command.query_async(&mut connection).await.unwrap();

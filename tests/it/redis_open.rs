@@ -50,7 +50,7 @@ async fn a_step_lives(url: &str) {
 
 /// Why the store does not open.
 async fn refusal(options: RedisOptions) -> String {
-    let error = Redis::open(options).await.err().expect("it must not open");
+    let error = Redis::open(options).await.expect_err("it must not open");
     let source = std::error::Error::source(&error).map_or(String::new(), ToString::to_string);
     let told = format!("{error}: {source}");
     for secret in SECRETS {
@@ -176,7 +176,7 @@ async fn nobody_there_is_told_with_the_address() {
     let url = server.url();
     drop(server);
     let options = RedisOptions { timeout: Duration::from_millis(100), ..options(&url) };
-    let error = Redis::open(options).await.err().expect("it must not open");
+    let error = Redis::open(options).await.expect_err("it must not open");
     assert!(matches!(error, RedisError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains(&url), "{error}");
 }

@@ -70,14 +70,14 @@ pub fn redis_options(url: &str, clock: &Clock) -> RedisOptions {
 
 /// Servers that several parts of a test use, one after the other.
 pub enum Servers {
-    Alone(Standalone),
+    Alone(Box<Standalone>),
     Sentinel(SentinelSet),
     Cluster(Cluster),
 }
 
 impl Servers {
     pub async fn alone(kind: Kind) -> Self {
-        Self::Alone(Standalone::start(kind, Options::default()).await)
+        Self::Alone(Box::new(Standalone::start(kind, Options::default()).await))
     }
 
     pub async fn sentinel(kind: Kind) -> Self {
