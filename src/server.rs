@@ -134,9 +134,9 @@ impl Server {
                 let store = Embedded::open(&options, clock.clone())?;
                 Ready::start(settings, store, clock).await.map(Self::Embedded)
             }
-            StoreSettings::Redis { address, timeout } => {
-                let address = RedisAddress::clone(address);
-                let options = RedisOptions { address, timeout: *timeout, given_time: None };
+            StoreSettings::Redis { address, timeout, strict } => {
+                let usual = RedisOptions::new(RedisAddress::clone(address));
+                let options = RedisOptions { timeout: *timeout, strict: *strict, ..usual };
                 let store = Redis::open(options).await?;
                 Ready::start(settings, store, clock).await.map(Self::Redis)
             }
@@ -338,6 +338,7 @@ impl<S: Store + Clone> Background<'_, S> {
             (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
+            telemetry.store_unsafe.set(u64::from(store.is_unsafe()));
             if let Some(sizes) = store.sizes() {
                 telemetry.steps.set(sizes.steps);
                 telemetry.live_steps.set(sizes.live_steps);

@@ -51,6 +51,9 @@ pub struct Telemetry {
     pub store_up: Gauge<u64, AtomicU64>,
     /// Times that the store's log was synced.
     log_syncs: Counter,
+    /// Whether something that can be put right may cost what was acknowledged: 1
+    /// or 0.
+    pub store_unsafe: Gauge<u64, AtomicU64>,
     /// Whether the policy file's last change was applied: 1 or 0.
     pub policy_file_applied: Gauge,
     /// What admission stands at, and what it refused.
@@ -194,6 +197,7 @@ impl Telemetry {
             store_bytes: Gauge::default(),
             store_up: Gauge::default(),
             log_syncs: Counter::default(),
+            store_unsafe: Gauge::default(),
             policy_file_applied: Gauge::default(),
             admission: AdmissionMetrics::default(),
             registry: Registry::default(),
@@ -269,6 +273,11 @@ impl Telemetry {
             "log_syncs",
             "Times that changes were synced to the disk, many together under load",
             self.log_syncs.clone(),
+        );
+        registry.register(
+            "store_unsafe",
+            "Whether the store may lose what was acknowledged, for a reason that the log tells",
+            self.store_unsafe.clone(),
         );
         registry.register(
             "policy_file_applied",

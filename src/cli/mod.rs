@@ -27,6 +27,7 @@ mod policy_flags;
 mod schedule;
 mod serve;
 mod step;
+mod store;
 mod text;
 mod view;
 
@@ -120,6 +121,9 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Show or check the settings of a server
     Config(config::ConfigArgs),
+    /// Set up the store that several servers share
+    #[command(subcommand)]
+    Store(store::StoreCommand),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -138,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(*args, global.output),
         Command::Config(args) => config::run(&global, args),
+        Command::Store(command) => store::run(&global, command),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

@@ -66,6 +66,8 @@ pub enum StoreSettings {
         address: Box<redis::address::Address>,
         /// How long a command may take.
         timeout: Duration,
+        /// Whether a server that may forget in a restart is refused.
+        strict: bool,
     },
 }
 
@@ -244,6 +246,7 @@ impl Read<'_> {
             Some(PathBuf::from(text)).filter(|_| !text.is_empty())
         });
         let timeout = self.span("store.timeout", Duration::from_millis(10));
+        let strict = self.truth("store.strict");
         let Some(kind) = self.kind() else { return StoreSettings::Memory };
         match (kind, dir) {
             (Kind::Embedded, Some(dir)) => StoreSettings::Embedded {
@@ -251,7 +254,7 @@ impl Read<'_> {
                 fsync: fsync.unwrap_or(Fsync::Always),
                 size_max: size_max.flatten(),
             },
-            (Kind::Redis(address), _) => StoreSettings::Redis { address, timeout },
+            (Kind::Redis(address), _) => StoreSettings::Redis { address, timeout, strict },
             _ => StoreSettings::Memory,
         }
     }

@@ -152,6 +152,10 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers, and if not, why; changes are told.
     fn watch(&self) -> watch::Receiver<Result<(), String>>;
 
+    /// Whether something that can be put right may cost what was acknowledged;
+    /// the log says what it is.
+    fn is_unsafe(&self) -> bool;
+
     /// Resolves when the store has stopped for good, with the reason: the
     /// process should end, since nothing can be acknowledged any more.
     fn ended(&self) -> impl Future<Output = String> + Send;

@@ -44,3 +44,22 @@ fn everything_wrong_is_told_at_once_settings_and_policies() {
     }
     assert!(errors.contains("^"), "{errors}");
 }
+
+#[test]
+fn the_rights_that_a_server_needs_in_redis_are_printed() {
+    let acl = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
+        let output = command.args(["store", "acl"]).args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, line) = acl(&["--user", "retries"]);
+    assert_eq!(code, 0);
+    let rules = "ACL SETUSER retries on resetkeys ~reprise:* resetchannels -@all +asking ";
+    assert!(line.starts_with(rules), "{line}");
+    assert_eq!(line.lines().count(), 1);
+    let (_, json) = acl(&["--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["user"], "reprise");
+    assert_eq!(json["command"], line.trim_end().replace("retries", "reprise"));
+    assert_eq!(acl(&["--user", "two words"]).0, 2);
+}

@@ -119,6 +119,7 @@ const AREAS: &[Area] = &[
         crates: Crates::AllBut(&[]),
     },
     Area { name: "cli/config", knows: &["config"], crates: Crates::AllBut(&[]) },
+    Area { name: "cli/store", knows: &["store"], crates: Crates::AllBut(&[]) },
 ];
 
 /// These put the parts together, and so may know all of them.

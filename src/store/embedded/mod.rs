@@ -561,6 +561,10 @@ impl Store for Embedded {
         watch::Sender::new(Ok(())).subscribe()
     }
 
+    fn is_unsafe(&self) -> bool {
+        false
+    }
+
     async fn ended(&self) -> String {
         match &self.0.log {
             Some(log) => log.poisoned().await.to_string(),

@@ -365,6 +365,9 @@ impl Parameters {
     }
 
     fn tls(&self) -> Result<Tls, AddressError> {
+        // TLS takes its cryptography from one provider a process. Whoever uses
+        // this as a library may have chosen another one before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client_tls = match (self.file("cert_file")?, self.file("key_file")?) {
             (Some(client_cert), Some(client_key)) => {
                 Some(ClientTlsConfig { client_cert, client_key })

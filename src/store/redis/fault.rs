@@ -35,6 +35,41 @@ impl Fault {
     }
 }
 
+/// What is wrong, and what to do about it where that is known.
+#[must_use]
+pub fn told(error: &RedisError) -> String {
+    let said = error.to_string();
+    match remedy(error, &said) {
+        Some(remedy) => format!("{said}; {remedy}"),
+        None => said,
+    }
+}
+
+fn remedy(error: &RedisError, said: &str) -> Option<&'static str> {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    match (error.kind(), error.code()) {
+        (_, Some("NOPERM")) => {
+            Some("`reprise store acl` prints the rules that its user has to be given")
+        }
+        (_, Some("NOAUTH")) => {
+            Some("it asks for a password: name a file that holds it with ?password_file=PATH")
+        }
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => Some(
+            "check the user in USER@HOST, \"default\" where none is named, and the file of password_file",
+        ),
+        _ if says(&["NotValidForName", "not valid for name"]) => {
+            Some("its certificate is for another name: use one that it is for")
+        }
+        _ if says(&["UnknownIssuer", "BadSignature", "invalid peer certificate"]) => {
+            Some("name the file with the authority that signed its certificate with ?ca_file=PATH")
+        }
+        _ if says(&["CertificateRequired", "HandshakeFailure", "UnknownCA"]) => {
+            Some("it asks for a certificate that it trusts: name one with cert_file and key_file")
+        }
+        _ => None,
+    }
+}
+
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
         let kind = error.kind();
@@ -71,8 +106,8 @@ impl From<RedisError> for Fault {
             (_, Some("NOREPLICAS")) => {
                 Self::Refused("it has fewer replicas in step than it wants (NOREPLICAS)")
             }
-            (ErrorKind::Server(_) | ErrorKind::Extension, _) => Self::Wrong(error.to_string()),
-            (ErrorKind::AuthenticationFailed, _) => Self::Wrong(error.to_string()),
+            (ErrorKind::Server(_) | ErrorKind::Extension, _) => Self::Wrong(told(&error)),
+            (ErrorKind::AuthenticationFailed, _) => Self::Wrong(told(&error)),
             _ => Self::Away(error.to_string()),
         }
     }

@@ -26,7 +26,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     address::{Address, Host, Topology},
-    fault::Fault,
+    commands::ROLE,
+    fault::{Fault, told},
 };
 
 /// Waits between tries to connect: full jitter below this, doubled up to the
@@ -165,7 +166,7 @@ impl Shared {
                     self.hold(&Arc::new(live)).await;
                     tokio::time::sleep(FIRST_WAIT.mul_f64((self.chance)())).await;
                 }
-                Ok(Err(error)) => self.failed(&error.to_string(), &mut failures).await,
+                Ok(Err(error)) => self.failed(&told(&error), &mut failures).await,
                 Err(_) => self.failed("no connection was made in time", &mut failures).await,
             }
         }
@@ -242,7 +243,7 @@ impl Shared {
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
+        let role: Vec<Value> = ROLE.cmd().query_async(&mut connection).await?;
         match role.first() {
             Some(Value::BulkString(role)) if role == b"master" => {}
             _ => return Err(wrong("the server is a replica, not a primary")),

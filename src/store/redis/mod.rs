@@ -8,7 +8,9 @@
 
 pub mod address;
 mod batch;
+pub mod commands;
 mod fault;
+mod fit;
 mod keys;
 mod link;
 mod memory;
@@ -27,12 +29,13 @@ use std::{
     time::Duration,
 };
 
-use redis::{Value, cmd};
+use redis::Value;
 use tokio::sync::watch;
 
 use self::{
     address::Address,
     fault::Fault,
+    fit::{Findings, Watched},
     keys::{NAMESPACES, SALT},
     link::Link,
     memory::Memory,
@@ -73,6 +76,9 @@ const DUE_MAX: usize = 4096;
 /// have jumped, or everybody may have been away.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// How often servers are looked at, whether they are still fit.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
@@ -80,8 +86,22 @@ pub struct RedisOptions {
     pub address: Address,
     /// How long a command may take. What takes longer is void.
     pub timeout: Duration,
+    /// Whether servers are refused that may lose in a restart what was
+    /// acknowledged. They are warned of otherwise.
+    pub strict: bool,
+    /// How often it is looked at whether servers are still fit.
+    pub look_every: Duration,
     /// A time that is not the server's: for tests of time itself.
     pub given_time: Option<Clock>,
+}
+
+impl RedisOptions {
+    /// What is usual.
+    #[must_use]
+    pub const fn new(address: Address) -> Self {
+        let (timeout, look_every) = (Duration::from_secs(2), LOOK_EVERY);
+        Self { address, timeout, strict: false, look_every, given_time: None }
+    }
 }
 
 /// The store. Cheap to clone.
@@ -103,6 +123,8 @@ struct Inner {
     remembers: AtomicU64,
     /// Acknowledged changes that are proven to be gone, at least.
     lost: AtomicU64,
+    /// What was found when it was last looked whether servers are fit.
+    fitness: Watched,
 }
 
 /// The register of namespaces, as it was last read.
@@ -152,13 +174,19 @@ impl Redis {
     /// # Errors
     /// See [`RedisError`].
     pub async fn open(options: RedisOptions) -> Result<Self, RedisError> {
-        let RedisOptions { address, timeout, given_time } = options;
+        let RedisOptions { address, timeout, strict, look_every, given_time } = options;
         let written = address.to_string();
         let link = Link::new(address, timeout, chance::unit);
         connected(&link)
             .await
             .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
-        fit(&link).await.map_err(|why| RedisError::Unfit { address: written, why })?;
+        let findings = Findings::of(&link).await.map_err(StoreError::from)?;
+        let refused = if strict { findings.worst() } else { findings.unfit.as_deref() };
+        if let Some(why) = refused {
+            return Err(RedisError::Unfit { address: written, why: why.to_owned() });
+        }
+        let fitness = Watched::default();
+        fitness.note(findings, &written);
         let salt = salt(&link).await.map_err(StoreError::from)?;
         let local = given_time.clone().unwrap_or_else(|| Clock::system(Timestamp::EPOCH));
         let store = Self(Arc::new(Inner {
@@ -172,9 +200,27 @@ impl Redis {
             register: Mutex::default(),
             remembers: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            fitness,
         }));
         store.0.begin().await?;
+        store.keep_looking(look_every);
         Ok(store)
+    }
+
+    /// Looks again and again whether servers are still fit, until the store is
+    /// dropped.
+    fn keep_looking(&self, every: Duration) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(inner) = inner.upgrade() else { return };
+                // A server that does not say is away, which is told elsewhere.
+                if let Ok(findings) = Findings::of(&inner.link).await {
+                    inner.fitness.note(findings, &inner.link.address().to_string());
+                }
+            }
+        });
     }
 }
 
@@ -192,36 +238,6 @@ async fn connected(link: &Link) -> Result<(), String> {
     state.borrow().clone()
 }
 
-/// Whether the server keeps what it is given: one that evicts would lose steps.
-async fn fit(link: &Link) -> Result<(), String> {
-    let value = link.send(cmd("INFO").arg("everything")).await;
-    let value = value.map_err(|fault| StoreError::from(fault).to_string())?;
-    // A cluster answers for each of its nodes.
-    let texts: Vec<String> = match value {
-        Value::Map(nodes) => nodes.into_iter().filter_map(|(_, value)| text(value)).collect(),
-        value => text(value).into_iter().collect(),
-    };
-    for text in texts {
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        if let Some(policy) = field("maxmemory_policy")
-            && policy != "noeviction"
-        {
-            return Err(format!(
-                "its maxmemory-policy is {policy}, under which steps would be lost; set noeviction"
-            ));
-        }
-        let saves = field("aof_enabled") == Some("1");
-        if !saves {
-            tracing::warn!(
-                "Redis keeps no append-only file: a restart of it may lose what was acknowledged; set appendonly yes"
-            );
-        }
-    }
-    Ok(())
-}
-
 fn text(value: Value) -> Option<String> {
     match value {
         Value::VerbatimString { text, .. } => Some(text),
@@ -232,8 +248,8 @@ fn text(value: Value) -> Option<String> {
 /// What chance is drawn from: drawn by whoever comes first.
 async fn salt(link: &Link) -> Result<Salt, Fault> {
     let drawn = chance::bytes::<16>();
-    link.send(cmd("SET").arg(SALT).arg(&drawn).arg("NX")).await?;
-    let value = link.send(cmd("GET").arg(SALT)).await?;
+    link.send(commands::SET.cmd().arg(SALT).arg(&drawn).arg("NX")).await?;
+    let value = link.send(commands::GET.cmd().arg(SALT)).await?;
     let bytes = wire::bytes(value).and_then(|bytes| bytes.try_into().ok());
     bytes.map(Salt).ok_or_else(|| Fault::Wrong(format!("{SALT} is not the salt of a store")))
 }
@@ -311,7 +327,7 @@ impl Inner {
         );
         self.lost.fetch_add(1, Ordering::Relaxed);
         lock(&self.memory).clear();
-        self.link.send(cmd("SET").arg(SALT).arg(&self.salt.0).arg("NX")).await?;
+        self.link.send(commands::SET.cmd().arg(SALT).arg(&self.salt.0).arg("NX")).await?;
         self.begin().await
     }
 
@@ -336,7 +352,7 @@ impl Inner {
         if let Some(clock) = &self.given_time {
             return Ok(clock.now());
         }
-        let Value::Array(parts) = self.link.send(&cmd("TIME")).await? else {
+        let Value::Array(parts) = self.link.send(&commands::TIME.cmd()).await? else {
             return Err(wire::strange().into());
         };
         let mut parts = parts.into_iter().filter_map(wire::number);
@@ -562,7 +578,7 @@ impl Inner {
     /// are gone included.
     async fn registered(&self, after: &str, limit: usize) -> Result<Vec<Id>, StoreError> {
         let from = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
-        let mut command = cmd("ZRANGE");
+        let mut command = commands::ZRANGE.cmd();
         command.arg(NAMESPACES).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
         let Value::Array(names) = self.link.send(&command).await? else {
             return Err(wire::strange().into());
@@ -693,7 +709,7 @@ impl Store for Redis {
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
         let slot = self.0.slot(key.namespace);
         let texts = slot.keys.text(&key.joined());
-        let value = self.0.link.send(cmd("LRANGE").arg(texts).arg(0).arg(-1)).await?;
+        let value = self.0.link.send(commands::LRANGE.cmd().arg(texts).arg(0).arg(-1)).await?;
         let Value::Array(values) = value else { return Err(wire::strange().into()) };
         let mut failures: Vec<FailureText> = Vec::new();
         for value in values {
@@ -754,7 +770,7 @@ impl Store for Redis {
         let value = self
             .0
             .link
-            .send(cmd("HGET").arg(&slot.keys.inline).arg(format!("{digest:032x}")))
+            .send(commands::HGET.cmd().arg(&slot.keys.inline).arg(format!("{digest:032x}")))
             .await?;
         let Some(bytes) = wire::bytes(value) else { return Ok(None) };
         let revision = Arc::new(PolicyRevision::inline_from_bytes(&bytes)?);
@@ -819,6 +835,10 @@ impl Store for Redis {
 
     fn watch(&self) -> watch::Receiver<Result<(), String>> {
         self.0.link.watch()
+    }
+
+    fn is_unsafe(&self) -> bool {
+        self.0.fitness.is_unsafe()
     }
 
     async fn ended(&self) -> String {

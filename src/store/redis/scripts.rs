@@ -6,7 +6,9 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, cmd};
+use redis::Cmd;
+
+use super::commands::{EVAL, EVALSHA};
 
 /// A script and its digest.
 #[derive(Debug)]
@@ -109,10 +111,17 @@ impl Script {
         &self.source
     }
 
+    /// The commands that it calls, as often as it does.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        // `redis.call('GET', …` and `redis.pcall('GET', …`: a test holds all
+        // calls to this form.
+        self.source.split("call('").skip(1).filter_map(|rest| rest.split('\'').next())
+    }
+
     /// A call by digest, or with the source for a server that does not know it.
     #[must_use]
     pub fn call(&self, keys: &[impl AsRef<str>], args: &[impl AsRef<[u8]>], known: bool) -> Cmd {
-        let mut call = if known { cmd("EVALSHA") } else { cmd("EVAL") };
+        let mut call = if known { EVALSHA.cmd() } else { EVAL.cmd() };
         call.arg(if known { &self.digest } else { &self.source }).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());

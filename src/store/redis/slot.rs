@@ -17,6 +17,7 @@ use super::{
     },
     Inner,
     batch::Gathering,
+    commands,
     fault::Fault,
     keys::{Keys, NAMESPACES},
     lock, now_at, scripts, text, use_of,
@@ -348,7 +349,7 @@ impl Inner {
         };
         if current.is_none() {
             // First, so that no namespace is ever without its entry.
-            let mut register = redis::cmd("ZADD");
+            let mut register = commands::ZADD.cmd();
             self.link.send(register.arg(NAMESPACES).arg(0).arg(&**name)).await?;
             lock(&self.register).read_at = None;
         }
@@ -398,7 +399,7 @@ impl Inner {
     /// What is used of a namespace's policies.
     async fn uses(&self, name: &Id) -> Result<Vec<String>, StoreError> {
         let slot = self.slot(name);
-        let Value::Array(uses) = self.link.send(redis::cmd("HKEYS").arg(&slot.keys.uses)).await?
+        let Value::Array(uses) = self.link.send(commands::HKEYS.cmd().arg(&slot.keys.uses)).await?
         else {
             return Err(wire::strange().into());
         };
@@ -425,12 +426,12 @@ impl Inner {
     /// Policies given inline that no step uses, once there are too many.
     async fn unused_inline(&self, name: &Id, new: u128) -> Result<Vec<String>, StoreError> {
         let slot = self.slot(name);
-        let count = self.link.send(redis::cmd("HLEN").arg(&slot.keys.inline)).await?;
+        let count = self.link.send(commands::HLEN.cmd().arg(&slot.keys.inline)).await?;
         if wire::number(count).ok_or_else(wire::strange)? < INLINE_MAX as u64 {
             return Ok(Vec::new());
         }
         let Value::Array(digests) =
-            self.link.send(redis::cmd("HKEYS").arg(&slot.keys.inline)).await?
+            self.link.send(commands::HKEYS.cmd().arg(&slot.keys.inline)).await?
         else {
             return Err(wire::strange().into());
         };

@@ -211,10 +211,11 @@ impl Said {
                 "the namespace's state is gone although steps of it are there: somebody deleted it; restore a backup"
                     .to_owned(),
             )),
-            b"format" => Err(Fault::Wrong(
-                "the data was written by a newer version of Reprise; this one cannot read it"
-                    .to_owned(),
-            )),
+            b"format" => Err(Fault::Wrong(format!(
+                "the namespace was written by a newer version of Reprise, in format {}; use that \
+                 version or a later one",
+                parts.next().and_then(number).ok_or_else(strange)?
+            ))),
             _ => Err(strange()),
         }
     }

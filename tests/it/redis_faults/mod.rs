@@ -176,7 +176,7 @@ impl Stage {
 async fn opened(url: &str) -> Redis {
     let address = Address::parse(url).unwrap();
     let timeout = Duration::from_secs(5);
-    Redis::open(RedisOptions { address, timeout, given_time: None }).await.unwrap()
+    Redis::open(RedisOptions { timeout, ..RedisOptions::new(address) }).await.unwrap()
 }
 
 /// One server that keeps what it is told, one instance and six workers.

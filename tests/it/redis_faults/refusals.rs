@@ -187,7 +187,7 @@ fn a_password_that_is_wrong_from_the_beginning_is_told() {
         let address = Address::parse(&url).unwrap();
         let timeout = Duration::from_secs(2);
         let error =
-            Redis::open(RedisOptions { address, timeout, given_time: None }).await.unwrap_err();
+            Redis::open(RedisOptions { timeout, ..RedisOptions::new(address) }).await.unwrap_err();
         assert!(error.to_string().to_lowercase().contains("password"), "{error}");
         assert!(!error.to_string().contains("wrong\n"), "{error}");
     });

@@ -19,12 +19,12 @@ use reprise::{
         Store, StoreError,
         configuration::{NamespaceEntry, PolicyHistory, PolicyRevision},
         embedded::{Embedded, EmbeddedOptions, log::Fsync},
-        redis::{Redis, RedisOptions, address::Address},
+        redis::{Redis, RedisOptions, address::Address, commands},
     },
 };
 use tempfile::TempDir;
 
-use crate::redis_servers::{Kind, Options, Standalone};
+use crate::redis_servers::{Access, Cluster, Kind, Options, SentinelSet, Standalone};
 
 /// When every test begins.
 pub const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -52,17 +52,63 @@ pub async fn embedded(clock: Clock) -> Subject<Embedded> {
     Subject { store, clock, dir: Some(dir), server: None }
 }
 
+/// On the oldest server, as the user that `reprise store acl` tells to create.
 pub async fn redis(clock: Clock) -> Subject<Redis> {
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let access = Access::Rules(commands::rules().leak());
+    let server = Standalone::start(Kind::Redis70, Options { access, ..Options::default() }).await;
     let store = Redis::open(redis_options(&server.url(), &clock)).await.unwrap();
     Subject { store, clock, dir: None, server: Some(server) }
 }
 
 pub fn redis_options(url: &str, clock: &Clock) -> RedisOptions {
     RedisOptions {
-        address: Address::parse(url).unwrap(),
         timeout: Duration::from_secs(5),
         given_time: Some(clock.clone()),
+        ..RedisOptions::new(Address::parse(url).unwrap())
+    }
+}
+
+/// Servers that several parts of a test use, one after the other.
+pub enum Servers {
+    Alone(Box<Standalone>),
+    Sentinel(SentinelSet),
+    Cluster(Cluster),
+}
+
+impl Servers {
+    pub async fn alone(kind: Kind) -> Self {
+        Self::Alone(Box::new(Standalone::start(kind, Options::default()).await))
+    }
+
+    pub async fn sentinel(kind: Kind) -> Self {
+        Self::Sentinel(SentinelSet::start(kind, &[]).await)
+    }
+
+    /// Three primaries without replicas.
+    pub async fn cluster(kind: Kind) -> Self {
+        Self::Cluster(Cluster::start(kind, false, &[]).await)
+    }
+
+    /// A store on them that is as new.
+    pub async fn subject(&self, clock: Clock) -> Subject<Redis> {
+        let url = match self {
+            Self::Alone(server) => {
+                server.endpoint().tell("FLUSHALL").await;
+                server.url()
+            }
+            Self::Sentinel(set) => {
+                set.servers[set.primary().await].endpoint().tell("FLUSHALL").await;
+                set.url()
+            }
+            Self::Cluster(cluster) => {
+                for node in &cluster.nodes {
+                    node.endpoint().tell("FLUSHALL").await;
+                }
+                cluster.url()
+            }
+        };
+        let store = Redis::open(redis_options(&url, &clock)).await.unwrap();
+        Subject { store, clock, dir: None, server: None }
     }
 }
 

@@ -20,9 +20,14 @@ local function wall_time(given)
   return time[1] * 1e6 + time[2]
 end
 
+-- Of another format nothing but that is known.
 local function unpack_state(raw)
-  local state = {}
-  state.format, state.born, state.revision, state.live, state.changes,
+  local state = { format = string.byte(raw) or 0 }
+  if state.format ~= FORMAT then
+    return state
+  end
+  local _
+  _, state.born, state.revision, state.live, state.changes,
     state.clock, state.swept, state.before, state.graced = struct.unpack(STATE, raw)
   return state
 end

@@ -209,7 +209,11 @@ end
 
 answer[CHANGES] = text(state.changes)
 
--- From here on nothing can fail: every key was read as what it is.
+-- From here on nothing can fail: every key was read as what it is. The first
+-- alone could, on a log that is ahead of its state, and then nothing is written.
+if #notes > 0 then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '4096', text(state.changes) .. '-0', 'at', text(now), unpack(notes))
+end
 if #gone > 0 then
   redis.call('UNLINK', unpack(gone))
 end
@@ -218,9 +222,6 @@ for _, step in ipairs(sets) do
   if values[step] then
     push(pairs_set, step, values[step].raw)
   end
-end
-if #notes > 0 then
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '4096', text(state.changes) .. '-0', 'at', text(now), unpack(notes))
 end
 if changed then
   push(pairs_set, KEYS[1], pack_state(state))
