@@ -279,7 +279,7 @@ fn header(identity: [f64; 2], planned: &Planned) -> Vec<u8> {
     let [born, revision] = identity;
     let Planned { kind, version, event } = *planned;
     let mut bytes = vec![kind];
-    for word in [version as f64, born, revision, AT as f64, 0.0, event as f64, 1000.0] {
+    for word in [version as f64, born, revision, AT as f64, AT as f64, event as f64, 1000.0] {
         bytes.extend(word.to_le_bytes());
     }
     bytes.extend(*b"anything");

@@ -662,8 +662,7 @@ impl Store for Redis {
             version: commit.version,
             born: known.born,
             revision: commit.configuration,
-            at: commit.at,
-            graced: slot.graced_at(commit.at),
+            now: commit.now,
             operation: chance::bytes(),
         };
         let (answer, record, ask) = asked(planned, commit.change, &known);

@@ -202,13 +202,6 @@ impl Slot {
     pub fn heard(&self) -> Heard {
         lock(&self.governing).heard
     }
-
-    /// End of the grace that lasts at `at`; 0 without one.
-    #[must_use]
-    pub fn graced_at(&self, at: Timestamp) -> u64 {
-        let graced = self.heard().graced;
-        if at.as_micros() < graced { graced } else { 0 }
-    }
 }
 
 impl Known {

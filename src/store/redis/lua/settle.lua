@@ -91,7 +91,10 @@ local function objection(item, value)
   if item.version ~= (value and value.version or 0) then
     return CONFLICT
   end
-  if item.graced ~= graced or item.at > now or now - item.at > PATIENCE then
+  if item.leases ~= (graced > 0 and state.before or item.at) then
+    return TIME
+  end
+  if item.at > now or now - item.at > PATIENCE then
     return TIME
   end
   if item.kind == PURGE then
@@ -199,7 +202,7 @@ end
 for at = 1, (#KEYS - 5) / 2 do
   local base = 2 + (at - 1) * 4
   local item = { step = KEYS[4 + 2 * at], texts = KEYS[5 + 2 * at] }
-  item.kind, item.version, item.born, item.revision, item.at, item.graced,
+  item.kind, item.version, item.born, item.revision, item.at, item.leases,
     item.event, item.live_max, item.op = struct.unpack(ITEM, ARGV[base + 1])
   item.record, item.use, item.text = ARGV[base + 2], ARGV[base + 3], ARGV[base + 4]
   -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
