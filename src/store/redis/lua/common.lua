@@ -65,3 +65,21 @@ local function heading(state, now)
   return { 'ok', text(now), text(state.born), text(state.revision), text(state.before),
     text(grace(state, now)), text(state.wall), text(state.changes) }
 end
+
+-- How every script about a namespace begins: its state, and the server's time;
+-- or no state and what is to be answered. A call that comes too late is void.
+local function open()
+  local wall = wall_time(ARGV[2])
+  if wall > tonumber(ARGV[1]) then
+    return nil, wall, { 'void', text(wall) }
+  end
+  local raw = redis.call('GET', KEYS[1])
+  if not raw then
+    return nil, wall, { 'unknown', text(wall) }
+  end
+  local state = unpack_state(raw)
+  if state.format ~= FORMAT then
+    return nil, wall, { 'format', text(state.format) }
+  end
+  return state, wall
+end

@@ -19,17 +19,9 @@ local PATIENCE = 250000
 local HEAD, LEAST = 17, 57
 local RUNNING, OVER = 2, 8
 
-local wall = wall_time(ARGV[2])
-if wall > tonumber(ARGV[1]) then
-  return { 'void', text(wall) }
-end
-local raw = redis.call('GET', KEYS[1])
-if not raw then
-  return { 'unknown', text(wall) }
-end
-local state = unpack_state(raw)
-if state.format ~= FORMAT then
-  return { 'format', text(state.format) }
+local state, wall, refusal = open()
+if not state then
+  return refusal
 end
 local now, changed = advance(state, wall)
 local graced = grace(state, now)
@@ -166,7 +158,7 @@ local function look(item, value)
   if value.running and graced > 0 and event > state.before then
     event = math.max(event, graced)
   end
-  if event <= value.filed then
+  if event <= value.filed and event <= now then
     return DUE, text(event)
   end
   file(item.member, event)
