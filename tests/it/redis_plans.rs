@@ -12,7 +12,7 @@ use reprise::{
 };
 
 use crate::store_contract::subject::{
-    SECOND, Subject, begin, clock, id, key, policy, redis, redis_options,
+    SECOND, Subject, begin, clock, heartbeat, id, key, policy, redis, redis_options,
 };
 
 async fn subject() -> Subject<Redis> {
@@ -71,4 +71,22 @@ async fn a_crash_planned_before_an_outage_was_noted_is_not_recorded() {
     assert!(matches!(subject.store.commit(&key_of("s"), crash).await, Ok(Committed::Conflict)));
     let record = subject.record(key_of("s")).await.unwrap();
     assert!(matches!(record.state, State::Running { .. }), "{:?}", record.state);
+}
+
+#[tokio::test]
+async fn an_answer_from_what_another_instance_has_changed_is_not_confirmed() {
+    let subject = subject().await;
+    let url = subject.server.as_ref().unwrap().url();
+    let other = Redis::open(redis_options(&url, &subject.clock)).await.unwrap();
+    let other = Subject { store: other, clock: subject.clock.clone(), dir: None, server: None };
+    let key = key("n", "r", "s");
+    let fence = subject.apply(key, &begin(1)).await.record().fence;
+    let basis = subject.load(key).await.basis;
+    assert!(basis.remembered && subject.store.confirm(&key, &basis).await.unwrap());
+
+    other.apply(key, &heartbeat(fence)).await;
+    let basis = subject.load(key).await.basis;
+    assert!(basis.remembered && !subject.store.confirm(&key, &basis).await.unwrap());
+    let basis = subject.load(key).await.basis;
+    assert!(subject.store.confirm(&key, &basis).await.unwrap(), "it was told what is there");
 }

@@ -140,7 +140,9 @@ struct Register {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
     /// It could not be reached.
-    #[error("{address} could not be reached: {why}")]
+    #[error(
+        "{address} could not be reached: {why}; is it running there, or should store.kind say another address?"
+    )]
     Unreachable {
         /// Where it was looked for.
         address: String,
