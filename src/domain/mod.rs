@@ -12,6 +12,7 @@ pub mod condition;
 pub mod backoff;
 pub mod policy;
 pub mod namespace;
+pub mod limit;
 pub mod decision;
 pub mod record;
 pub mod event;
