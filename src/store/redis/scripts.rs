@@ -67,32 +67,32 @@ fn spoils() -> [Spoil; 13] {
     [
         (
             planted!("redis-version-not-compared"),
-            "item.version ~= (value and value.version or 0)",
+            "version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0)",
             "false",
         ),
         (
             planted!("redis-revision-not-compared"),
-            "item.born ~= state.born or item.revision ~= state.revision",
+            "born ~= state.born or revision ~= state.revision",
             "false",
         ),
         (
             planted!("redis-grace-not-compared"),
-            "item.leases ~= (graced > 0 and state.before or item.at)",
+            "leases ~= (graced > 0 and state.before or at)",
             "false",
         ),
-        (planted!("redis-plan-never-old"), "or now - item.at > PATIENCE", ""),
+        (planted!("redis-plan-never-old"), " or now - at > PATIENCE", ""),
         (planted!("redis-time-goes-back"), "math.max(wall, state.clock)", "wall"),
-        (planted!("redis-quota-not-compared"), "state.live >= item.live_max", "false"),
-        (planted!("redis-live-never-less"), "(old and old.live and 1 or 0)", "0"),
+        (planted!("redis-quota-not-compared"), "state.live >= live_max", "false"),
+        (planted!("redis-live-never-less"), "lives - lived", "lives"),
         (
             planted!("redis-change-number-skipped"),
             "state.changes = state.changes + 1",
             "state.changes = state.changes + 2",
         ),
-        (planted!("redis-event-not-filed"), "file(item.member, filed)", ""),
-        (planted!("redis-event-filed-late"), "text(at), member", "text(at + 60e6), member"),
-        (planted!("redis-purge-leaves-step"), "push(gone, item.step, item.texts)", ""),
-        (planted!("redis-use-not-counted"), "count(new and new.use or '', 1)", ""),
+        (planted!("redis-event-not-filed"), "file(member, event)\n  else", "\n  else"),
+        (planted!("redis-event-filed-late"), "= at, member", "= at + 60e6, member"),
+        (planted!("redis-purge-leaves-step"), "gone[#gone + 1] = step\n", "\n"),
+        (planted!("redis-use-not-counted"), "count(new_use, 1)", ""),
         (planted!("redis-texts-unbounded"), "length > TEXTS", "false"),
     ]
 }
