@@ -4,11 +4,13 @@
 //! A target is what a step calls or a pool that it needs. What it allows is
 //! written by operators ([`spec`]) and parsed once ([`Target`]).
 
+pub mod parse;
 pub mod spec;
 
 use std::{num::NonZeroU32, time::Duration};
 
 /// What a target allows. A target without any limit allows everything.
+/// [`Target::parse`] checks one that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// How many starts in how much time.
