@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let yaml = "{rate: {period: 0s, burst: 0}, concurrency: {}, budget: {ratio: 11, window: 0s}}";
+        let yaml =
+            "{rate: {period: 0s, burst: 0}, concurrency: {}, budget: {ratio: 11, window: 0s}}";
         let Violations(found) = parsed(yaml).unwrap_err();
         let fields: Vec<&str> = found.iter().map(|violation| violation.field.as_str()).collect();
         let expected = [
@@ -206,12 +207,8 @@ mod tests {
     fn what_is_left_out_has_a_default() {
         assert_eq!(parsed("{}").unwrap(), Target::default(), "a target may be without limits");
         let target = parsed("{rate: {limit: 100}, budget: {}}").unwrap();
-        let rate = Rate {
-            limit: number(100),
-            period: PERIOD_DEFAULT,
-            burst: number(10),
-            on: Starts::All,
-        };
+        let rate =
+            Rate { limit: number(100), period: PERIOD_DEFAULT, burst: number(10), on: Starts::All };
         let budget = Budget {
             per_mille: 200,
             floor: 10,
