@@ -57,6 +57,9 @@ pub struct SettingsFlags {
     /// Policy of steps that name none; "" is the built-in one
     #[arg(long, value_name = "NAME")]
     default_policy: Option<String>,
+    /// Target whose limits a target gets that was never created; "" gives it no limits
+    #[arg(long, value_name = "NAME")]
+    default_target: Option<String>,
     /// Lease of attempts that ask for none
     #[arg(long, value_name = "SPAN", value_parser = text::parse_positive_duration)]
     lease: Option<Duration>,
@@ -82,6 +85,7 @@ impl SettingsFlags {
         let span = |span: Option<Duration>| span.map(text::to_proto_duration);
         proto::NamespaceSettings {
             default_policy: self.default_policy.clone().unwrap_or_default(),
+            default_target: self.default_target.clone().unwrap_or_default(),
             lease: span(self.lease),
             max_retries_ceiling: self.max_retries_ceiling,
             max_elapsed_ceiling: span(self.max_elapsed_ceiling),
@@ -95,6 +99,7 @@ impl SettingsFlags {
     fn mask(&self) -> Result<prost_types::FieldMask, CliError> {
         let given = [
             ("settings.default_policy", self.default_policy.is_some()),
+            ("settings.default_target", self.default_target.is_some()),
             ("settings.lease", self.lease.is_some()),
             ("settings.max_retries_ceiling", self.max_retries_ceiling.is_some()),
             ("settings.max_elapsed_ceiling", self.max_elapsed_ceiling.is_some()),
@@ -216,6 +221,7 @@ fn fields(namespace: &view::Namespace) -> Vec<(&'static str, String)> {
     vec![
         ("namespace", namespace.name.clone()),
         ("default policy", settings.default_policy.clone().unwrap_or("(built-in)".to_owned())),
+        ("default target", settings.default_target.clone().unwrap_or("(no limits)".to_owned())),
         ("lease", span(settings.lease_seconds)),
         ("max retries ceiling", number(settings.max_retries_ceiling.map(u64::from))),
         ("max elapsed ceiling", span(settings.max_elapsed_ceiling_seconds)),

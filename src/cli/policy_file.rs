@@ -172,6 +172,7 @@ async fn apply_settings(
 fn written(change: &SettingsChange) -> (proto::NamespaceSettings, Vec<String>) {
     let named = [
         ("default_policy", change.default_policy.is_some()),
+        ("default_target", change.default_target.is_some()),
         ("lease", change.lease.is_some()),
         ("max_retries_ceiling", change.max_retries_ceiling.is_some()),
         ("max_elapsed_ceiling", change.max_elapsed_ceiling.is_some()),
@@ -181,8 +182,10 @@ fn written(change: &SettingsChange) -> (proto::NamespaceSettings, Vec<String>) {
     ];
     let paths = named.iter().filter(|(_, set)| *set).map(|(name, _)| format!("settings.{name}"));
     let default_policy = change.default_policy.iter().flatten().map(ToString::to_string);
+    let default_target = change.default_target.iter().flatten().map(ToString::to_string);
     let settings = proto::NamespaceSettings {
         default_policy: default_policy.collect(),
+        default_target: default_target.collect(),
         lease: change.lease.map(text::to_proto_duration),
         max_retries_ceiling: change.max_retries_ceiling,
         max_elapsed_ceiling: change.max_elapsed_ceiling.map(text::to_proto_duration),

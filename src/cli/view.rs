@@ -285,6 +285,7 @@ impl From<proto::Namespace> for Namespace {
 #[derive(Debug, Serialize)]
 pub struct Settings {
     pub default_policy: Option<String>,
+    pub default_target: Option<String>,
     pub lease_seconds: Option<f64>,
     pub max_retries_ceiling: Option<u32>,
     pub max_elapsed_ceiling_seconds: Option<f64>,
@@ -297,6 +298,7 @@ impl From<proto::NamespaceSettings> for Settings {
     fn from(settings: proto::NamespaceSettings) -> Self {
         Self {
             default_policy: said(settings.default_policy),
+            default_target: said(settings.default_target),
             lease_seconds: seconds(settings.lease),
             max_retries_ceiling: settings.max_retries_ceiling,
             max_elapsed_ceiling_seconds: seconds(settings.max_elapsed_ceiling),

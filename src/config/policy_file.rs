@@ -54,6 +54,10 @@ pub struct SettingsChange {
     pub default_policy: Option<Option<Id>>,
     /// Where the default policy is named.
     pub default_policy_place: Option<Place>,
+    /// Some(None) gives targets that nobody wrote no limits.
+    pub default_target: Option<Option<Id>>,
+    /// Where the default target is named.
+    pub default_target_place: Option<Place>,
     pub lease: Option<Duration>,
     pub max_retries_ceiling: Option<u32>,
     pub max_elapsed_ceiling: Option<Duration>,
@@ -71,6 +75,10 @@ impl SettingsChange {
                 .default_policy
                 .clone()
                 .unwrap_or_else(|| current.default_policy.clone()),
+            default_target: self
+                .default_target
+                .clone()
+                .unwrap_or_else(|| current.default_target.clone()),
             lease: self.lease.unwrap_or(current.lease),
             max_retries_ceiling: self.max_retries_ceiling.unwrap_or(current.max_retries_ceiling),
             max_elapsed_ceiling: self.max_elapsed_ceiling.unwrap_or(current.max_elapsed_ceiling),
@@ -86,6 +94,7 @@ impl SettingsChange {
 #[serde(deny_unknown_fields, default)]
 struct SettingsSpec {
     default_policy: Option<String>,
+    default_target: Option<String>,
     lease: Option<Span>,
     max_retries_ceiling: Option<u32>,
     max_elapsed_ceiling: Option<Span>,
@@ -289,10 +298,18 @@ struct Bounds<'a> {
 
 impl Bounds<'_> {
     fn settings(&mut self, spec: &SettingsSpec) -> SettingsChange {
-        let default_policy = spec.default_policy.as_deref();
+        let (default_policy, default_policy_place) =
+            self.default("default_policy", spec.default_policy.as_deref(), "the built-in policy");
+        let (default_target, default_target_place) = self.default(
+            "default_target",
+            spec.default_target.as_deref(),
+            "a target without limits",
+        );
         SettingsChange {
-            default_policy: default_policy.and_then(|name| self.default_policy(name)),
-            default_policy_place: default_policy.map(|_| self.node.find("default_policy").place),
+            default_policy,
+            default_policy_place,
+            default_target,
+            default_target_place,
             lease: self.span("lease", spec.lease, LEASE_MIN..=LEASE_MAX),
             max_retries_ceiling: spec.max_retries_ceiling,
             max_elapsed_ceiling: self.span(
@@ -306,19 +323,28 @@ impl Bounds<'_> {
         }
     }
 
-    fn default_policy(&mut self, name: &str) -> Option<Option<Id>> {
+    /// What stands in for what is not named, and where that is said; an empty
+    /// name takes the default away, and `instead` is in force.
+    fn default(
+        &mut self,
+        field: &str,
+        name: Option<&str>,
+        instead: &str,
+    ) -> (Option<Option<Id>>, Option<Place>) {
+        let Some(name) = name else { return (None, None) };
+        let place = Some(self.node.find(field).place);
         if name.is_empty() {
-            return Some(None);
+            return (Some(None), place);
         }
         let id = name.parse().ok();
         if id.is_none() {
             self.refuse(
-                "default_policy",
+                field,
                 &format!("{name:?}"),
-                format!("accepted: {ID_ACCEPTED}; \"\" is the built-in policy"),
+                format!("accepted: {ID_ACCEPTED}; \"\" is {instead}"),
             );
         }
-        id.map(Some)
+        (id.map(Some), place)
     }
 
     fn span(

@@ -11,6 +11,9 @@ pub struct Settings {
     /// Policy of steps that name none; None means the built-in one.
     #[serde(with = "optional_id")]
     pub default_policy: Option<Id>,
+    /// Target whose limits those get that nobody wrote; None gives them none.
+    #[serde(with = "optional_id", default)]
+    pub default_target: Option<Id>,
     /// Lease of attempts that ask for none.
     pub lease: Duration,
     /// Retries granted to a step at most, over all counters.
@@ -37,6 +40,7 @@ impl Default for Settings {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         Self {
             default_policy: None,
+            default_target: None,
             lease: Duration::from_secs(30),
             max_retries_ceiling: 1000,
             max_elapsed_ceiling: DAY * 30,

@@ -1,4 +1,4 @@
-//! What operators wrote: namespaces, their settings and policies.
+//! What operators wrote: namespaces, their settings, policies and targets.
 //!
 //! It lives in the store, beside what it governs, so that a sweep can decide
 //! without a worker and every instance obeys one truth.
@@ -11,8 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use super::StoreError;
 use crate::domain::{
     id::Id,
+    limit::{Pause, Target, spec::TargetSpec},
     namespace::Settings,
     policy::{
         Policy, Violations,
@@ -26,6 +28,8 @@ use crate::domain::{
 pub const REVISIONS_KEPT: usize = 32;
 /// Policies at most in a namespace, deleted ones that steps use included.
 pub const POLICIES_MAX: usize = 1000;
+/// Targets at most in a namespace.
+pub const TARGETS_MAX: usize = 1000;
 /// Policies given inline that are remembered at most in a namespace.
 pub const INLINE_MAX: usize = 1000;
 
@@ -38,6 +42,8 @@ pub struct Configuration {
     pub namespace: NamespaceEntry,
     /// Its policies by name, deleted ones that steps may use included.
     pub policies: BTreeMap<Id, PolicyHistory>,
+    /// What its targets allow, by name.
+    pub targets: BTreeMap<Id, TargetEntry>,
 }
 
 /// The stored form of a namespace.
@@ -79,6 +85,42 @@ pub struct PolicyRevision {
     pub updated_at: Timestamp,
 }
 
+/// A target, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetEntry {
+    /// Grows with every change of what it allows. It is the revision of the
+    /// namespace's configuration that wrote it, so that a target which is
+    /// deleted and written again has none that it had before.
+    pub revision: u64,
+    /// As it was written.
+    pub spec: TargetSpec,
+    /// As it holds.
+    pub target: Arc<Target>,
+    /// Whether it starts nothing for now; one that is over may still be here.
+    pub pause: Option<Pause>,
+    /// When it was last written, paused or resumed.
+    pub updated_at: Timestamp,
+}
+
+/// The stored form of a [`TargetEntry`].
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTarget {
+    revision: u64,
+    updated_us: u64,
+    spec: TargetSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pause: Option<StoredPause>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredPause {
+    reason: String,
+    by: String,
+    since_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_us: Option<u64>,
+}
+
 /// The stored form of a [`PolicyHistory`].
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredHistory {
@@ -99,9 +141,9 @@ pub enum ConfigurationError {
     /// Not the form that is written.
     #[error("not a stored configuration")]
     Malformed(#[from] serde_json::Error),
-    /// A stored policy is not valid to this version.
-    #[error("a stored policy is not valid to this version: {0}")]
-    Policy(#[from] Violations),
+    /// A stored policy or target is not valid to this version.
+    #[error("a stored policy or target is not valid to this version: {0}")]
+    Invalid(#[from] Violations),
 }
 
 impl NamespaceEntry {
@@ -217,11 +259,91 @@ impl PolicyHistory {
     }
 }
 
+impl TargetEntry {
+    /// Parses a target as written, not paused.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(
+        spec: TargetSpec,
+        revision: u64,
+        updated_at: Timestamp,
+    ) -> Result<Self, Violations> {
+        let target = Arc::new(Target::parse(&spec)?);
+        Ok(Self { revision, spec, target, pause: None, updated_at })
+    }
+
+    /// The stored form.
+    ///
+    /// # Errors
+    /// Never for a spec that was parsed.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ConfigurationError> {
+        Ok(serde_json::to_vec(&StoredTarget {
+            revision: self.revision,
+            updated_us: self.updated_at.as_micros(),
+            spec: self.spec.clone(),
+            pause: self.pause.as_ref().map(StoredPause::from),
+        })?)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// When it is not one, or the target is not valid to this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        let stored: StoredTarget = serde_json::from_slice(bytes)?;
+        let updated_at = Timestamp::from_micros(stored.updated_us);
+        let entry = Self::parse(stored.spec, stored.revision, updated_at)?;
+        Ok(Self { pause: stored.pause.map(Pause::from), ..entry })
+    }
+}
+
+impl From<&Pause> for StoredPause {
+    fn from(pause: &Pause) -> Self {
+        Self {
+            reason: pause.reason.clone(),
+            by: pause.by.clone(),
+            since_us: pause.since.as_micros(),
+            until_us: pause.until.map(Timestamp::as_micros),
+        }
+    }
+}
+
+impl From<StoredPause> for Pause {
+    fn from(stored: StoredPause) -> Self {
+        Self {
+            reason: stored.reason,
+            by: stored.by,
+            since: Timestamp::from_micros(stored.since_us),
+            until: stored.until_us.map(Timestamp::from_micros),
+        }
+    }
+}
+
 impl Configuration {
-    /// A namespace without policies.
+    /// A namespace without policies and targets.
     #[must_use]
     pub const fn new(namespace: NamespaceEntry) -> Self {
-        Self { revision: 1, namespace, policies: BTreeMap::new() }
+        Self { revision: 1, namespace, policies: BTreeMap::new(), targets: BTreeMap::new() }
+    }
+
+    /// Whether a target may be written.
+    ///
+    /// # Errors
+    /// It would be one too many.
+    pub fn check_room_for_target(&self, name: &Id) -> Result<(), StoreError> {
+        if self.targets.len() < TARGETS_MAX || self.targets.contains_key(name) {
+            return Ok(());
+        }
+        Err(StoreError::QuotaReached { what: "targets", max: TARGETS_MAX as u64 })
+    }
+
+    /// Writes a target, or deletes it.
+    pub fn put_target(&mut self, name: Id, entry: Option<TargetEntry>) {
+        match entry {
+            Some(entry) => self.targets.insert(name, entry),
+            None => self.targets.remove(&name),
+        };
     }
 
     /// The policy of a choice that is not inline, with its name; the built-in

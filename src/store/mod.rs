@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use self::{
     configuration::{
         Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+        TargetEntry,
     },
     record::RecordError,
 };
@@ -296,6 +297,8 @@ pub enum ConfigurationChange {
     DeleteNamespace,
     /// Creates or replaces a policy.
     Policy(Id, PolicyHistory),
+    /// Creates or replaces a target; None deletes it.
+    Target(Id, Option<TargetEntry>),
     /// Remembers a policy given inline.
     Inline(Arc<PolicyRevision>),
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use reprise::{
     domain::{
         event::Event,
+        limit::spec::TargetSpec,
         record::{PolicyChoice, State},
     },
-    store::{Committed, ConfigurationChange, Store as _, redis::Redis},
+    store::{Committed, ConfigurationChange, Store as _, configuration::TargetEntry, redis::Redis},
 };
 
 use crate::store_contract::subject::{
-    SECOND, Subject, begin, clock, heartbeat, id, key, policy, redis, redis_options,
+    SECOND, START, Subject, begin, clock, heartbeat, id, key, policy, redis, redis_options,
 };
 
 async fn subject() -> Subject<Redis> {
@@ -51,6 +52,24 @@ async fn a_plan_under_what_another_instance_has_changed_is_made_again() {
 
     assert!(matches!(subject.store.commit(&key, plan).await, Ok(Committed::Conflict)));
     assert_eq!(subject.record(key).await, None);
+}
+
+#[tokio::test]
+async fn what_another_instance_says_of_a_target_holds_at_the_next_decision() {
+    let subject = subject().await;
+    let url = subject.server.as_ref().unwrap().url();
+    let other = Redis::open(redis_options(&url, &subject.clock)).await.unwrap();
+    let key = key("n", "r", "s");
+    for entry in [Some(TargetEntry::parse(TargetSpec::default(), 2, START).unwrap()), None] {
+        let plan = subject.planned(key, &PolicyChoice::Default, &begin(1)).await.unwrap();
+        let revision = other.configuration("n").await.unwrap().revision;
+        let change = ConfigurationChange::Target(id("t"), entry.clone());
+        other.configure(&id("n"), revision, change).await.unwrap();
+
+        assert!(matches!(subject.store.commit(&key, plan).await, Ok(Committed::Conflict)));
+        let configuration = subject.load(key).await.configuration;
+        assert_eq!(configuration.targets.get("t"), entry.as_ref());
+    }
 }
 
 #[tokio::test]

@@ -374,6 +374,10 @@ async fn a_call_of_configure_that_fails_changes_nothing() {
             &["call HDEL", "call HSET", "call SET"],
         ),
         (
+            configured("n", born, revision, ["target", "target:db", "", "-"]),
+            &["call HDEL", "call SET"],
+        ),
+        (
             configured("n", born, revision, ["inline", "00", "{}", "inline:01"]),
             &["call HDEL", "call HSET", "call SET"],
         ),

@@ -8,11 +8,13 @@ use reprise::{
     domain::{
         event::{AttemptName, Event},
         failure::{Failure, FailureClass},
+        limit::{Pause, spec::TargetSpec},
         record::{PolicyChoice, State},
         time::Timestamp,
     },
     store::{
         Changes, ConfigurationChange, Expect, Store, StoreError,
+        configuration::TargetEntry,
         embedded::{Embedded, EmbeddedError, EmbeddedOptions, log::Fsync},
     },
 };
@@ -175,6 +177,36 @@ async fn everything(subject: &Subject<Embedded>) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn targets_survive_a_reopening_with_and_without_a_snapshot() {
+    let written = |yaml: &str, revision| {
+        let spec: TargetSpec = serde_saphyr::from_str(yaml).unwrap();
+        Some(TargetEntry::parse(spec, revision, START).unwrap())
+    };
+    let pause =
+        Pause { reason: "moved".to_owned(), by: "ann".to_owned(), since: START, until: None };
+    for snapshot in [false, true] {
+        let subject = subject::embedded(subject::clock()).await;
+        subject.create("n").await;
+        let limited = written("{rate: {limit: 3, period: 90s}, budget: {ratio: 0.3}}", 2);
+        let paused =
+            written("{}", 3).map(|entry| TargetEntry { pause: Some(pause.clone()), ..entry });
+        for (name, entry) in
+            [("db", limited), ("gpu", paused), ("gone", written("{}", 4)), ("gone", None)]
+        {
+            subject.reconfigure("n", ConfigurationChange::Target(id(name), entry)).await.unwrap();
+        }
+        let before = configurations(&subject).await;
+        if snapshot {
+            subject.store.snapshot().unwrap();
+        }
+        let subject = reopened(subject);
+        assert_eq!(configurations(&subject).await, before);
+        let configuration = subject.store.configuration("n").await.unwrap();
+        assert_eq!((configuration.revision, configuration.targets.len()), (5, 2));
+    }
+}
+
+#[tokio::test]
 async fn what_a_snapshot_leaves_out_does_not_stop_the_opening() {
     let subject = subject::embedded(subject::clock()).await;
     subject.create("n").await;
@@ -183,6 +215,8 @@ async fn what_a_snapshot_leaves_out_does_not_stop_the_opening() {
         .reconfigure("n", ConfigurationChange::Policy(id("p"), policy("max_retries: 1")))
         .await
         .unwrap();
+    let target = TargetEntry::parse(TargetSpec::default(), 3, START).unwrap();
+    subject.reconfigure("n", ConfigurationChange::Target(id("t"), Some(target))).await.unwrap();
     subject
         .reconfigure("n", ConfigurationChange::Inline(Arc::new(revision("max_retries: 2", 0))))
         .await

@@ -4,11 +4,15 @@
 //! A target is what a step calls or a pool that it needs. What it allows is
 //! written by operators ([`spec`]) and parsed once ([`Target`]).
 
+pub mod parse;
 pub mod spec;
 
 use std::{num::NonZeroU32, time::Duration};
 
+use super::time::Timestamp;
+
 /// What a target allows. A target without any limit allows everything.
+/// [`Target::parse`] checks one that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// How many starts in how much time.
@@ -36,6 +40,27 @@ pub struct Rate {
     pub burst: NonZeroU32,
     /// What it counts.
     pub on: Starts,
+}
+
+/// A target that starts nothing, by an operator's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// Why, for those who wait.
+    pub reason: String,
+    /// Who ordered it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; None is until it is resumed.
+    pub until: Option<Timestamp>,
+}
+
+impl Pause {
+    /// Whether it still holds.
+    #[must_use]
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// Which starts a rate counts.

@@ -13,7 +13,7 @@ use super::{
     pattern::Pattern,
 };
 
-pub use parse::{Violation, Violations};
+pub use super::violation::{Violation, Violations};
 
 /// Rules of retrying. Only [`Policy::parse`] makes one.
 #[derive(Clone, Debug, PartialEq)]

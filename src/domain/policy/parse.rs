@@ -1,7 +1,7 @@
 //! From a policy as written to one that holds: every violation at once, each
 //! with the field, the value and what would be accepted.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     Action, AntiAffinity, CodePattern, Exhaustion, HoldTerms, Match, Policy, Rule, RuleName,
@@ -18,6 +18,7 @@ use crate::domain::{
     failure::Code,
     pattern::Pattern,
     time::Span,
+    violation::{Check, Violations},
 };
 
 /// Entries at most in any list of a policy.
@@ -37,38 +38,6 @@ pub const MANUAL_RETRIES_DEFAULT: u32 = 10;
 /// Longest name of a kind or an error type, in bytes.
 const NAME_MAX: usize = 256;
 
-/// One thing wrong with a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Path of the field, as in `rules[2].match.message_pattern`.
-    pub field: String,
-    /// The value as it was given, shortened.
-    pub value: String,
-    /// What would be accepted, or what is wrong.
-    pub problem: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.value.is_empty() {
-            write!(f, "{}: {}", self.field, self.problem)
-        } else {
-            write!(f, "{}: {}: {}", self.field, self.value, self.problem)
-        }
-    }
-}
-
-/// Everything wrong with a policy, never nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.in_words())]
-pub struct Violations(pub Vec<Violation>);
-
-impl Violations {
-    fn in_words(&self) -> String {
-        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    }
-}
-
 impl Policy {
     /// Checks a policy as written.
     ///
@@ -77,39 +46,11 @@ impl Policy {
     pub fn parse(spec: &PolicySpec) -> Result<Self, Violations> {
         let mut check = Check::default();
         let policy = check.policy(spec);
-        if check.violations.is_empty() { Ok(policy) } else { Err(Violations(check.violations)) }
+        check.finish(policy)
     }
-}
-
-/// Walks a policy, remembering where it is and what is wrong. A part that is
-/// wrong is replaced by something harmless, so that the walk can go on.
-#[derive(Default)]
-struct Check {
-    path: Vec<String>,
-    violations: Vec<Violation>,
 }
 
 impl Check {
-    fn refuse(&mut self, field: &str, value: impl fmt::Display, problem: impl Into<String>) {
-        let mut path = self.path.clone();
-        if !field.is_empty() {
-            path.push(field.to_owned());
-        }
-        let mut value = value.to_string();
-        if let Some((cut, _)) = value.char_indices().nth(80) {
-            value.truncate(cut);
-            value.push('…');
-        }
-        self.violations.push(Violation { field: path.join("."), value, problem: problem.into() });
-    }
-
-    fn within<T>(&mut self, field: impl Into<String>, part: impl FnOnce(&mut Self) -> T) -> T {
-        self.path.push(field.into());
-        let result = part(self);
-        self.path.pop();
-        result
-    }
-
     fn policy(&mut self, spec: &PolicySpec) -> Policy {
         let backoff = spec
             .backoff
@@ -519,6 +460,7 @@ impl CodePattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::violation::Violation;
 
     fn violations(yaml: &str) -> Vec<Violation> {
         let spec: PolicySpec =

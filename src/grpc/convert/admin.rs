@@ -363,6 +363,7 @@ fn read_settings(check: &mut Check, given: &proto::NamespaceSettings) -> Setting
             .bounded_span("abandon_after", given.abandon_after, KEPT)
             .unwrap_or(defaults.abandon_after),
         max_live_steps,
+        default_target: check.optional_id("default_target", &given.default_target),
     }
 }
 
@@ -377,6 +378,7 @@ pub fn settings_to_proto(settings: &Settings) -> proto::NamespaceSettings {
         retention: Some(span(settings.retention)),
         abandon_after: Some(span(settings.abandon_after)),
         max_live_steps: Some(settings.max_live_steps),
+        default_target: settings.default_target.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -390,10 +392,11 @@ enum Setting {
     Retention,
     AbandonAfter,
     MaxLiveSteps,
+    DefaultTarget,
 }
 
 impl Setting {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::DefaultPolicy,
         Self::Lease,
         Self::MaxRetriesCeiling,
@@ -401,6 +404,7 @@ impl Setting {
         Self::Retention,
         Self::AbandonAfter,
         Self::MaxLiveSteps,
+        Self::DefaultTarget,
     ];
 
     const fn name(self) -> &'static str {
@@ -412,6 +416,7 @@ impl Setting {
             Self::Retention => "retention",
             Self::AbandonAfter => "abandon_after",
             Self::MaxLiveSteps => "max_live_steps",
+            Self::DefaultTarget => "default_target",
         }
     }
 
@@ -424,6 +429,7 @@ impl Setting {
             Self::Retention => to.retention = from.retention,
             Self::AbandonAfter => to.abandon_after = from.abandon_after,
             Self::MaxLiveSteps => to.max_live_steps = from.max_live_steps,
+            Self::DefaultTarget => to.default_target.clone_from(&from.default_target),
         }
     }
 }
@@ -448,4 +454,4 @@ fn masked_settings(check: &mut Check, paths: &[String]) -> Vec<Setting> {
 }
 
 const MASK_ACCEPTED: &str = "accepted: settings, or any of settings.default_policy, settings.lease, settings.max_retries_ceiling, \
-     settings.max_elapsed_ceiling, settings.retention, settings.abandon_after and settings.max_live_steps";
+     settings.max_elapsed_ceiling, settings.retention, settings.abandon_after, settings.max_live_steps and settings.default_target";

@@ -34,6 +34,17 @@ pub enum Entry<'a> {
         /// Its stored form; empty when it is gone.
         value: &'a [u8],
     },
+    /// A target.
+    Target {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Revision of the namespace's configuration from here on.
+        revision: u64,
+        /// Its name.
+        name: &'a str,
+        /// Its stored form; empty when it is deleted.
+        value: &'a [u8],
+    },
     /// A policy given inline.
     Inline {
         /// Its namespace.
@@ -111,6 +122,13 @@ impl<'a> Entry<'a> {
                 head.text(name);
                 value
             }
+            Self::Target { namespace, revision, name, value } => {
+                head.number(8);
+                head.text(namespace);
+                head.number(revision);
+                head.text(name);
+                value
+            }
             Self::Inline { namespace, digest, value } => {
                 head.number(4);
                 head.text(namespace);
@@ -180,6 +198,10 @@ impl<'a> Entry<'a> {
                 value: input.rest(),
             },
             7 => Self::Outage { before_us: input.number()?, until_us: input.number()? },
+            8 => {
+                let (namespace, revision, name) = (input.text()?, input.number()?, input.text()?);
+                Self::Target { namespace, revision, name, value: input.rest() }
+            }
             _ => return Err(Malformed),
         })
     }

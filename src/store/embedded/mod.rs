@@ -34,7 +34,9 @@ use self::{
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
     Loaded, NamespaceView, Sizes, Store, StoreError,
-    configuration::{Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision},
+    configuration::{
+        Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision, TargetEntry,
+    },
     record::{self, Header, RecordError},
 };
 use crate::{
@@ -776,6 +778,19 @@ fn configuration_entries(
                 value: &history.to_bytes()?,
             }));
         }
+        ConfigurationChange::Target(target, entry) => {
+            let configuration = &current.ok_or_else(unknown)?.configuration;
+            if entry.is_some() {
+                configuration.check_room_for_target(target)?;
+            }
+            let value = entry.as_ref().map(TargetEntry::to_bytes).transpose()?.unwrap_or_default();
+            entries.push(joined(&Entry::Target {
+                namespace: name,
+                revision,
+                name: target,
+                value: &value,
+            }));
+        }
         ConfigurationChange::Inline(revision) => {
             let namespace = current.ok_or_else(unknown)?;
             if namespace.inline.contains_key(&revision.digest) {
@@ -985,6 +1000,16 @@ impl Inner {
                     namespace: name,
                     revision,
                     name: policy,
+                    value: &value,
+                }));
+            }
+        }
+        for (target, entry) in &namespace.configuration.targets {
+            if let Ok(value) = entry.to_bytes() {
+                entries.push(joined(&Entry::Target {
+                    namespace: name,
+                    revision,
+                    name: target,
                     value: &value,
                 }));
             }

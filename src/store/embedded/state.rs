@@ -10,6 +10,7 @@ use super::{
         ChangeEntry, Changes,
         configuration::{
             Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
+            TargetEntry,
         },
         pack::Malformed,
         record::{self, RecordError},
@@ -180,6 +181,16 @@ impl State {
                 let name = name.parse()?;
                 if let Some(namespace) = self.namespace(namespace) {
                     namespace.put_policy(revision, name, history);
+                }
+            }
+            Entry::Target { namespace, revision, name, value } => {
+                let target =
+                    if value.is_empty() { None } else { Some(TargetEntry::from_bytes(value)?) };
+                let name = name.parse()?;
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.reconfigure(revision, |configuration| {
+                        configuration.put_target(name, target)
+                    });
                 }
             }
             Entry::Inline { namespace, digest, value } => {

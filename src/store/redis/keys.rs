@@ -4,7 +4,7 @@
 //! reprise:salt                       string   what chance is drawn from; drawn once
 //! reprise:namespaces                 zset     names of namespaces, those that are gone included
 //! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times
-//! reprise:{NAMESPACE}:configuration  hash     "settings" and "policy:NAME" as JSON
+//! reprise:{NAMESPACE}:configuration  hash     "settings", "policy:NAME", "target:NAME" as JSON
 //! reprise:{NAMESPACE}:inline         hash     digest → policy given inline, as JSON
 //! reprise:{NAMESPACE}:uses           hash     "policy:NAME", "inline:DIGEST" → steps that use it
 //! reprise:{NAMESPACE}:events         zset     "RUN STEP" → next event, µs, or an earlier instant
@@ -31,7 +31,7 @@ pub struct Keys {
     prefix: String,
     /// Its state.
     pub state: String,
-    /// Its settings and policies.
+    /// Its settings, policies and targets.
     pub configuration: String,
     /// Its policies given inline.
     pub inline: String,

@@ -13,6 +13,7 @@ use super::{
         ChangeEntry, Changes, ConfigurationChange, StoreError,
         configuration::{
             Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyHistory, PolicyRevision,
+            TargetEntry,
         },
     },
     Inner,
@@ -93,6 +94,7 @@ pub struct Known {
 
 const SETTINGS: &str = "settings";
 const POLICY: &str = "policy:";
+const TARGET: &str = "target:";
 
 impl Slot {
     /// A namespace of which nothing is known.
@@ -271,6 +273,7 @@ pub fn configuration(
 ) -> Result<Configuration, StoreError> {
     let mut settings = None;
     let mut policies = Vec::new();
+    let mut targets = Vec::new();
     let mut parts = parts.map(|part| wire::bytes(part).ok_or_else(wire::strange));
     while let (Some(field), Some(value)) = (parts.next(), parts.next()) {
         let (field, value) = (String::from_utf8_lossy(&field?).into_owned(), value?);
@@ -278,11 +281,14 @@ pub fn configuration(
             settings = Some(NamespaceEntry::from_bytes(&value)?);
         } else if let Some(name) = field.strip_prefix(POLICY).and_then(|name| name.parse().ok()) {
             policies.push((name, PolicyHistory::from_bytes(&value)?));
+        } else if let Some(name) = field.strip_prefix(TARGET).and_then(|name| name.parse().ok()) {
+            targets.push((name, TargetEntry::from_bytes(&value)?));
         }
     }
     let mut configuration = Configuration::new(settings.ok_or_else(wire::strange)?);
     configuration.revision = revision;
     configuration.policies.extend(policies);
+    configuration.targets.extend(targets);
     Ok(configuration)
 }
 
@@ -349,6 +355,14 @@ impl Inner {
                 }
                 ("policy", format!("{POLICY}{policy}"), history.to_bytes()?)
             }
+            ConfigurationChange::Target(target, entry) => {
+                let configuration = &known()?.configuration;
+                if entry.is_some() {
+                    configuration.check_room_for_target(target)?;
+                }
+                let value = entry.as_ref().map(TargetEntry::to_bytes).transpose()?;
+                ("target", format!("{TARGET}{target}"), value.unwrap_or_default())
+            }
             ConfigurationChange::Inline(revision) => {
                 known()?;
                 forgotten = self.unused_inline(name, revision.digest).await?;
@@ -372,16 +386,35 @@ impl Inner {
         args.push(value);
         args.extend(forgotten.iter().cloned().map(String::into_bytes));
         let heading = self.configured(name, &args).await?;
-        // What is known is known to the end: nobody else changed it.
-        if let (ConfigurationChange::Policy(policy, history), Some(known)) = (change, current) {
-            let mut configuration = Configuration::clone(&known.configuration);
-            configuration.revision = heading.revision;
-            let gone = |policy: &Id| forgotten.contains(&format!("{POLICY}{policy}"));
-            configuration.policies.retain(|policy, _| !gone(policy));
-            configuration.policies.insert(policy.clone(), history.clone());
-            self.slot(name).learn(&heading, configuration);
+        if let Some(known) = current {
+            self.learn_change(name, known, change, &forgotten, &heading);
         }
         Ok(())
+    }
+
+    /// What is known is known to the end: nobody else changed it.
+    fn learn_change(
+        &self,
+        name: &Id,
+        known: &Known,
+        change: &ConfigurationChange,
+        forgotten: &[String],
+        heading: &Heading,
+    ) {
+        let mut configuration = Configuration::clone(&known.configuration);
+        configuration.revision = heading.revision;
+        match change {
+            ConfigurationChange::Policy(policy, history) => {
+                let gone = |policy: &Id| forgotten.contains(&format!("{POLICY}{policy}"));
+                configuration.policies.retain(|policy, _| !gone(policy));
+                configuration.policies.insert(policy.clone(), history.clone());
+            }
+            ConfigurationChange::Target(target, entry) => {
+                configuration.put_target(target.clone(), entry.clone());
+            }
+            _ => return,
+        }
+        self.slot(name).learn(heading, configuration);
     }
 
     async fn configured(&self, name: &Id, args: &[Vec<u8>]) -> Result<Heading, StoreError> {

@@ -199,6 +199,7 @@ impl Stage {
         let name = words.word("the namespace")?;
         let settings = proto::NamespaceSettings {
             default_policy: words.text("default_policy"),
+            default_target: words.text("default_target"),
             lease: words.span("lease")?.map(length),
             max_retries_ceiling: words.number("max_retries_ceiling")?,
             max_elapsed_ceiling: words.span("max_elapsed_ceiling")?.map(length),

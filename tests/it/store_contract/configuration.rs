@@ -1,16 +1,21 @@
-//! Namespaces and policies.
+//! Namespaces, policies and targets.
 
 use std::sync::Arc;
 
 use reprise::{
     domain::{
-        event::AttemptName, id::Id, namespace::Settings, policy::spec::PolicySpec,
+        event::AttemptName,
+        id::Id,
+        limit::{Pause, spec::TargetSpec},
+        namespace::Settings,
+        policy::spec::PolicySpec,
         record::PolicyChoice,
     },
     store::{
-        ConfigurationChange, Store, StoreError,
+        Committed, ConfigurationChange, Store, StoreError,
         configuration::{
-            INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyHistory, PolicyRevision, REVISIONS_KEPT,
+            INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyHistory, PolicyRevision,
+            REVISIONS_KEPT, TARGETS_MAX, TargetEntry,
         },
     },
 };
@@ -23,6 +28,15 @@ fn entry(max_live_steps: u64) -> NamespaceEntry {
 
 fn named(name: &str, yaml: &str) -> ConfigurationChange {
     ConfigurationChange::Policy(id(name), policy(yaml))
+}
+
+fn target(yaml: &str, revision: u64) -> TargetEntry {
+    let spec: TargetSpec = serde_saphyr::from_str(yaml).unwrap();
+    TargetEntry::parse(spec, revision, START).unwrap()
+}
+
+fn targeted(name: &str, entry: &TargetEntry) -> ConfigurationChange {
+    ConfigurationChange::Target(id(name), Some(entry.clone()))
 }
 
 pub async fn a_namespace_is_created_changed_and_deleted<S: Store>(subject: Subject<S>) {
@@ -71,6 +85,8 @@ pub async fn an_old_revision_is_refused<S: Store>(subject: Subject<S>) {
             ConfigurationChange::Namespace(entry(9)),
             ConfigurationChange::DeleteNamespace,
             named("p", "max_retries: 1"),
+            targeted("t", &target("{}", 1)),
+            ConfigurationChange::Target(id("t"), None),
             ConfigurationChange::Inline(Arc::clone(&inline)),
         ]
     };
@@ -215,6 +231,80 @@ pub async fn inline_policies_have_a_quota_and_unused_ones_make_room<S: Store>(su
         let kept = subject.store.inline_policy("n", *digest).await.unwrap().is_some();
         assert_eq!(kept, [0, 500, INLINE_MAX].contains(&number), "{number}");
     }
+}
+
+pub async fn a_target_is_created_replaced_paused_and_deleted<S: Store>(subject: Subject<S>) {
+    subject.create("n").await;
+    let open = target("{}", 2);
+    let all = target(
+        "{rate: {limit: 100, period: 90s, burst: 7, on: retries}, concurrency: {max: 3}, \
+         budget: {ratio: 0.3, floor: 1, window: 2m, when_spent: stop}, every_step: true, each_run: true}",
+        3,
+    );
+    let pause = Pause {
+        reason: "being moved\n".to_owned(),
+        by: "ann".to_owned(),
+        since: START,
+        until: Some(START.plus(SECOND)),
+    };
+    let paused = TargetEntry { pause: Some(pause.clone()), ..all.clone() };
+    let until_resumed =
+        TargetEntry { pause: Some(Pause { until: None, ..pause.clone() }), ..all.clone() };
+    for (revision, entry) in (2..).zip([&open, &all, &paused, &until_resumed, &all]) {
+        subject.reconfigure("n", targeted("db", entry)).await.unwrap();
+        let configuration = subject.store.configuration("n").await.unwrap();
+        assert_eq!(configuration.revision, revision);
+        assert_eq!(configuration.targets.get("db"), Some(entry));
+    }
+    subject.reconfigure("n", targeted("gpu", &open)).await.unwrap();
+    subject.reconfigure("n", ConfigurationChange::Target(id("db"), None)).await.unwrap();
+    let configuration = subject.store.configuration("n").await.unwrap();
+    let names: Vec<&Id> = configuration.targets.keys().collect();
+    assert_eq!((configuration.revision, names), (8, vec![&id("gpu")]));
+    let settings =
+        Settings { default_target: Some(id("gpu")), ..configuration.namespace.settings.clone() };
+    let entry = NamespaceEntry { settings, ..configuration.namespace.clone() };
+    subject.reconfigure("n", ConfigurationChange::Namespace(entry.clone())).await.unwrap();
+    let configuration = subject.store.configuration("n").await.unwrap();
+    assert_eq!(configuration.namespace, entry);
+    assert!(configuration.targets.contains_key("gpu"), "settings leave the targets alone");
+}
+
+pub async fn a_change_of_a_target_is_told_to_plan_again<S: Store>(subject: Subject<S>) {
+    subject.create("n").await;
+    let step = key("n", "r", "s");
+    let change = || [targeted("t", &target("{}", 2)), ConfigurationChange::Target(id("t"), None)];
+    for change in change() {
+        let choice = PolicyChoice::Default;
+        let planned = subject.planned(step, &choice, &begin(1)).await.unwrap();
+        subject.reconfigure("n", change).await.unwrap();
+        let committed = subject.store.commit(&step, planned).await.unwrap();
+        assert!(matches!(committed, Committed::Conflict), "{committed:?}");
+    }
+    subject.apply(step, &begin(1)).await.record();
+}
+
+pub async fn targets_have_a_quota<S: Store>(subject: Subject<S>) {
+    subject.create("n").await;
+    for number in 0..TARGETS_MAX {
+        let change = targeted(&format!("t{number}"), &target("{}", 1));
+        subject.reconfigure("n", change).await.unwrap();
+    }
+    let before = subject.revision("n").await;
+    let refused = subject.reconfigure("n", targeted("more", &target("{}", 1))).await;
+    assert!(
+        matches!(refused, Err(StoreError::QuotaReached { what: "targets", max: 1000 })),
+        "{refused:?}"
+    );
+    assert_eq!(subject.revision("n").await, before);
+    // Those that are there can still be changed, and make room when they go.
+    let changed = target("concurrency: {max: 1}", 2);
+    subject.reconfigure("n", targeted("t0", &changed)).await.unwrap();
+    subject.reconfigure("n", ConfigurationChange::Target(id("t1"), None)).await.unwrap();
+    subject.reconfigure("n", targeted("more", &changed)).await.unwrap();
+    let configuration = subject.store.configuration("n").await.unwrap();
+    assert_eq!(configuration.targets.len(), TARGETS_MAX);
+    assert_eq!(configuration.targets.get("t0"), Some(&changed));
 }
 
 pub async fn namespaces_are_listed_in_pages<S: Store>(subject: Subject<S>) {

@@ -691,6 +691,10 @@ fn admin_entries() -> Vec<(&'static str, Entry)> {
         ("Namespace.update_time", OUTPUT),
         ("Namespace.live_steps", OUTPUT),
         (
+            "NamespaceSettings.default_target",
+            refused("namespace.settings.default_target", settings(|s| s.default_target = bad())),
+        ),
+        (
             "NamespaceSettings.default_policy",
             refused("namespace.settings.default_policy", settings(|s| s.default_policy = bad())),
         ),

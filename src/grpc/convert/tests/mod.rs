@@ -146,6 +146,7 @@ fn namespace() -> proto::Namespace {
         retention: seconds(3600),
         abandon_after: seconds(3600),
         max_live_steps: Some(1000),
+        default_target: "db".into(),
     };
     proto::Namespace {
         name: "ads".into(),

@@ -2,7 +2,8 @@
 --
 -- KEYS  state, events, changes, configuration, inline, uses
 -- ARGV  not after (µs), time given ('' in life), born, revision, kind, field,
---       value; then policies that nothing may use any more and that go
+--       value, '' to delete the field; then policies that nothing may use any
+--       more and that go
 local state, wall, refusal = open()
 local is_new = refusal and refusal[1] == 'unknown'
 if refusal and not is_new then
@@ -47,7 +48,11 @@ end
 if kind == 'inline' then
   redis.call('HSET', KEYS[5], field, value)
 else
-  redis.call('HSET', KEYS[4], field, value)
+  if value == '' then
+    redis.call('HDEL', KEYS[4], field)
+  else
+    redis.call('HSET', KEYS[4], field, value)
+  end
   state.revision = state.revision + 1
 end
 if state.born == 0 then
