@@ -2,8 +2,10 @@
 //! process they come.
 //!
 //! A target is what a step calls or a pool that it needs. What it allows is
-//! written by operators ([`spec`]) and parsed once ([`Target`]).
+//! written by operators ([`spec`]) and parsed once ([`Target`]). What a rate has
+//! promised for later stands in its [`calendar`].
 
+pub mod calendar;
 pub mod parse;
 pub mod spec;
 
