@@ -122,6 +122,10 @@ fn bounded(constraint: &view::Constraint, now: Timestamp) -> String {
     if let Some(earliest) = constraint.earliest {
         let _ = write!(line, ": not before {}", text::relative(earliest, now));
     }
+    if let (Some(used), Some(limit)) = (constraint.used, constraint.limit) {
+        let of = if constraint.kind == "BUDGET" { " (thousandths of a retry)" } else { "" };
+        let _ = write!(line, ", {used} of {limit} used{of}");
+    }
     let kept = if constraint.firm { "reserved" } else { "checked again at the start" };
     let decisive = if constraint.binding { ", this decided the instant" } else { "" };
     format!("{line} ({kept}{decisive})")

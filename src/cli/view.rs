@@ -230,16 +230,26 @@ pub struct Constraint {
     pub earliest: Option<Timestamp>,
     pub firm: bool,
     pub binding: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 impl From<proto::Constraint> for Constraint {
     fn from(constraint: proto::Constraint) -> Self {
+        let is_limit = constraint.limit > 0;
         Self {
             kind: text::short_name(constraint.kind().as_str_name(), "CONSTRAINT_KIND_"),
             key: said(constraint.key),
             earliest: instant(constraint.earliest),
             firm: constraint.firm,
             binding: constraint.binding,
+            used: is_limit.then_some(constraint.used),
+            limit: is_limit.then_some(constraint.limit),
+            revision: is_limit.then_some(constraint.revision),
         }
     }
 }

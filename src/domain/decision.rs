@@ -41,6 +41,14 @@ pub enum Reason {
     Stopping,
     /// WAIT: the step failed on this host, which may not run it again.
     ExcludedHost,
+    /// WAIT: the targets' limits promise a later start.
+    Limited,
+    /// WAIT: all permits of a target are taken, and the step stands in line.
+    InLine,
+    /// WAIT: an operator has paused a target.
+    Paused,
+    /// STOP: the retry budget of a target is spent.
+    BudgetSpent,
     /// STOP: `max_retries` is reached.
     RetriesSpent,
     /// STOP: a rule says so.
@@ -79,7 +87,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -106,6 +114,10 @@ impl Reason {
         Self::Succeeded,
         Self::Skipped,
         Self::Answered,
+        Self::Limited,
+        Self::InLine,
+        Self::Paused,
+        Self::BudgetSpent,
     ];
 
     /// The verdict that goes with the reason, without its instant.
@@ -115,10 +127,15 @@ impl Reason {
             Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed | Self::Answered => {
                 Verdict::Retry(Timestamp::EPOCH)
             }
-            Self::NotDue | Self::InProgress | Self::Stopping | Self::ExcludedHost => {
-                Verdict::Wait(None)
-            }
-            Self::RetriesSpent
+            Self::NotDue
+            | Self::InProgress
+            | Self::Stopping
+            | Self::ExcludedHost
+            | Self::Limited
+            | Self::InLine
+            | Self::Paused => Verdict::Wait(None),
+            Self::BudgetSpent
+            | Self::RetriesSpent
             | Self::Rule
             | Self::NotRetryable
             | Self::PushbackNever
@@ -151,6 +168,10 @@ impl Reason {
             Self::ExcludedHost => {
                 "The step failed on this host before; another host has to run it."
             }
+            Self::Limited => "The limits of its targets promise a later start.",
+            Self::InLine => "All permits of a target are taken; the step stands in line.",
+            Self::Paused => "An operator has paused a target of the step.",
+            Self::BudgetSpent => "The retry budget of a target is spent.",
             Self::RetriesSpent => "All retries that the policy allows have been used.",
             Self::Rule => "A rule of the policy stops on this failure.",
             Self::NotRetryable => "The worker said that another try is pointless.",
@@ -306,7 +327,8 @@ pub struct Decision {
 pub struct Constraint {
     /// What it is.
     pub kind: ConstraintKind,
-    /// What it belongs to; empty for the step itself.
+    /// What it belongs to: a target, with `/run` behind it where each run has the
+    /// target for itself; empty for the step itself.
     pub key: String,
     /// The earliest instant that it admits.
     pub earliest: Timestamp,
@@ -314,6 +336,19 @@ pub struct Constraint {
     pub firm: bool,
     /// Whether it decided the instant.
     pub binding: bool,
+    /// How much of a limit is used, and how much there is; None for the rest.
+    pub load: Option<Load>,
+}
+
+/// How far a limit is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Used: starts in the stretch of the instant, permits, thousandths of a retry.
+    pub used: u64,
+    /// How much there is of it.
+    pub limit: u64,
+    /// Revision of the target.
+    pub revision: u64,
 }
 
 /// What bounded an instant.
@@ -327,6 +362,16 @@ pub enum ConstraintKind {
     Wish,
     /// The lease of the attempt in progress.
     Lease,
+    /// The rate of a target.
+    Rate,
+    /// The permits of a target.
+    Concurrency,
+    /// The retry budget of a target.
+    Budget,
+    /// A target has the whole fleet wait.
+    Cooldown,
+    /// An operator has paused a target.
+    Pause,
 }
 
 /// A host that should not run the next attempt.

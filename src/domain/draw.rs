@@ -37,6 +37,18 @@ impl Draw {
         Self((bits >> 11) as f64 / (1u64 << 53) as f64)
     }
 
+    /// The number as a part of 2¹⁶, from bits that the number itself hardly shows.
+    #[must_use]
+    pub fn of_two_bytes(self) -> u16 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below 2⁵³, and the lower bits are wanted"
+        )]
+        let bits = (self.0 * (1u64 << 53) as f64) as u64;
+        bits as u16
+    }
+
     /// The number, in [0, 1).
     #[must_use]
     pub fn get(self) -> f64 {

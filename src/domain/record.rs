@@ -55,6 +55,20 @@ pub struct Record {
     pub attempts: VecDeque<Attempt>,
     /// The standing decision, when it is not that of the latest attempt.
     pub standing: Option<Settled>,
+    /// What it has of targets with limits; None where it never met any.
+    pub claims: Option<Box<Claims>>,
+}
+
+/// What a step has of targets with limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Since when it has been waiting for a start that limits refused.
+    pub since: Option<Timestamp>,
+    /// States at which a start is promised to it, for the end of its wait.
+    pub tickets: Vec<Box<str>>,
+    /// States at which it has a permit while it runs, a place in line while it
+    /// waits.
+    pub held: Vec<Box<str>>,
 }
 
 /// Where a step stands.
@@ -231,6 +245,7 @@ impl Record {
             manual_retries: 0,
             attempts: VecDeque::new(),
             standing: None,
+            claims: None,
         }
     }
 

@@ -65,7 +65,7 @@ impl<S: Store> Service<S> {
         let loaded = self.store.load(&key, Expect::Unknown).await?;
         let (choice, policy) =
             self.imagined_policy(&key, evaluation.policy.as_ref(), &loaded.configuration).await?;
-        let terms = terms(&policy, &choice, &loaded.configuration, loaded.salt);
+        let terms = terms(&policy, &choice, &loaded.configuration, loaded.salt, &[]);
         let mut decisions = Vec::new();
         let mut record = None;
         let mut at = loaded.now.at;
@@ -82,8 +82,8 @@ impl<S: Store> Service<S> {
                 break;
             };
             let window = draft.pending().and_then(plan::Pending::window);
-            let admission = draft.admission();
-            let settlement = plan::settle(*draft, admission);
+            let admitted = draft.admitted();
+            let settlement = plan::settle(*draft, &admitted);
             let Answer::Reported(reported) = settlement.answer else { break };
             let verdict = reported.decision.settled.verdict;
             decisions.push(EvaluatedDecision { decision: reported.decision, window, at });

@@ -18,6 +18,7 @@ use crate::{
         draw::Salt,
         event::Event,
         id::{Id, StepKey},
+        limit::Bound,
         plan::{self, Answer, Plan, Refusal, Terms},
         policy::{Violations, spec::PolicySpec},
         record::{Evidence, PolicyChoice, Record},
@@ -234,7 +235,8 @@ impl<S: Store> Service<S> {
     ) -> Result<(PolicyInForce, Plan), ServiceError> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
-        let terms = terms(&policy, &choice, configuration, salt);
+        let bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        let terms = terms(&policy, &choice, configuration, salt, &bounds);
         let plan = plan::plan(&terms, key, record, event, now)?;
         Ok((policy, plan))
     }
@@ -263,7 +265,7 @@ impl<S: Store> Service<S> {
             }
             let record = record.ok_or(Refusal::UnknownStep)?;
             let policy = self.in_force(key, &record.policy, &configuration).await?;
-            let terms = terms(&policy, &record.policy, &configuration, salt);
+            let terms = terms(&policy, &record.policy, &configuration, salt, &[]);
             let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
             return Ok(StepView { record, evidence, policy, at: now.at, ends_by });
         }
@@ -349,11 +351,22 @@ impl<S: Store> Service<S> {
     }
 }
 
+/// The targets that a step names, with what an event says of it.
+fn targets<'a>(record: Option<&'a Record>, event: &'a Event) -> &'a [Id] {
+    let said: &[Id] = match event {
+        Event::Begin(begin) => &begin.step.targets,
+        Event::Report(report) => &report.step.targets,
+        Event::Heartbeat(_) | Event::Tick => &[],
+    };
+    if said.is_empty() { record.map_or(&[], |record| &record.targets) } else { said }
+}
+
 fn terms<'a>(
     policy: &'a PolicyInForce,
     choice: &'a PolicyChoice,
     configuration: &'a Configuration,
     salt: Salt,
+    bounds: &'a [Bound],
 ) -> Terms<'a> {
     Terms {
         policy: &policy.revision.policy,
@@ -361,5 +374,6 @@ fn terms<'a>(
         choice,
         settings: &configuration.namespace.settings,
         salt,
+        bounds,
     }
 }

@@ -14,7 +14,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::StoreError;
 use crate::domain::{
     id::Id,
-    limit::{Pause, Target, spec::TargetSpec},
+    limit::{Bound, Pause, Target, spec::TargetSpec},
     namespace::Settings,
     policy::{
         Policy, Violations,
@@ -273,6 +273,17 @@ impl TargetEntry {
         Ok(Self { revision, spec, target, pause: None, updated_at })
     }
 
+    /// How it bounds a step of `run` that calls it `name`.
+    fn bound(&self, name: &Id, run: &str, at: Timestamp) -> Bound {
+        let state = if self.target.each_run { format!("{name}/{run}") } else { name.to_string() };
+        Bound {
+            state: state.into(),
+            target: Arc::clone(&self.target),
+            revision: self.revision,
+            pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).map(|pause| pause.until),
+        }
+    }
+
     /// The stored form.
     ///
     /// # Errors
@@ -325,6 +336,31 @@ impl Configuration {
     #[must_use]
     pub const fn new(namespace: NamespaceEntry) -> Self {
         Self { revision: 1, namespace, policies: BTreeMap::new(), targets: BTreeMap::new() }
+    }
+
+    /// The targets that bound a step of `run` which names `targets`: those that
+    /// every step calls, then those that it names, in their order, each once.
+    #[must_use]
+    pub fn bounds(&self, targets: &[Id], run: &str, at: Timestamp) -> Vec<Bound> {
+        if self.targets.is_empty() {
+            return Vec::new();
+        }
+        let fallback =
+            self.namespace.settings.default_target.as_ref().and_then(|name| self.targets.get(name));
+        let every = self.targets.iter().filter(|(_, entry)| entry.target.every_step);
+        let named = targets
+            .iter()
+            .filter_map(|name| Some((name, self.targets.get(name).or(fallback)?)))
+            .filter(|(name, entry)| !entry.target.every_step || !self.targets.contains_key(*name));
+        let mut bounds: Vec<Bound> = Vec::new();
+        for (name, entry) in every.chain(named) {
+            let bound = entry.bound(name, run, at);
+            let is_known = bounds.iter().any(|known| known.state == bound.state);
+            if bound.says_something() && !is_known {
+                bounds.push(bound);
+            }
+        }
+        bounds
     }
 
     /// Whether a target may be written.

@@ -4,7 +4,7 @@
 //! sweep or a script needs without reading the body:
 //!
 //! ```text
-//!  0  u8   format, 1           16  u64  when something happens next, µs
+//!  0  u8   format, 1 or 2      16  u64  when something happens next, µs
 //!  1  u8   state               24  u64  fence
 //!  2  u16  zero                32  u64  the state's own instant, µs
 //!  4  u32  attempts begun      40  body
@@ -14,6 +14,10 @@
 //! Integers are little-endian. Instants in the body are distances from the
 //! step's creation, which take four or five bytes where the instant takes
 //! eight. Names that recur (hosts, rules) stand once, in a table.
+//!
+//! Format 2 is that of steps which met a target's limits. While such a step
+//! waits, the instant of its start stands in the header alone, so that a script
+//! which finds it can write it there: the body refers to it.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -24,14 +28,17 @@ use crate::domain::{
     id::Id,
     policy::{RuleName, spec::HoldAnswer},
     record::{
-        Attempt, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
+        Attempt, Claims, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
         Outcome, PolicyChoice, Record, State,
     },
     time::{Timestamp, micros},
 };
 
-/// The form that is written. Every earlier one is read.
-const FORMAT: u8 = 1;
+/// The newest form that is written. Every earlier one is read, and written where
+/// it says all there is to say.
+const FORMAT: u8 = 2;
+/// The form of steps that never met a limit, and that of failures' texts.
+const UNBOUND: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 40;
 
@@ -86,7 +93,7 @@ impl Header {
 /// another format may be shorter.
 fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
     match bytes.first() {
-        Some(&FORMAT) => Ok(()),
+        Some(&(UNBOUND | FORMAT)) => Ok(()),
         Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
         _ => Err(RecordError::Malformed),
     }
@@ -110,13 +117,18 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     let names = Names::of(record);
     let mut out = Writer::with_capacity(HEADER + 96 + record.attempts.len() * 64);
     let (state, instant) = state_header(&record.state);
-    out.bytes(&[FORMAT, state, 0, 0]);
+    let format = if record.claims.is_some() { FORMAT } else { UNBOUND };
+    out.bytes(&[format, state, 0, 0]);
     out.bytes(&record.counters.attempts.to_le_bytes());
     for word in [record.version, event_at.as_micros(), record.fence, instant.as_micros()] {
         out.bytes(&word.to_le_bytes());
     }
     out.bytes(&record.created_at.as_micros().to_le_bytes());
-    Body { out: &mut out, names: &names, base: record.created_at }.record(record);
+    let due = match &record.state {
+        State::Waiting { due } if record.claims.is_some() => Some(*due),
+        _ => None,
+    };
+    Body { out: &mut out, names: &names, base: record.created_at, due }.record(record);
     out.into_bytes()
 }
 
@@ -136,7 +148,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         fence: u64_at(bytes, 24),
         instant: Timestamp::from_micros(u64_at(bytes, 32)),
     };
-    let record = Parse { input: &mut input, names: Vec::new(), base }.record(&fixed)?;
+    let is_bound = bytes[0] == FORMAT;
+    let due = (is_bound && fixed.state == WAITING).then_some(fixed.instant);
+    let record =
+        Parse { input: &mut input, names: Vec::new(), base, is_bound, due }.record(&fixed)?;
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
 
@@ -212,6 +227,8 @@ struct Body<'a> {
     out: &'a mut Writer,
     names: &'a Names<'a>,
     base: Timestamp,
+    /// The instant that stands in the header alone.
+    due: Option<Timestamp>,
 }
 
 impl Body<'_> {
@@ -224,7 +241,7 @@ impl Body<'_> {
         self.optional(record.first_began_at);
         self.out.number(micros(record.held_for));
         self.out.number(micros(record.lease));
-        self.out.number(micros(record.last_delay));
+        self.last_delay(record);
         self.policy(&record.policy);
         self.out.text(&record.kind);
         self.out.number(record.targets.len() as u64);
@@ -248,6 +265,31 @@ impl Body<'_> {
             State::Stopping { verdict, .. } => self.settled(verdict, self.base),
             State::Held(hold) => self.hold(hold),
             State::Waiting { .. } | State::Running { .. } | State::Over { .. } => {}
+        }
+        if let Some(claims) = &record.claims {
+            self.optional(claims.since);
+            self.states(&claims.tickets);
+            self.states(&claims.held);
+        }
+    }
+
+    /// In format 2 one more than it is; 0 is the time from the end of the latest
+    /// attempt to the instant in the header.
+    fn last_delay(&mut self, record: &Record) {
+        let delay = micros(record.last_delay);
+        if record.claims.is_none() {
+            return self.out.number(delay);
+        }
+        let ended = record.latest().and_then(|attempt| attempt.end.as_ref()).map(|end| end.at);
+        let waited = ended.and_then(|ended| self.due.map(|due| due - ended));
+        let is_waited = waited.is_some_and(|waited| waited == record.last_delay);
+        self.out.number(if is_waited { 0 } else { delay.saturating_add(1) });
+    }
+
+    fn states(&mut self, states: &[Box<str>]) {
+        self.out.number(states.len() as u64);
+        for state in states {
+            self.out.text(state);
         }
     }
 
@@ -347,6 +389,8 @@ impl Body<'_> {
     /// `near` is an instant close to that of the decision, often the same.
     fn settled(&mut self, settled: &Settled, near: Timestamp) {
         let (tag, instant) = match settled.verdict {
+            Verdict::Retry(at) if self.due == Some(at) => (7, None),
+            Verdict::Wait(Some(at)) if self.due == Some(at) => (8, None),
             Verdict::Stop => (0, None),
             Verdict::Done => (1, None),
             Verdict::Retry(at) => (2, Some(at)),
@@ -400,6 +444,10 @@ struct Parse<'a, 'b> {
     input: &'b mut Reader<'a>,
     names: Vec<Arc<str>>,
     base: Timestamp,
+    /// Whether it is of a step that met limits.
+    is_bound: bool,
+    /// The instant that stands in the header alone.
+    due: Option<Timestamp>,
 }
 
 impl Parse<'_, '_> {
@@ -412,7 +460,7 @@ impl Parse<'_, '_> {
         let first_began_at = self.optional()?;
         let held_for = self.span()?;
         let lease = self.span()?;
-        let last_delay = self.span()?;
+        let last_delay = self.input.number()?;
         let policy = self.policy()?;
         let kind = self.input.text()?.into();
         let mut targets = Vec::new();
@@ -430,6 +478,8 @@ impl Parse<'_, '_> {
         let attempts = self.attempts(fixed.attempts)?;
         let standing = if self.input.flag()? { Some(self.settled(self.base)?) } else { None };
         let state = self.state(fixed)?;
+        let last_delay = self.last_delay(last_delay, attempts.back())?;
+        let claims = if self.is_bound { Some(Box::new(self.claims()?)) } else { None };
         Ok(Record {
             version: fixed.version,
             state,
@@ -450,7 +500,28 @@ impl Parse<'_, '_> {
             manual_retries,
             attempts,
             standing,
+            claims,
         })
+    }
+
+    fn last_delay(&self, stored: u64, latest: Option<&Attempt>) -> Result<Duration, Malformed> {
+        match stored {
+            delay if !self.is_bound => Ok(Duration::from_micros(delay)),
+            0 => {
+                let ended = latest.and_then(|attempt| attempt.end.as_ref()).ok_or(Malformed)?.at;
+                self.due.map(|due| due - ended).ok_or(Malformed)
+            }
+            more => Ok(Duration::from_micros(more - 1)),
+        }
+    }
+
+    fn claims(&mut self) -> Result<Claims, Malformed> {
+        Ok(Claims { since: self.optional()?, tickets: self.states()?, held: self.states()? })
+    }
+
+    fn states(&mut self) -> Result<Vec<Box<str>>, Malformed> {
+        let count = self.input.count()?;
+        (0..count).map(|_| Ok(self.input.text()?.into())).collect()
     }
 
     fn state(&mut self, fixed: &Fixed) -> Result<State, Malformed> {
@@ -592,6 +663,8 @@ impl Parse<'_, '_> {
             4 => Verdict::Wait(Some(self.instant()?)),
             5 => Verdict::Hold(None),
             6 => Verdict::Hold(Some(self.instant()?)),
+            7 => Verdict::Retry(self.due.ok_or(Malformed)?),
+            8 => Verdict::Wait(Some(self.due.ok_or(Malformed)?)),
             _ => return Err(Malformed),
         };
         let reason = *usize::try_from(self.input.number()?)
@@ -633,7 +706,7 @@ fn id(text: &str) -> Result<Id, Malformed> {
 #[must_use]
 pub fn encode_evidence(evidence: &Evidence) -> Vec<u8> {
     let mut out = Writer::with_capacity(64);
-    out.bytes(&[FORMAT]);
+    out.bytes(&[UNBOUND]);
     out.number(evidence.failures.len() as u64);
     for text in &evidence.failures {
         failure_text(&mut out, text);
@@ -669,7 +742,7 @@ pub fn add_evidence(stored: Option<&[u8]>, text: &FailureText) -> Result<Box<[u8
             + text.cause.len()
             + text.worker.len(),
     );
-    out.bytes(&[FORMAT]);
+    out.bytes(&[UNBOUND]);
     out.number(others.len() as u64 + 1);
     for other in others {
         out.bytes(other);

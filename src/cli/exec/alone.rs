@@ -105,6 +105,7 @@ impl Alone {
             choice: &PolicyChoice::Default,
             settings: &settings,
             salt: self.salt,
+            bounds: &[],
         };
         let at = now();
         let plan = plan::plan(&terms, &name.key(), self.record.clone(), &event, Now::at(at))
@@ -112,8 +113,8 @@ impl Alone {
         let answer = match plan {
             Plan::Stands(answer) => answer,
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                let settlement = plan::settle(*draft, admission);
+                let admitted = draft.admitted();
+                let settlement = plan::settle(*draft, &admitted);
                 self.record = Some(settlement.record);
                 settlement.answer
             }

@@ -2,16 +2,27 @@
 //! process they come.
 //!
 //! A target is what a step calls or a pool that it needs. What it allows is
-//! written by operators ([`spec`]) and parsed once ([`Target`]). What a rate has
-//! promised for later stands in its [`calendar`].
+//! written by operators ([`spec`]) and parsed once ([`Target`]). What a decision
+//! wants of it is an [`Asks`]; what has been granted, promised and spent stands
+//! in a [`Book`], which answers with an [`Admission`]. What a rate has promised
+//! for later stands in its [`calendar`], what a budget has seen in its [`window`].
 
+pub mod ask;
+pub mod book;
 pub mod calendar;
 pub mod parse;
 pub mod spec;
+pub mod window;
+
+pub use self::{
+    ask::{Admission, Admitted, Asks, Bound, Finding, Limit, Want},
+    book::{Book, Charge, Effect},
+};
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::time::Timestamp;
+use self::calendar::Grid;
+use super::time::{Timestamp, micros};
 
 /// What a target allows. A target without any limit allows everything.
 /// [`Target::parse`] checks one that was written.
@@ -62,6 +73,47 @@ impl Pause {
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// Longest time by which a start may come after the instant that was promised
+/// to it. A shorter one where the burst is too small to take it from.
+const GRACE_MAX: Duration = Duration::from_secs(1);
+
+impl Rate {
+    /// By how much a start may come after the instant that was promised to it.
+    ///
+    /// Promised instants keep to a burst that is smaller by what may start in this
+    /// time, at least half of it; so starts keep to the whole of it, however late
+    /// each of them is. A burst of 1 has nothing to give: there promises are a
+    /// tenth further apart than the rate asks for.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        let start = micros(self.period) / u64::from(self.limit.get());
+        let most = match self.burst.get() {
+            1 => start / 10,
+            burst => start.saturating_mul(u64::from(burst)) / 2,
+        };
+        GRACE_MAX.min(Duration::from_micros(most))
+    }
+
+    /// The grid on which starts are promised.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
+        if self.burst.get() == 1 {
+            return Grid::of(&Self { period: self.period.saturating_add(self.period / 10), ..*self });
+        }
+        let late = u128::from(micros(self.grace())) * u128::from(self.limit.get());
+        let late = late.div_ceil(u128::from(micros(self.period)).max(1));
+        let burst = u128::from(self.burst.get()).saturating_sub(late);
+        let burst = u32::try_from(burst).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        Grid::of(&Self { burst, ..*self })
+    }
+
+    /// Whether it counts a start.
+    #[must_use]
+    pub const fn counts(&self, is_retry: bool) -> bool {
+        is_retry || matches!(self.on, Starts::All)
     }
 }
 

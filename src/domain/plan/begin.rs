@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, ends_within, excluded_hosts, hold, standing, stop, take_over, wait,
+    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, standing, stop, take_over, wait,
 };
 use crate::domain::{
     decision::{Counters, Reason},
@@ -66,6 +66,10 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     if let Some(reason) = passed(max_elapsed) {
         return past_bound(terms, record, reason, now);
     }
+    if let Some(decision) = limits::paused(terms, &record, now) {
+        return Plan::Stands(Answer::Refused(Box::new(decision)));
+    }
+    let start = limits::Start::of(terms, &record, ends_within(terms, &record, max_elapsed), now);
     let lease = begin.lease.unwrap_or(terms.settings.lease);
     let lease_until = now.at.plus(lease);
     let excluded_hosts = excluded_hosts(terms.policy, &record, now.at);
@@ -84,12 +88,9 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         counters: record.counters.clone(),
         resume_from: record.resume_from.to_string(),
     };
-    Draft::new(terms, record, Answer::Granted(Box::new(grant))).into_plan()
-}
-
-/// Whether a person answered a hold with this attempt.
-fn is_ordered(record: &Record) -> bool {
-    record.standing.as_ref().is_some_and(|settled| settled.reason == Reason::Answered)
+    let mut draft = Draft::new(terms, record, Answer::Granted(Box::new(grant)));
+    draft.start = start;
+    draft.into_plan()
 }
 
 /// Nothing starts past a bound: the step is given up instead, or held where the

@@ -281,11 +281,11 @@ const fn own_reason(counter: &Counter) -> Reason {
 }
 
 const fn firm(kind: ConstraintKind, earliest: Timestamp) -> Constraint {
-    Constraint { kind, key: String::new(), earliest, firm: true, binding: false }
+    Constraint { kind, key: String::new(), earliest, firm: true, binding: false, load: None }
 }
 
 /// What a pushback asks for, within the policy's bounds. None for "never".
-fn asked_wait(policy: &Policy, pushback: Pushback, at: Timestamp) -> Option<Duration> {
+pub(super) fn asked_wait(policy: &Policy, pushback: Pushback, at: Timestamp) -> Option<Duration> {
     let asked = match pushback {
         Pushback::After(span) => span,
         Pushback::Until(instant) => instant - at,

@@ -8,18 +8,21 @@
 mod begin;
 mod decide;
 mod heartbeat;
+mod limits;
 mod report;
 #[cfg(test)]
 mod tests;
 mod tick;
 
+pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
-    draw::Salt,
+    draw::{Draw, Salt},
     event::{Deadline, Event, StepTerms},
     id::StepKey,
+    limit::{Asks, Bound},
     namespace::{LEASE_MIN, Settings},
     policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
     record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
@@ -39,6 +42,8 @@ pub struct Terms<'a> {
     pub settings: &'a Settings,
     /// What chance is drawn from.
     pub salt: Salt,
+    /// The targets that bound the step.
+    pub bounds: &'a [Bound],
 }
 
 /// The instants a decision rests on.
@@ -165,6 +170,10 @@ pub struct Draft {
     answer: Answer,
     /// The retry that waits for its instant.
     retry: Option<Pending>,
+    /// The start that limits may refuse.
+    start: Option<Box<limits::Start>>,
+    /// What is wanted of the step's targets.
+    asks: Option<Box<Asks>>,
     /// Texts to be kept.
     text: Option<FailureText>,
     /// How long a step that is over is remembered.
@@ -203,15 +212,6 @@ impl Pending {
     }
 }
 
-/// What limits say about a pending retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It may start at this instant.
-    At(Timestamp),
-    /// No instant up to the latest one is free.
-    TooLate,
-}
-
 /// A change that is complete.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settlement {
@@ -239,13 +239,18 @@ pub fn plan(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
-    match event {
-        Event::Begin(begin) => begin::plan(terms, record, begin, now),
-        Event::Heartbeat(heartbeat) => heartbeat::plan(terms, record, *heartbeat, now),
-        Event::Report(report) => report::plan(terms, key, record, report, now),
-        Event::Tick => Ok(record
-            .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now))),
+    let before = limits::Before::of(terms, record.as_ref());
+    let mut plan = match event {
+        Event::Begin(begin) => begin::plan(terms, record, begin, now)?,
+        Event::Heartbeat(heartbeat) => heartbeat::plan(terms, record, *heartbeat, now)?,
+        Event::Report(report) => report::plan(terms, key, record, report, now)?,
+        Event::Tick => record
+            .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now)),
+    };
+    if let Some(before) = before {
+        limits::ask(&mut plan, before, terms, key, event, now);
     }
+    Ok(plan)
 }
 
 /// Whether a [`Event::Tick`] comes before anything else: the lease, the hold or
@@ -264,11 +269,13 @@ pub fn is_overdue(record: &Record, now: Now) -> bool {
 
 /// Fills in what the limits said.
 #[must_use]
-pub fn settle(draft: Draft, admission: Admission) -> Settlement {
-    let Draft { mut record, mut answer, retry, text, retention, abandon_after } = draft;
-    if let Some(retry) = retry {
-        let decision = settle_retry(&mut record, retry, admission, retention);
-        if let Answer::Reported(reported) = &mut answer {
+pub fn settle(mut draft: Draft, admitted: &Admitted) -> Settlement {
+    if let Some(start) = draft.start.take() {
+        limits::settle_start(&mut draft, *start, admitted);
+    }
+    if let Some(retry) = draft.retry.take() {
+        let decision = settle_retry(&mut draft.record, retry, admitted, draft.retention);
+        if let Answer::Reported(reported) = &mut draft.answer {
             let excluded_hosts = match decision.settled.verdict {
                 Verdict::Retry(_) => std::mem::take(&mut reported.decision.excluded_hosts),
                 _ => Vec::new(),
@@ -276,25 +283,34 @@ pub fn settle(draft: Draft, admission: Admission) -> Settlement {
             reported.decision = Decision { excluded_hosts, ..decision };
         }
     }
+    limits::claims(&mut draft, admitted.admission);
+    let Draft { mut record, answer, text, abandon_after, .. } = draft;
     record.version += 1;
     let event_at = event_at(&record, abandon_after);
     Settlement { record, event_at, answer, text }
 }
 
 impl Draft {
-    /// What a store without limits says: the earliest instant, unless that is
-    /// already too late.
+    /// What is said where no target bounds the step: the earliest instant, unless
+    /// that is already too late.
     #[must_use]
-    pub fn admission(&self) -> Admission {
-        match &self.retry {
+    pub fn admitted(&self) -> Admitted {
+        let admission = match &self.retry {
             Some(Pending { earliest, latest: Some((latest, _)), .. })
                 if earliest > latest && !planted!("deadline-ignored") =>
             {
                 Admission::TooLate
             }
             Some(Pending { earliest, .. }) => Admission::At(*earliest),
-            None => Admission::At(Timestamp::EPOCH),
-        }
+            None => Admission::Now,
+        };
+        Admitted { admission, findings: Vec::new() }
+    }
+
+    /// What is wanted of the step's targets; None where none bounds it.
+    #[must_use]
+    pub fn asks(&self) -> Option<&Asks> {
+        self.asks.as_deref()
     }
 
     /// The retry that waits for an instant, if one does.
@@ -321,6 +337,8 @@ impl Draft {
             record,
             answer,
             retry: None,
+            start: None,
+            asks: None,
             text: None,
             retention: terms.settings.retention,
             abandon_after: terms.settings.abandon_after,
@@ -335,51 +353,75 @@ impl Draft {
 fn settle_retry(
     record: &mut Record,
     retry: Pending,
-    admission: Admission,
+    admitted: &Admitted,
     retention: std::time::Duration,
 ) -> Decision {
     let decided_at = record
         .latest()
         .and_then(|attempt| attempt.end.as_ref())
         .map_or(Timestamp::EPOCH, |end| end.at);
-    match admission {
-        Admission::At(instant) => {
-            if !planted!("retry-not-counted") {
-                record.counters.count(&retry.counter);
-            }
-            record.last_delay = instant - decided_at;
-            record.state = State::Waiting { due: instant };
-            let settled = Settled {
-                verdict: Verdict::Retry(instant),
-                reason: retry.reason,
-                rule: retry.rule,
-                revision: latest_revision(record),
-                counters: record.counters.clone(),
-                decided_at,
-            };
-            conclude(record, settled.clone(), Some(retry.counter));
-            let ends_by = retry.latest.map(|(latest, _)| latest);
-            Decision { constraints: retry.constraints, ends_by, ..decision_of(settled, record) }
-        }
-        Admission::TooLate => {
-            let reason = retry.latest.map_or(Reason::Deadline, |(_, reason)| reason);
-            let ruling = Spent {
-                reason,
-                rule: retry.rule,
-                decided_at,
-                revision: latest_revision(record),
-                retention,
-                would_start: retry.earliest,
-            };
-            let settled = if reason == Reason::MaxElapsed {
-                spent(record, &retry.on_exhaustion, ruling)
-            } else {
-                stop(record, ruling)
-            };
-            conclude(record, settled.clone(), None);
-            Decision { constraints: retry.constraints, ..decision_of(settled, record) }
-        }
+    let granted = match admitted.admission {
+        Admission::At(at) => Some((at, Verdict::Retry(at), retry.reason)),
+        Admission::Later(at) => Some((at, Verdict::Wait(Some(at)), Reason::Limited)),
+        Admission::Now => Some((retry.earliest, Verdict::Retry(retry.earliest), retry.reason)),
+        Admission::TooLate | Admission::InLine(_) | Admission::Spent => None,
+    };
+    let Some((due, verdict, reason)) = granted else {
+        return too_late(record, retry, admitted, retention, decided_at);
+    };
+    if !planted!("retry-not-counted") {
+        record.counters.count(&retry.counter);
     }
+    record.last_delay = due - decided_at;
+    record.state = State::Waiting { due };
+    let settled = Settled {
+        verdict,
+        reason,
+        rule: retry.rule,
+        revision: latest_revision(record),
+        counters: record.counters.clone(),
+        decided_at,
+    };
+    conclude(record, settled.clone(), Some(retry.counter));
+    let ends_by = retry.latest.map(|(latest, _)| latest);
+    let mut constraints = retry.constraints;
+    if due != retry.earliest {
+        constraints.iter_mut().for_each(|constraint| constraint.binding = false);
+    }
+    let limits = limits::constraints(&admitted.findings, verdict);
+    constraints.extend(limits.into_iter().map(|limit| Constraint {
+        binding: limit.binding && due != retry.earliest,
+        ..limit
+    }));
+    Decision { constraints, ends_by, ..decision_of(settled, record) }
+}
+
+/// No start in time is left for a retry.
+fn too_late(
+    record: &mut Record,
+    retry: Pending,
+    admitted: &Admitted,
+    retention: std::time::Duration,
+    decided_at: Timestamp,
+) -> Decision {
+    let reason = retry.latest.map_or(Reason::Deadline, |(_, reason)| reason);
+    let ruling = Spent {
+        reason,
+        rule: retry.rule,
+        decided_at,
+        revision: latest_revision(record),
+        retention,
+        would_start: retry.earliest,
+    };
+    let settled = if reason == Reason::MaxElapsed {
+        spent(record, &retry.on_exhaustion, ruling)
+    } else {
+        stop(record, ruling)
+    };
+    conclude(record, settled.clone(), None);
+    let mut constraints = retry.constraints;
+    constraints.extend(limits::constraints(&admitted.findings, settled.verdict));
+    Decision { constraints, ..decision_of(settled, record) }
 }
 
 /// A verdict that ends the automatic retries.
@@ -533,6 +575,7 @@ fn wait(
         earliest,
         firm: reason != Reason::InProgress,
         binding: true,
+        load: None,
     };
     Decision {
         constraints: until.into_iter().map(constraint).collect(),
@@ -576,9 +619,24 @@ fn ends_within(
     elapsed.into_iter().chain(deadline).min_by_key(|(at, _)| *at)
 }
 
+/// How long a place in line is kept for a step that does not come when it is
+/// to: so long it holds up those behind it.
+const PLACE_KEPT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Whether a step that waits has a place in line.
+fn is_in_line(record: &Record) -> bool {
+    record.claims.as_ref().is_some_and(|claims| !claims.held.is_empty())
+}
+
+/// Whether a person answered a hold with the next attempt.
+fn is_ordered(record: &Record) -> bool {
+    record.standing.as_ref().is_some_and(|settled| settled.reason == Reason::Answered)
+}
+
 /// When something happens next.
 fn event_at(record: &Record, abandon_after: std::time::Duration) -> Timestamp {
     match &record.state {
+        State::Waiting { due } if is_in_line(record) => due.plus(PLACE_KEPT),
         State::Waiting { due } => due.plus(abandon_after),
         State::Stopping { at, .. } => *at,
         State::Running { lease_until } => *lease_until,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Draft, Now, Plan, Spent, Terms,
+    Answer, Draft, Now, PLACE_KEPT, Plan, Spent, Terms,
     decide::{self, Failed},
-    end, stop,
+    end, is_in_line, stop,
 };
 use crate::domain::{
     decision::{Reason, Settled, Verdict},
@@ -32,6 +32,10 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         }
         State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
             abandoned(terms, record, now)
+        }
+        // Who stands in line and does not come loses the place.
+        State::Waiting { due } if is_in_line(&record) && due.plus(PLACE_KEPT) <= now.at => {
+            Draft::new(terms, record, Answer::Ticked).into_plan()
         }
         // Patience has grown since the step's event was filed: it is filed anew,
         // lest it be due for ever.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         decision::{
-            Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Reason, Settled, Verdict,
+            Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Load, Reason, Settled, Verdict,
         },
         id::StepKey,
         namespace::LEASE_MIN,
@@ -315,13 +315,22 @@ fn constraint(constraint: Constraint) -> proto::Constraint {
         ConstraintKind::Pushback => proto::ConstraintKind::Pushback,
         ConstraintKind::Wish => proto::ConstraintKind::Wish,
         ConstraintKind::Lease => proto::ConstraintKind::Lease,
+        ConstraintKind::Rate => proto::ConstraintKind::Rate,
+        ConstraintKind::Concurrency => proto::ConstraintKind::Concurrency,
+        ConstraintKind::Budget => proto::ConstraintKind::Budget,
+        ConstraintKind::Cooldown => proto::ConstraintKind::Cooldown,
+        ConstraintKind::Pause => proto::ConstraintKind::Pause,
     };
+    let Load { used, limit, revision } = constraint.load.unwrap_or_default();
     proto::Constraint {
         kind: kind as i32,
         key: constraint.key,
         earliest: Some(instant(constraint.earliest)),
         firm: constraint.firm,
         binding: constraint.binding,
+        used,
+        limit,
+        revision,
     }
 }
 
@@ -351,6 +360,10 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::InProgress => proto::Reason::InProgress,
         Reason::Stopping => proto::Reason::Stopping,
         Reason::ExcludedHost => proto::Reason::ExcludedHost,
+        Reason::Limited => proto::Reason::Limited,
+        Reason::InLine => proto::Reason::InLine,
+        Reason::Paused => proto::Reason::Paused,
+        Reason::BudgetSpent => proto::Reason::BudgetSpent,
         Reason::RetriesSpent => proto::Reason::RetriesSpent,
         Reason::Rule => proto::Reason::Rule,
         Reason::NotRetryable => proto::Reason::NotRetryable,

@@ -61,6 +61,25 @@ pub enum Entry<'a> {
         /// Its stored record; empty when it is forgotten.
         value: &'a [u8],
     },
+    /// What a change of a step charged to targets. Unlike the others it says what
+    /// is added, so it counts once: a state knows the change it is of.
+    Charges {
+        /// The step, and the change.
+        step: StepChange<'a>,
+        /// Their stored form.
+        value: &'a [u8],
+    },
+    /// What a target has granted, promised and spent.
+    TargetState {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The change that it is of.
+        changes: u64,
+        /// The name of the state.
+        state: &'a str,
+        /// Its stored form.
+        value: &'a [u8],
+    },
     /// The service is back after an outage, and leases are judged leniently for
     /// a while: should it end once more meanwhile, they still are.
     Outage {
@@ -143,6 +162,21 @@ impl<'a> Entry<'a> {
                 head.number(step.at_us);
                 value
             }
+            Self::Charges { step, value } => {
+                head.number(9);
+                head.text(step.namespace);
+                head.text(step.joined);
+                head.number(step.number);
+                head.number(step.at_us);
+                value
+            }
+            Self::TargetState { namespace, changes, state, value } => {
+                head.number(10);
+                head.text(namespace);
+                head.number(changes);
+                head.text(state);
+                value
+            }
             Self::Outage { before_us, until_us } => {
                 head.number(7);
                 head.number(before_us);
@@ -183,15 +217,7 @@ impl<'a> Entry<'a> {
                     u128::from_le_bytes(input.bytes(16)?.try_into().map_err(|_| Malformed)?);
                 Self::Inline { namespace, digest, value: input.rest() }
             }
-            5 => {
-                let step = StepChange {
-                    namespace: input.text()?,
-                    joined: input.text()?,
-                    number: input.number()?,
-                    at_us: input.number()?,
-                };
-                Self::Step { step, value: input.rest() }
-            }
+            5 => Self::Step { step: StepChange::read(&mut input)?, value: input.rest() },
             6 => Self::Evidence {
                 namespace: input.text()?,
                 joined: input.text()?,
@@ -202,7 +228,23 @@ impl<'a> Entry<'a> {
                 let (namespace, revision, name) = (input.text()?, input.number()?, input.text()?);
                 Self::Target { namespace, revision, name, value: input.rest() }
             }
+            9 => Self::Charges { step: StepChange::read(&mut input)?, value: input.rest() },
+            10 => {
+                let (namespace, changes, state) = (input.text()?, input.number()?, input.text()?);
+                Self::TargetState { namespace, changes, state, value: input.rest() }
+            }
             _ => return Err(Malformed),
+        })
+    }
+}
+
+impl<'a> StepChange<'a> {
+    fn read(input: &mut Reader<'a>) -> Result<Self, Malformed> {
+        Ok(Self {
+            namespace: input.text()?,
+            joined: input.text()?,
+            number: input.number()?,
+            at_us: input.number()?,
         })
     }
 }

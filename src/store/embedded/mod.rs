@@ -8,6 +8,7 @@
 //! Everything happens under one lock, held for a microsecond or two: the process
 //! runs on one thread, and the lock is there for the snapshot's.
 
+pub mod charges;
 pub mod entry;
 pub mod log;
 pub mod state;
@@ -45,6 +46,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
+        limit::{Charge, book::charges as charges_of},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Now, Settlement},
         record::{Evidence, PolicyChoice},
@@ -281,15 +283,15 @@ impl Inner {
         if found.is_none() && !pending.begins {
             return Ok(Appended::Done(Committed::Written(Answer::Ticked), None));
         }
-        let written = pending.settled(key, namespace, found)?;
+        let noted = namespace.changes.next(pending.at);
+        let written = pending.settled(key, namespace, found, noted.1)?;
         if written.inline.is_some_and(|digest| !namespace.inline.contains_key(&digest)) {
             return Ok(Appended::Done(Committed::Conflict, None));
         }
-        let noted = namespace.changes.next(pending.at);
         let Room::Taken(position) =
             self.append(pending.growth, |out| written.push(out, key, noted))?
         else {
-            pending.written = Some(written);
+            pending.keep(written);
             return Ok(Appended::NoRoomYet);
         };
         let answer = written.apply(key, namespace, found, noted).map_err(unreadable(key))?;
@@ -610,6 +612,7 @@ struct Pending {
     configuration: u64,
     version: u64,
     at: Timestamp,
+    leases: Timestamp,
     growth: Growth,
     /// Whether it begins a step; purging an unknown one does not.
     begins: bool,
@@ -625,8 +628,8 @@ impl Pending {
         };
         let Commit { configuration, version, now, change } = commit;
         let begins = version == 0 && matches!(change, Change::Write(_));
-        let at = now.at;
-        Self { configuration, version, at, growth, begins, change: Some(change), written: None }
+        let Now { at, leases } = now;
+        Self { configuration, version, at, leases, growth, begins, change: Some(change), written: None }
     }
 
     /// Whether step and configuration are still what the change was planned on.
@@ -644,12 +647,13 @@ impl Pending {
         Ok(is_same && namespace.configuration.revision == self.configuration)
     }
 
-    /// The change, settled: a store without limits admits the earliest instant.
+    /// The change, settled on what the targets say at `at`.
     fn settled(
         &mut self,
         key: &StepKey<'_>,
-        namespace: &Namespace,
+        namespace: &mut Namespace,
         found: Option<u32>,
+        at: Timestamp,
     ) -> Result<Written, StoreError> {
         let max = namespace.configuration.namespace.settings.max_live_steps;
         if self.begins && namespace.steps.live() >= max + u64::from(planted!("quota-one-more")) {
@@ -658,11 +662,29 @@ impl Pending {
         match (self.written.take(), self.change.take()) {
             (Some(written), _) => Ok(written),
             (None, Some(Change::Write(draft))) => {
-                let admission = draft.admission();
-                Written::of(plan::settle(*draft, admission), namespace, found)
-                    .map_err(unreadable(key))
+                let now = Now { at, leases: self.leases };
+                let (admitted, charges) = match draft.asks() {
+                    None => (draft.admitted(), Vec::new()),
+                    Some(asks) => {
+                        let admitted = namespace.book.admit(asks, now);
+                        let charges = charges_of(asks, admitted.admission, at);
+                        self.change = Some(Change::Write(draft.clone()));
+                        (admitted, charges)
+                    }
+                };
+                let written = Written::of(plan::settle(*draft, &admitted), namespace, found)
+                    .map_err(unreadable(key))?;
+                Ok(Written { charges, ..written })
             }
             (None, Some(Change::Purge) | None) => Ok(Written::FORGOTTEN),
+        }
+    }
+
+    /// Keeps a change for which there is no room yet. What targets said may not
+    /// be so any more when there is: they are asked again.
+    fn keep(&mut self, written: Written) {
+        if self.change.is_none() {
+            self.written = Some(written);
         }
     }
 }
@@ -675,12 +697,20 @@ struct Written {
     evidence: Option<Box<[u8]>>,
     /// The policy that the step was given inline: it must be remembered.
     inline: Option<u128>,
+    /// What it charges to targets.
+    charges: Vec<Charge>,
     answer: Answer,
 }
 
 impl Written {
     const FORGOTTEN: Self =
-        Self { value: None, evidence: None, inline: None, answer: Answer::Ticked };
+        Self {
+            value: None,
+            evidence: None,
+            inline: None,
+            charges: Vec::new(),
+            answer: Answer::Ticked,
+        };
 
     fn of(
         settlement: Settlement,
@@ -699,7 +729,8 @@ impl Written {
             PolicyChoice::Inline(digest) => Some(digest),
             PolicyChoice::Default | PolicyChoice::Named(_) => None,
         };
-        Ok(Self { value: Some(record::encode(&record, event_at).into()), evidence, inline, answer })
+        let value = Some(record::encode(&record, event_at).into());
+        Ok(Self { value, evidence, inline, charges: Vec::new(), answer })
     }
 
     /// Puts it down in the log.
@@ -709,6 +740,9 @@ impl Written {
         let step =
             StepChange { namespace: key.namespace, joined: &joined, number, at_us: at.as_micros() };
         push(out, &Entry::Step { step, value });
+        if !self.charges.is_empty() {
+            push(out, &Entry::Charges { step, value: &charges::pack(&self.charges) });
+        }
         if let Some(value) = &self.evidence {
             push(out, &Entry::Evidence { namespace: key.namespace, joined: &joined, value });
         }
@@ -722,6 +756,12 @@ impl Written {
         found: Option<u32>,
         noted: (u64, Timestamp),
     ) -> Result<Answer, RecordError> {
+        if !self.charges.is_empty() {
+            let joined = key.joined();
+            let (number, at_us) = (noted.0, noted.1.as_micros());
+            let step = StepChange { namespace: key.namespace, joined: &joined, number, at_us };
+            namespace.charge(&step, &self.charges);
+        }
         match self.value {
             None => namespace.forget_step(key, Some(noted)),
             Some(value) => {
@@ -1013,6 +1053,14 @@ impl Inner {
                     value: &value,
                 }));
             }
+        }
+        for (state, kept) in namespace.book.states() {
+            entries.push(joined(&Entry::TargetState {
+                namespace: name,
+                changes: namespace.booked,
+                state,
+                value: &charges::pack_state(kept),
+            }));
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {

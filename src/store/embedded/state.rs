@@ -15,12 +15,14 @@ use super::{
         pack::Malformed,
         record::{self, RecordError},
     },
+    charges,
     entry::{Entry, StepChange},
     steps::Steps,
 };
 use crate::domain::{
     draw::Salt,
     id::{Id, NotAnId, StepKey},
+    limit::{Book, Charge},
     record::PolicyChoice,
     time::Timestamp,
 };
@@ -55,6 +57,10 @@ pub struct Namespace {
     pub steps: Steps,
     /// Its latest changes.
     pub changes: ChangeLog,
+    /// What its targets have granted, promised and spent.
+    pub book: Book,
+    /// The change that it is of.
+    pub booked: u64,
 }
 
 /// The latest changes of a namespace, numbered densely.
@@ -98,6 +104,8 @@ impl Namespace {
             inline: HashMap::new(),
             steps: Steps::default(),
             changes: ChangeLog::default(),
+            book: Book::default(),
+            booked: 0,
         }
     }
 
@@ -208,6 +216,19 @@ impl State {
                     namespace.apply_step(step, value)?;
                 }
             }
+            Entry::Charges { step, value } => {
+                let charged = charges::unpack(value)?;
+                if let Some(namespace) = self.namespace(step.namespace) {
+                    namespace.charge(&step, &charged);
+                }
+            }
+            Entry::TargetState { namespace, changes, state, value } => {
+                let kept = charges::unpack_state(value)?;
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.book.put(state.into(), kept);
+                    namespace.booked = namespace.booked.max(changes);
+                }
+            }
             Entry::Evidence { namespace, joined, value } => {
                 let key = StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?;
                 if let Some(namespace) = self.namespace(namespace) {
@@ -260,6 +281,17 @@ impl Namespace {
             Some(revision) => self.inline.insert(digest, revision),
             None => self.inline.remove(&digest),
         };
+    }
+
+    /// Charges to targets what a change of a step does, once.
+    pub fn charge(&mut self, step: &StepChange<'_>, charges: &[Charge]) {
+        if step.number <= self.booked {
+            return;
+        }
+        self.booked = step.number;
+        for charge in charges {
+            self.book.charge(step.joined, charge, Timestamp::from_micros(step.at_us));
+        }
     }
 
     fn apply_step(&mut self, step: StepChange<'_>, value: &[u8]) -> Result<(), ApplyError> {

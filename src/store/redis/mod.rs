@@ -874,8 +874,8 @@ fn asked(planned: Planned, change: Change, known: &Known) -> (Answer, Option<Vec
         Change::Write(draft) => draft,
     };
     let grants = draft.is_granting();
-    let admission = draft.admission();
-    let settlement = plan::settle(*draft, admission);
+    let admitted = draft.admitted();
+    let settlement = plan::settle(*draft, &admitted);
     let record = record::encode(&settlement.record, settlement.event_at);
     let encoded = |text| record::encode_evidence(&Evidence { failures: [text].into() });
     let text = settlement.text.map(encoded);

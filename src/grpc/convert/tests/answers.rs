@@ -51,6 +51,7 @@ fn decision(verdict: Verdict, reason: Reason) -> Decision {
         earliest: at(110),
         firm: true,
         binding: true,
+        load: None,
     };
     Decision {
         settled: settled(verdict, reason),

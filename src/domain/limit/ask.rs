@@ -1,0 +1,176 @@
+//! What a decision wants of targets, and what they answer.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Target;
+use crate::domain::time::Timestamp;
+
+/// A target as it bounds one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What its state is filed under: the target's name, or `name/run` where each
+    /// run has the target for itself.
+    pub state: Box<str>,
+    /// What it allows.
+    pub target: Arc<Target>,
+    /// Revision of what it allows.
+    pub revision: u64,
+    /// Whether it starts nothing for now: the end of the pause, if one is known.
+    pub pause: Option<Option<Timestamp>>,
+}
+
+impl Bound {
+    /// Whether it bounds anything at all.
+    #[must_use]
+    pub fn says_something(&self) -> bool {
+        let Target { rate, concurrency, budget, .. } = &*self.target;
+        rate.is_some() || concurrency.is_some() || budget.is_some() || self.pause.is_some()
+    }
+}
+
+/// What one decision about a step wants of its targets. All of it is done, or
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asks {
+    /// The step, as [`crate::domain::id::StepKey::joined`].
+    pub member: Box<str>,
+    /// Its targets.
+    pub bounds: Vec<Bound>,
+    /// What is wanted.
+    pub want: Want,
+    /// States at which the step has a permit or a place in line.
+    pub held: Vec<Box<str>>,
+    /// States at which a start is promised to it, and for when.
+    pub tickets: Vec<Box<str>>,
+    /// The instant of that promise.
+    pub promised: Timestamp,
+    /// What the targets' word has the whole fleet wait for: state and instant.
+    pub cool: Option<(Box<str>, Timestamp)>,
+    /// A start that nobody asked for, and what it costs a budget: it counts.
+    pub counted: Option<Option<u32>>,
+    /// The latest instant that is of use.
+    pub latest: Option<Timestamp>,
+    /// Where in the room that is found the start falls, of 2¹⁶.
+    pub draw: u16,
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Want {
+    /// Nothing: whatever the step has, it gives back.
+    #[default]
+    Nothing,
+    /// To start now.
+    Start {
+        /// What it costs a retry budget; None for a first attempt.
+        cost: Option<u32>,
+        /// The end of the lease.
+        lease_until: Timestamp,
+        /// Since when the step has been waiting for it: the longer, the sooner.
+        since: Timestamp,
+    },
+    /// A start from this instant on.
+    Reserve {
+        /// The earliest that the step itself allows.
+        from: Timestamp,
+    },
+    /// To keep permits until this instant.
+    Keep {
+        /// The end of the lease.
+        lease_until: Timestamp,
+    },
+}
+
+/// What a retry costs a budget, in thousandths: the formula's costs are 1 for
+/// most failures, 2 for one that timed out, ½ for one that was throttled
+/// (AWS's standard mode weighs them likewise).
+pub const COST: u32 = 1000;
+
+/// What targets answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It starts now.
+    Now,
+    /// A start at this instant is promised.
+    At(Timestamp),
+    /// No instant up to the latest one is free. Nothing is promised.
+    TooLate,
+    /// It stands in line, and is to come again at this instant.
+    InLine(Timestamp),
+    /// Nothing is promised; it is to come again at this instant.
+    Later(Timestamp),
+    /// The retry budget is spent, and says to stop.
+    Spent,
+}
+
+/// What targets answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The answer.
+    pub admission: Admission,
+    /// What each limit had to say.
+    pub findings: Vec<Finding>,
+}
+
+/// What one limit had to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which.
+    pub limit: Limit,
+    /// The state it was found in.
+    pub state: Box<str>,
+    /// Revision of the target.
+    pub revision: u64,
+    /// The earliest instant that it admits, or is thought to.
+    pub earliest: Timestamp,
+    /// How much of it is used.
+    pub used: u64,
+    /// How much there is.
+    pub most: u64,
+}
+
+/// Kinds of limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Starts in a stretch of time.
+    Rate,
+    /// Attempts that run at the same time.
+    Concurrency,
+    /// Retries for so many first attempts.
+    Budget,
+    /// Everybody waits until the target's instant.
+    Cooldown,
+}
+
+impl Asks {
+    /// States of the rates that count the start.
+    pub fn rates(&self, is_retry: bool) -> impl Iterator<Item = &Bound> {
+        let counts = move |bound: &&Bound| {
+            bound.target.rate.as_ref().is_some_and(|rate| rate.counts(is_retry))
+        };
+        self.bounds.iter().filter(counts)
+    }
+
+    /// States with permits.
+    pub fn pools(&self) -> impl Iterator<Item = &Bound> {
+        self.bounds.iter().filter(|bound| bound.target.concurrency.is_some())
+    }
+
+    /// Whether a retry is meant.
+    #[must_use]
+    pub const fn is_retry(&self) -> bool {
+        !matches!(self.want, Want::Start { cost: None, .. })
+    }
+}
+
+/// Turns of all permits that somebody in line waits for at most.
+pub const TURNS_MAX: u64 = 40;
+
+/// How long who stands in line waits before it comes again, by how many go
+/// before it, for so many permits.
+#[must_use]
+pub fn patience(before: u64, permits: u64) -> Duration {
+    /// Milliseconds in which a permit is thought to come free.
+    const TURN: u64 = 250;
+    Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
+}

@@ -1,0 +1,282 @@
+//! What a draft wants of the step's targets, and what becomes of it when they
+//! refuse a start.
+
+use super::{
+    Answer, Draft, Now, Plan, Spent, Terms, decision_of, excluded_hosts, hold, is_ordered, stop,
+};
+use crate::domain::{
+    decision::{Constraint, ConstraintKind, Decision, ExcludedHost, Load, Reason, Settled, Verdict},
+    event::Event,
+    failure::{Failure, FailureClass},
+    id::StepKey,
+    limit::{Admission, Admitted, Asks, Finding, Limit, Want, ask::COST},
+    policy::Exhaustion,
+    record::{Attempt, Claims, Outcome, Record, State},
+    time::Timestamp,
+};
+
+/// The start of an attempt, which limits may refuse.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Start {
+    /// The step as it stays when they do.
+    waiting: Record,
+    /// The latest start that is of use, and what bounds it.
+    latest: Option<(Timestamp, Reason)>,
+    /// What happens when it cannot be granted in time.
+    on_exhaustion: Exhaustion,
+    excluded_hosts: Vec<ExcludedHost>,
+    revision: u64,
+    at: Timestamp,
+}
+
+impl Start {
+    /// None where no target bounds the step, which is as good as always.
+    pub(super) fn of(
+        terms: &Terms<'_>,
+        waiting: &Record,
+        latest: Option<(Timestamp, Reason)>,
+        now: Now,
+    ) -> Option<Box<Self>> {
+        (!terms.bounds.is_empty()).then(|| {
+            Box::new(Self {
+                waiting: waiting.clone(),
+                latest,
+                on_exhaustion: terms.policy.on_exhaustion.clone(),
+                excluded_hosts: excluded_hosts(terms.policy, waiting, now.at),
+                revision: terms.revision,
+                at: now.at,
+            })
+        })
+    }
+}
+
+/// What a record had of limits before an event.
+pub(super) struct Before {
+    claims: Option<Box<Claims>>,
+    due: Timestamp,
+    is_running: bool,
+    /// What its latest attempt failed with.
+    failed: Option<FailureClass>,
+    attempts: u32,
+}
+
+impl Before {
+    /// None where neither the step ever met limits nor a target bounds it.
+    pub(super) fn of(terms: &Terms<'_>, record: Option<&Record>) -> Option<Self> {
+        let claims = record.and_then(|record| record.claims.clone());
+        if terms.bounds.is_empty() && claims.is_none() {
+            return None;
+        }
+        let state = record.map(|record| &record.state);
+        let outcome =
+            record.and_then(Record::latest).and_then(|attempt: &Attempt| attempt.end.as_ref());
+        Some(Self {
+            claims,
+            due: match state {
+                Some(State::Waiting { due }) => *due,
+                _ => Timestamp::EPOCH,
+            },
+            is_running: matches!(state, Some(State::Running { .. })),
+            failed: outcome.and_then(|end| Outcome::class(end.outcome)),
+            attempts: record.map_or(0, |record| record.counters.attempts),
+        })
+    }
+
+    /// What the next start costs a retry budget; None for a first attempt.
+    fn cost(&self) -> Option<u32> {
+        (self.attempts > 0).then_some(match self.failed {
+            Some(FailureClass::Timeout) => 2 * COST,
+            Some(FailureClass::Throttled) => COST / 2,
+            _ => COST,
+        })
+    }
+}
+
+/// Adds to a plan what it wants of the step's targets.
+pub(super) fn ask(
+    plan: &mut Plan,
+    before: Before,
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    event: &Event,
+    now: Now,
+) {
+    let Plan::Write(draft) = plan else { return };
+    let cost = before.cost();
+    let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
+    let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
+        (Answer::Granted(grant), _, Some(start)) => {
+            let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
+            (Want::Start { cost, lease_until, since }, start.latest)
+        }
+        (_, Some(retry), _) => (Want::Reserve { from: retry.earliest }, retry.latest),
+        (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),
+        _ => (Want::Nothing, None),
+    };
+    let failure = match event {
+        Event::Report(report) => report.failure.as_ref(),
+        _ => None,
+    };
+    let is_implicit = matches!(event, Event::Report(_))
+        && !before.is_running
+        && draft.record.counters.attempts > before.attempts;
+    let draw = super::Draw::of(terms.salt, key, draft.record.counters.attempts);
+    draft.asks = Some(Box::new(Asks {
+        member: key.joined().into(),
+        bounds: terms.bounds.to_vec(),
+        want,
+        held,
+        // What was promised to a worker that starts without coming back is used.
+        tickets: if is_implicit && before.due <= now.at { Vec::new() } else { tickets },
+        promised: before.due,
+        cool: failure.and_then(|failure| cooled(terms, failure, now)),
+        counted: is_implicit.then_some(cost),
+        latest: latest.map(|(latest, _)| latest),
+        draw: draw.of_two_bytes(),
+    }));
+}
+
+/// The state that a target's own word has everybody wait at, and until when: the
+/// target that the failure names, or the only one.
+fn cooled(terms: &Terms<'_>, failure: &Failure, now: Now) -> Option<(Box<str>, Timestamp)> {
+    let wait = super::decide::asked_wait(terms.policy, failure.pushback?, now.at)?;
+    let is_at_fault = |state: &str| {
+        let name = state.split('/').next().unwrap_or(state);
+        name == failure.target
+    };
+    let bound = match terms.bounds {
+        [only] if failure.target.is_empty() => only,
+        bounds => bounds.iter().find(|bound| is_at_fault(&bound.state))?,
+    };
+    Some((bound.state.clone(), now.at.plus(wait)))
+}
+
+/// A start that an operator's pause refuses.
+pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
+    let bound = terms.bounds.iter().find(|bound| bound.pause.is_some())?;
+    let until = bound.pause.flatten();
+    let mut decision = super::wait(terms, record, now, until, Reason::Paused);
+    decision.constraints = vec![Constraint {
+        kind: ConstraintKind::Pause,
+        key: bound.state.to_string(),
+        earliest: until.unwrap_or(Timestamp::NEVER),
+        firm: false,
+        binding: true,
+        load: None,
+    }];
+    Some(decision)
+}
+
+/// Settles the start of an attempt: granted as drafted, or the step waits on.
+pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted) {
+    if admitted.admission == Admission::Now {
+        return;
+    }
+    let Start { mut waiting, latest, on_exhaustion, excluded_hosts, revision, at } = start;
+    waiting.version = draft.record.version;
+    let spent = |reason| Spent {
+        reason,
+        rule: None,
+        decided_at: at,
+        revision,
+        retention: draft.retention,
+        would_start: at,
+    };
+    let wait = |record: &mut Record, until, reason| {
+        record.state = State::Waiting { due: until };
+        spent(reason).settled(Verdict::Wait(Some(until)), record)
+    };
+    let settled: Settled = match admitted.admission {
+        Admission::At(until) | Admission::Later(until) => {
+            wait(&mut waiting, until, Reason::Limited)
+        }
+        Admission::InLine(until) => wait(&mut waiting, until, Reason::InLine),
+        Admission::Spent => stop(&mut waiting, spent(Reason::BudgetSpent)),
+        Admission::Now | Admission::TooLate => {
+            let reason = latest.map_or(Reason::Deadline, |(_, reason)| reason);
+            match &on_exhaustion {
+                Exhaustion::Hold(terms) if reason == Reason::MaxElapsed => {
+                    hold(&mut waiting, terms, Reason::Exhausted, spent(reason))
+                }
+                Exhaustion::Hold(_) | Exhaustion::Stop(_) => stop(&mut waiting, spent(reason)),
+            }
+        }
+    };
+    let is_wait = matches!(settled.verdict, Verdict::Wait(_));
+    // A person's order stands until its attempt begins.
+    if !(is_wait && is_ordered(&waiting)) {
+        waiting.standing = Some(settled.clone());
+    }
+    let decision = Decision {
+        constraints: constraints(&admitted.findings, settled.verdict),
+        excluded_hosts,
+        ends_by: latest.map(|(at, _)| at),
+        ..decision_of(settled, &waiting)
+    };
+    draft.answer = Answer::Refused(Box::new(decision));
+    draft.record = waiting;
+}
+
+/// What the step has of limits from now on.
+pub(super) fn claims(draft: &mut Draft, admission: Admission) {
+    let Some(asks) = &draft.asks else { return };
+    let states = |bounds: &mut dyn Iterator<Item = &crate::domain::limit::Bound>| {
+        bounds.map(|bound| bound.state.clone()).collect::<Vec<Box<str>>>()
+    };
+    let claims = match (asks.want, admission) {
+        (Want::Keep { .. }, _) => return,
+        (Want::Start { .. }, Admission::Now) => {
+            Claims { held: states(&mut asks.pools()), ..Claims::default() }
+        }
+        (Want::Start { since, .. }, Admission::InLine(_)) => {
+            Claims { since: Some(since), held: states(&mut asks.pools()), ..Claims::default() }
+        }
+        (Want::Start { since, .. }, Admission::At(_)) => Claims {
+            since: Some(since),
+            tickets: states(&mut asks.rates(asks.is_retry())),
+            ..Claims::default()
+        },
+        (Want::Start { since, .. }, Admission::Later(_)) => {
+            Claims { since: Some(since), ..Claims::default() }
+        }
+        (Want::Reserve { .. }, Admission::At(_)) => {
+            Claims { tickets: states(&mut asks.rates(true)), ..Claims::default() }
+        }
+        // Nobody came while it stood in line: the place is lost, the seniority not.
+        (Want::Nothing, _) if matches!(draft.record.state, State::Waiting { .. }) => Claims {
+            since: draft.record.claims.as_ref().and_then(|claims| claims.since),
+            ..Claims::default()
+        },
+        _ => Claims::default(),
+    };
+    draft.record.claims = Some(Box::new(claims));
+}
+
+/// What limits had to say, as constraints.
+pub(super) fn constraints(findings: &[Finding], verdict: Verdict) -> Vec<Constraint> {
+    let bound = match verdict {
+        Verdict::Retry(at) | Verdict::Wait(Some(at)) => at,
+        _ => Timestamp::NEVER,
+    };
+    let constraint = |finding: &Finding| {
+        let kind = match finding.limit {
+            Limit::Rate => ConstraintKind::Rate,
+            Limit::Concurrency => ConstraintKind::Concurrency,
+            Limit::Budget => ConstraintKind::Budget,
+            Limit::Cooldown => ConstraintKind::Cooldown,
+        };
+        Constraint {
+            kind,
+            key: finding.state.to_string(),
+            earliest: finding.earliest,
+            firm: matches!(finding.limit, Limit::Rate | Limit::Cooldown),
+            binding: finding.earliest == bound,
+            load: (finding.limit != Limit::Cooldown).then_some(Load {
+                used: finding.used,
+                limit: finding.most,
+                revision: finding.revision,
+            }),
+        }
+    };
+    findings.iter().map(constraint).collect()
+}
