@@ -56,11 +56,12 @@ impl Step {
             choice: &PolicyChoice::Default,
             settings: &self.settings,
             salt: Salt([9; 16]),
+            bounds: &[],
         };
         match plan::plan(&terms, &KEY, record, event, Now::at(at)).expect("carried out") {
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                plan::settle(*draft, admission)
+                let admitted = draft.admitted();
+                plan::settle(*draft, &admitted)
             }
             other => panic!("nothing to settle: {other:?}"),
         }

@@ -102,6 +102,7 @@ impl Bench {
                 choice: &self.choice,
                 settings: &loaded.configuration.namespace.settings,
                 salt: loaded.salt,
+                bounds: &[],
             };
             let version = loaded.record.as_ref().map_or(0, |record| record.version);
             let Ok(Plan::Write(draft)) = plan::plan(&terms, key, loaded.record, event, loaded.now)

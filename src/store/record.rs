@@ -28,8 +28,8 @@ use crate::domain::{
     id::Id,
     policy::{RuleName, spec::HoldAnswer},
     record::{
-        Attempt, Claims, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
-        Outcome, PolicyChoice, Record, State,
+        Attempt, Claims, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold,
+        Identity, Outcome, PolicyChoice, Record, State,
     },
     time::{Timestamp, micros},
 };
@@ -254,9 +254,13 @@ impl Body<'_> {
         self.out.text(&record.worker);
         self.out.number(u64::from(record.manual_retries));
         self.out.number(record.attempts.len() as u64);
-        for attempt in &record.attempts {
+        // Only what was decided last speaks of the instant in the header.
+        let due = self.due.take();
+        for (left, attempt) in (0..record.attempts.len()).rev().zip(&record.attempts) {
+            self.due = due.filter(|_| left == 0);
             self.attempt(attempt);
         }
+        self.due = due;
         self.out.flag(record.standing.is_some());
         if let Some(settled) = &record.standing {
             self.settled(settled, self.base);

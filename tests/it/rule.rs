@@ -51,6 +51,7 @@ impl Rule {
             choice: &PolicyChoice::Default,
             settings: &self.settings,
             salt: self.salt,
+            bounds: &[],
         };
         let now = Now::at(Timestamp::from_micros(at));
         let known = self.steps.get(&step);
@@ -67,8 +68,8 @@ impl Rule {
                 Ok(None)
             }
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                let settled = plan::settle(*draft, admission);
+                let admitted = draft.admitted();
+                let settled = plan::settle(*draft, &admitted);
                 assert_eq!(settled.record.version, known.map_or(0, |record| record.version) + 1);
                 self.steps.insert(step, settled.record);
                 Ok(Some(settled.answer))

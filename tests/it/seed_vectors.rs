@@ -227,14 +227,15 @@ impl Step<'_> {
             choice: &PolicyChoice::Default,
             settings: &settings,
             salt: Salt(*b"the four systems"),
+            bounds: &[],
         };
         let key = StepKey { namespace: "default", run: "run", step: "step" };
         match plan::plan(&terms, &key, self.record.clone(), event, Now::at(at))
             .map_err(|refusal| refusal.to_string())?
         {
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                let settlement = plan::settle(*draft, admission);
+                let admitted = draft.admitted();
+                let settlement = plan::settle(*draft, &admitted);
                 self.record = Some(settlement.record);
                 Ok(settlement.answer)
             }

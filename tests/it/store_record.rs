@@ -11,8 +11,8 @@ use reprise::{
         id::Id,
         policy::{RuleName, spec::HoldAnswer},
         record::{
-            Attempt, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity, Outcome,
-            PolicyChoice, Record, State,
+            Attempt, Claims, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
+            Outcome, PolicyChoice, Record, State,
         },
         time::Timestamp,
     },
@@ -20,6 +20,8 @@ use reprise::{
         Header, RecordError, add_evidence, decode, decode_evidence, encode, encode_evidence,
     },
 };
+
+const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 fn instant() -> impl Strategy<Value = Timestamp> {
     let usual = 1_700_000_000_000_000..1_700_001_000_000_000u64;
@@ -154,6 +156,12 @@ fn state() -> impl Strategy<Value = State> {
     ]
 }
 
+fn claims() -> impl Strategy<Value = Box<Claims>> {
+    let states = || vec("[a-z]{1,8}(/[a-z]{1,8})?".prop_map(Box::from), 0..3);
+    (option::of(instant()), states(), states())
+        .prop_map(|(since, tickets, held)| Box::new(Claims { since, tickets, held }))
+}
+
 fn policy() -> impl Strategy<Value = PolicyChoice> {
     prop_oneof![
         Just(PolicyChoice::Default),
@@ -172,6 +180,7 @@ prop_compose! {
         (resume_from, worker, manual_retries) in (".{0,20}", ".{0,20}", any::<u32>()),
         attempts in vec(attempt(), 0..=HISTORY_MAX),
         standing in option::of(settled()),
+        claims in option::of(claims()),
     ) -> Record {
         // Numbers are dense and the last attempt is the latest.
         let mut counters = counters;
@@ -182,7 +191,7 @@ prop_compose! {
         Record {
             version, state, fence, created_at, first_began_at, held_for, lease, last_delay, policy,
             kind: kind.into(), targets, queue, deadline, resume_from: resume_from.into(), worker: worker.into(),
-            manual_retries, attempts: numbered.collect(), standing, counters,
+            manual_retries, attempts: numbered.collect(), standing, counters, claims,
         }
     }
 }
@@ -210,6 +219,38 @@ proptest! {
         prop_assert_eq!(header.is_over, record.is_over());
         prop_assert_eq!(header.is_running, matches!(record.state, State::Running { .. }));
         prop_assert_eq!(decode(&bytes), Ok(record));
+    }
+
+    /// A script writes the instant that it finds into a record that it got.
+    #[test]
+    fn the_start_of_a_bound_step_stands_in_the_header_alone(
+        record in record(), claims in claims(), settled in settled(), waits in any::<bool>(),
+        wait in 1..1_000_000_u64, sooner in 0..1_000_000_u64,
+    ) {
+        let waiting = |due: Timestamp| {
+            let verdict = if waits { Verdict::Wait(Some(due)) } else { Verdict::Retry(due) };
+            let mut record = Record { claims: Some(claims.clone()), ..record.clone() };
+            record.state = State::Waiting { due };
+            record.standing = None;
+            if let Some(end) = record.attempts.back_mut().and_then(|attempt| attempt.end.as_mut()) {
+                end.at = START;
+                end.settled = Settled { verdict, ..settled.clone() };
+                record.last_delay = due - end.at;
+            } else {
+                record.standing = Some(Settled { verdict, ..settled.clone() });
+            }
+            record
+        };
+        let due = START.plus(Duration::from_micros(wait));
+        let late = due.plus(Duration::from_micros(sooner));
+        let day = Duration::from_secs(24 * 3600);
+        let (mut patched, exact) =
+            (encode(&waiting(due), due.plus(day)), encode(&waiting(late), late.plus(day)));
+        patched[16..24].copy_from_slice(&late.plus(day).as_micros().to_le_bytes());
+        patched[32..40].copy_from_slice(&late.as_micros().to_le_bytes());
+        // The attempts before the latest are the same in both.
+        prop_assert_eq!(decode(&patched).unwrap().state, waiting(late).state);
+        prop_assert_eq!(patched, exact);
     }
 
     #[test]

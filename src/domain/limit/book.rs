@@ -169,7 +169,8 @@ impl TargetState {
 
     /// Permits in force, but for that of `member`.
     fn live(&self, member: &str, leases: Timestamp) -> u64 {
-        let is_live = |(known, until): &(&Box<str>, &Timestamp)| **until > leases && ***known != *member;
+        let is_live =
+            |(known, until): &(&Box<str>, &Timestamp)| **until > leases && ***known != *member;
         self.permits.iter().filter(is_live).count() as u64
     }
 
@@ -240,7 +241,10 @@ impl Looking<'_> {
         for bound in asks.pools() {
             let most = bound.target.concurrency.map_or(0, |most| u64::from(most.get()));
             let (live, before) = self.book.state(&bound.state).map_or((0, 0), |state| {
-                (state.live(&asks.member, self.now.leases), state.before(&asks.member, since, TURNS_MAX * most))
+                (
+                    state.live(&asks.member, self.now.leases),
+                    state.before(&asks.member, since, TURNS_MAX * most),
+                )
             });
             let is_short = live + before >= most;
             let come = self.now.at.plus(patience((live + before).saturating_sub(most), most));
@@ -373,7 +377,8 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
     if let Some((state, until)) = &asks.cool {
         add(state, Effect::Cool { until: *until });
     }
-    let (starts, reserves) = (matches!(asks.want, Want::Start { .. }), matches!(asks.want, Want::Reserve { .. }));
+    let (starts, reserves) =
+        (matches!(asks.want, Want::Start { .. }), matches!(asks.want, Want::Reserve { .. }));
     let is_retry = asks.is_retry();
     // A step that starts within the grace of its promise has used it; in every
     // other case it is given back.
@@ -391,7 +396,9 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
         }
         match admission {
             _ if !rate.counts(is_retry) => {}
-            Admission::Now if starts && !is_used(bound) => add(&bound.state, Effect::Take { rate, at: now }),
+            Admission::Now if starts && !is_used(bound) => {
+                add(&bound.state, Effect::Take { rate, at: now })
+            }
             Admission::At(at) if starts || reserves => add(&bound.state, Effect::Take { rate, at }),
             _ => {}
         }

@@ -101,7 +101,10 @@ impl Rate {
     #[must_use]
     pub fn grid(&self) -> Grid {
         if self.burst.get() == 1 {
-            return Grid::of(&Self { period: self.period.saturating_add(self.period / 10), ..*self });
+            return Grid::of(&Self {
+                period: self.period.saturating_add(self.period / 10),
+                ..*self
+            });
         }
         let late = u128::from(micros(self.grace())) * u128::from(self.limit.get());
         let late = late.div_ceil(u128::from(micros(self.period)).max(1));

@@ -2,7 +2,8 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, standing, stop, take_over, wait,
+    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, standing, stop, take_over,
+    wait,
 };
 use crate::domain::{
     decision::{Counters, Reason},

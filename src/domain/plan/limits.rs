@@ -5,7 +5,9 @@ use super::{
     Answer, Draft, Now, Plan, Spent, Terms, decision_of, excluded_hosts, hold, is_ordered, stop,
 };
 use crate::domain::{
-    decision::{Constraint, ConstraintKind, Decision, ExcludedHost, Load, Reason, Settled, Verdict},
+    decision::{
+        Constraint, ConstraintKind, Decision, ExcludedHost, Load, Reason, Settled, Verdict,
+    },
     event::Event,
     failure::{Failure, FailureClass},
     id::StepKey,

@@ -389,10 +389,11 @@ fn settle_retry(
         constraints.iter_mut().for_each(|constraint| constraint.binding = false);
     }
     let limits = limits::constraints(&admitted.findings, verdict);
-    constraints.extend(limits.into_iter().map(|limit| Constraint {
-        binding: limit.binding && due != retry.earliest,
-        ..limit
-    }));
+    constraints.extend(
+        limits
+            .into_iter()
+            .map(|limit| Constraint { binding: limit.binding && due != retry.earliest, ..limit }),
+    );
     Decision { constraints, ends_by, ..decision_of(settled, record) }
 }
 

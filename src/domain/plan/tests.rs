@@ -32,13 +32,14 @@ impl Story {
             choice: &PolicyChoice::Default,
             settings: &self.settings,
             salt: Salt([0; 16]),
+            bounds: &[],
         };
         let key = StepKey { namespace: "default", run: "run", step: "step" };
         match plan(&terms, &key, self.record.clone(), event, now)? {
             Plan::Stands(answer) => Ok(answer),
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                let settlement = settle(*draft, admission);
+                let admitted = draft.admitted();
+                let settlement = settle(*draft, &admitted);
                 self.record = Some(settlement.record);
                 Ok(settlement.answer)
             }

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     domain::{
         decision::{
-            Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Load, Reason, Settled, Verdict,
+            Constraint, ConstraintKind, Counters, Decision, ExcludedHost, Load, Reason, Settled,
+            Verdict,
         },
         id::StepKey,
         namespace::LEASE_MIN,

@@ -4,9 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use super::super::pack::{Malformed, Reader, Writer};
 use crate::domain::{
-    limit::{
-        Charge, Effect, Rate, Starts, book::TargetState, calendar::Calendar, window::Window,
-    },
+    limit::{Charge, Effect, Rate, Starts, book::TargetState, calendar::Calendar, window::Window},
     time::{Timestamp, micros},
 };
 

@@ -629,7 +629,16 @@ impl Pending {
         let Commit { configuration, version, now, change } = commit;
         let begins = version == 0 && matches!(change, Change::Write(_));
         let Now { at, leases } = now;
-        Self { configuration, version, at, leases, growth, begins, change: Some(change), written: None }
+        Self {
+            configuration,
+            version,
+            at,
+            leases,
+            growth,
+            begins,
+            change: Some(change),
+            written: None,
+        }
     }
 
     /// Whether step and configuration are still what the change was planned on.
@@ -703,14 +712,13 @@ struct Written {
 }
 
 impl Written {
-    const FORGOTTEN: Self =
-        Self {
-            value: None,
-            evidence: None,
-            inline: None,
-            charges: Vec::new(),
-            answer: Answer::Ticked,
-        };
+    const FORGOTTEN: Self = Self {
+        value: None,
+        evidence: None,
+        inline: None,
+        charges: Vec::new(),
+        answer: Answer::Ticked,
+    };
 
     fn of(
         settlement: Settlement,

@@ -123,14 +123,15 @@ impl Step<'_> {
             choice: &PolicyChoice::Default,
             settings: &self.settings,
             salt: Salt([7; 16]),
+            bounds: &[],
         };
         let planned = plan::plan(&terms, &key, self.record.clone(), &event, Now::at(at))
             .expect("the next attempt");
         let answer = match planned {
             Plan::Stands(answer) => answer,
             Plan::Write(draft) => {
-                let admission = draft.admission();
-                let settled = plan::settle(*draft, admission);
+                let admitted = draft.admitted();
+                let settled = plan::settle(*draft, &admitted);
                 self.record = Some(settled.record);
                 settled.answer
             }

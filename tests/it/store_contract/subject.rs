@@ -176,6 +176,7 @@ impl<S: Store> Subject<S> {
             choice,
             settings: &loaded.configuration.namespace.settings,
             salt: loaded.salt,
+            bounds: &[],
         };
         let version = loaded.record.as_ref().map_or(0, |record| record.version);
         let change = match plan::plan(&terms, &key, loaded.record, event, loaded.now) {
@@ -295,7 +296,7 @@ impl<S: Store> Subject<S> {
 pub fn settled(change: &Change) -> Option<Box<Settlement>> {
     match change {
         Change::Purge => None,
-        Change::Write(draft) => Some(Box::new(plan::settle((**draft).clone(), draft.admission()))),
+        Change::Write(draft) => Some(Box::new(plan::settle((**draft).clone(), &draft.admitted()))),
     }
 }
 
