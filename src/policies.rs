@@ -1,4 +1,5 @@
-//! Applies the policy file, its targets included, to the store: at the start, and when it changes.
+//! Applies the policy file, its targets included, to the store: at the start,
+//! and when it changes.
 //!
 //! The store is the only truth. A file is checked as a whole, against itself
 //! and against the store, before the first part of it is written, and writes

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Rounds of compare-and-set before a configuration is given up as contended.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 /// Why an order of an operator could not be carried out. Nothing changed.
 #[derive(Debug, thiserror::Error)]

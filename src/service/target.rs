@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{AdminError, Service, admin::check_etag};
+use super::{
+    AdminError, Service,
+    admin::{ROUNDS, check_etag},
+};
 use crate::{
     domain::{
         id::Id,
@@ -14,9 +17,6 @@ use crate::{
         configuration::{Configuration, TargetEntry},
     },
 };
-
-/// Rounds of compare-and-set before a configuration is given up as contended.
-const ROUNDS: usize = 16;
 
 /// What a write of a target rests on.
 #[derive(Clone, Debug, Default)]
