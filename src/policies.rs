@@ -1,12 +1,13 @@
-//! Applies the policy file to the store: at the start, and when it changes.
+//! Applies the policy file, its targets included, to the store: at the start,
+//! and when it changes.
 //!
 //! The store is the only truth. A file is checked as a whole, against itself
 //! and against the store, before the first part of it is written, and writes
 //! only what differs: instances that share a store may all apply the same file.
 //! What is no longer in the file is left alone, since steps may live by it and
-//! other files may know it; it goes by `DeletePolicy`.
+//! other files may know it; it goes by `DeletePolicy` and `DeleteTarget`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -17,11 +18,11 @@ use crate::{
         watch::{Contents, Pace, Watch},
         yaml::TEXT_MAX,
     },
-    domain::{id::Id, namespace::Settings, policy::spec::PolicySpec},
-    service::{AdminError, PolicyWrite, Service},
+    domain::{id::Id, limit::spec::TargetSpec, namespace::Settings, policy::spec::PolicySpec},
+    service::{AdminError, PolicyWrite, Service, TargetWrite},
     store::{
         Store, StoreError,
-        configuration::{Configuration, POLICIES_MAX, digest},
+        configuration::{Configuration, POLICIES_MAX, TARGETS_MAX, digest},
     },
 };
 
@@ -185,24 +186,38 @@ fn unfit(
         let message = "accepted: a policy of this namespace, in this file or in the store";
         problems.push(Problem::new(origin, field, &format!("{:?}", &**policy), message));
     }
-    let known = current.map_or(0, |current| current.policies.len());
-    let new = part
-        .policies
-        .keys()
-        .filter(|policy| current.is_none_or(|current| !current.policies.contains_key(*policy)))
-        .count();
-    if known + new > POLICIES_MAX {
-        let message = format!(
-            "{known} policies are there and {new} would be new; accepted: at most {POLICIES_MAX} together"
-        );
-        problems.push(Problem::new(
-            file.origin(part.place),
-            format!("namespaces.{name}.policies"),
-            "",
-            message,
-        ));
+    if let Some(Some(target)) = &part.settings.default_target
+        && !part.targets.contains_key(target)
+        && !current.is_some_and(|current| current.targets.contains_key(target))
+    {
+        let origin = file.origin(part.settings.default_target_place);
+        let field = format!("namespaces.{name}.settings.default_target");
+        let message = "accepted: a target of this namespace, in this file or in the store";
+        problems.push(Problem::new(origin, field, &format!("{:?}", &**target), message));
+    }
+    let policies = crowded("policies", POLICIES_MAX, &part.policies, current.map(|c| &c.policies));
+    let targets = crowded("targets", TARGETS_MAX, &part.targets, current.map(|c| &c.targets));
+    for (what, message) in [policies, targets].into_iter().flatten() {
+        let field = format!("namespaces.{name}.{what}");
+        problems.push(Problem::new(file.origin(part.place), field, "", message));
     }
     problems
+}
+
+/// What there would be too many of, and how many there are.
+fn crowded<N, T>(
+    what: &'static str,
+    max: usize,
+    named: &BTreeMap<Id, N>,
+    there: Option<&BTreeMap<Id, T>>,
+) -> Option<(&'static str, String)> {
+    let known = there.map_or(0, BTreeMap::len);
+    let is_new = |name: &&Id| there.is_none_or(|there| !there.contains_key(*name));
+    let new = named.keys().filter(is_new).count();
+    (known + new > max).then(|| {
+        let counted = format!("{known} {what} are there and {new} would be new");
+        (what, format!("{counted}; accepted: at most {max} together"))
+    })
 }
 
 /// The digest of a policy that is there and not deleted.
@@ -219,7 +234,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// In this order, a default policy is there before it is named.
+    /// In this order, a default policy or target is there before it is named.
     async fn apply<S: Store>(
         &self,
         service: &Service<S>,
@@ -228,6 +243,9 @@ impl Part<'_> {
         self.create(service, changed).await?;
         for (policy, spec) in &self.part.policies {
             self.write(service, policy, spec, changed).await?;
+        }
+        for (target, spec) in &self.part.targets {
+            self.write_target(service, target, spec, changed).await?;
         }
         self.set(service, changed).await
     }
@@ -240,8 +258,11 @@ impl Part<'_> {
         if self.current.is_some() {
             return Ok(());
         }
-        let settings =
-            Settings { default_policy: None, ..self.part.settings.apply(&Settings::default()) };
+        let settings = Settings {
+            default_policy: None,
+            default_target: None,
+            ..self.part.settings.apply(&Settings::default())
+        };
         match service.create_namespace(self.name, settings).await {
             Ok(_) => changed.push(format!("namespace {} created", self.name)),
             // Another instance applies the same file.
@@ -271,6 +292,23 @@ impl Part<'_> {
         };
         let written = service.write_policy(self.name, policy, &write).await?;
         changed.push(format!("policy {}/{policy} r{}", self.name, written.revision.number));
+        Ok(())
+    }
+
+    async fn write_target<S: Store>(
+        &self,
+        service: &Service<S>,
+        target: &Id,
+        spec: &TargetSpec,
+        changed: &mut Vec<String>,
+    ) -> Result<(), ApplyError> {
+        let present = self.current.as_ref().and_then(|current| current.targets.get(target));
+        if present.is_some_and(|present| present.spec == *spec) {
+            return Ok(());
+        }
+        let write = TargetWrite { may_exist: true, may_be_missing: true, ..TargetWrite::default() };
+        let written = service.write_target(self.name, target, &write, |_| spec.clone()).await?;
+        changed.push(format!("target {}/{target} r{}", self.name, written.revision));
         Ok(())
     }
 

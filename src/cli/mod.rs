@@ -28,6 +28,8 @@ mod schedule;
 mod serve;
 mod step;
 mod store;
+mod target;
+mod target_flags;
 mod text;
 mod view;
 
@@ -101,6 +103,9 @@ enum Command {
     /// Check, apply, show and delete policies, and see the waits they give
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
+    /// Apply, create, change, show, pause and delete targets and their limits
+    #[command(subcommand)]
+    Target(Box<target::TargetCommand>),
     /// Create, show, change and delete namespaces
     #[command(subcommand)]
     Namespace(Box<namespace::NamespaceCommand>),
@@ -134,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => asking(exec::run(&global, *args)),
         Command::Step(command) => asking(step::run(&global, command)),
         Command::Policy(command) => asking(policy::run(&global, *command)),
+        Command::Target(command) => asking(target::run(&global, *command)),
         Command::Namespace(command) => asking(namespace::run(&global, *command)),
         Command::Evaluate(args) => asking(evaluate::run(&global, *args)),
         Command::Doctor => asking(doctor::run(&global)),

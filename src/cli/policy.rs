@@ -30,7 +30,7 @@ pub enum PolicyCommand {
         /// The file
         file: PathBuf,
     },
-    /// Make the service's policies those of a file
+    /// Make the service's policies, targets and settings those of a file
     Apply {
         /// The file
         file: PathBuf,

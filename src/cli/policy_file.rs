@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::policy_file::{NamespacePart, PolicyFile, SettingsChange},
     domain::policy::Policy,
-    grpc::convert::policy::to_proto,
+    grpc::convert::{policy::to_proto, target},
     proto,
 };
 
@@ -37,15 +37,24 @@ pub fn check(global: &Global, path: &Path) -> Result<(), CliError> {
         .namespaces
         .iter()
         .flat_map(|(namespace, part)| {
-            part.policies.keys().map(|name| Applied::new(namespace, name, None))
+            let policies = part.policies.keys().map(|name| Applied::policy(namespace, name, None));
+            let targets = part.targets.keys().map(|name| Applied::target(namespace, name, None));
+            policies.chain(targets)
         })
         .collect();
     match global.output {
         Format::Json => output::print_json(&names),
         Format::Table => {
-            let count = names.len();
-            let plural = if count == 1 { "policy" } else { "policies" };
-            output::print(&format!("{} holds: {count} {plural}\n", path.display()))
+            let counted = |kind, one, many| {
+                let count = names.iter().filter(|applied| applied.kind == kind).count();
+                (count, format!("{count} {}", if count == 1 { one } else { many }))
+            };
+            let (_, policies) = counted(POLICY, "policy", "policies");
+            let targets = match counted(TARGET, "target", "targets") {
+                (0, _) => String::new(),
+                (_, targets) => format!(", {targets}"),
+            };
+            output::print(&format!("{} holds: {policies}{targets}\n", path.display()))
         }
     }
 }
@@ -69,21 +78,29 @@ pub fn policy(global: &Global, path: &Path, name: Option<&str>) -> Result<Policy
     }
 }
 
-/// A policy of the file, as the service took it.
+const POLICY: &str = "policy";
+const TARGET: &str = "target";
+
+/// A policy or target of the file, as the service took it.
 #[derive(Debug, Serialize)]
 struct Applied {
+    kind: &'static str,
     namespace: String,
     name: String,
     revision: Option<u64>,
 }
 
 impl Applied {
-    fn new(namespace: &str, name: &str, revision: Option<u64>) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), revision }
+    fn policy(namespace: &str, name: &str, revision: Option<u64>) -> Self {
+        Self { kind: POLICY, namespace: namespace.to_owned(), name: name.to_owned(), revision }
+    }
+
+    fn target(namespace: &str, name: &str, revision: Option<u64>) -> Self {
+        Self { kind: TARGET, ..Self::policy(namespace, name, revision) }
     }
 }
 
-/// Makes the service's policies and settings those of the file. What the file
+/// Makes the service's policies, targets and settings those of the file. What the file
 /// does not name stays; a namespace that it names and is missing is created.
 pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
     let file = read(path)?;
@@ -92,9 +109,26 @@ pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
     for (namespace, part) in &file.namespaces {
         ensure(&service, namespace).await?;
         applied.extend(apply_policies(&service, namespace, part).await?);
-        // After the policies, since the default one may be among them.
+        applied.extend(write_targets(&service, namespace, part).await?);
+        // After these, since the default ones may be among them.
         apply_settings(&service, namespace, &part.settings).await?;
     }
+    show(global, &applied)
+}
+
+/// Makes the service's targets those of the file, and leaves everything else.
+pub async fn apply_targets(global: &Global, path: &Path) -> Result<(), CliError> {
+    let file = read(path)?;
+    let service = Service::of(global);
+    let mut applied = Vec::new();
+    for (namespace, part) in file.namespaces.iter().filter(|(_, part)| !part.targets.is_empty()) {
+        ensure(&service, namespace).await?;
+        applied.extend(write_targets(&service, namespace, part).await?);
+    }
+    show(global, &applied)
+}
+
+fn show(global: &Global, applied: &[Applied]) -> Result<(), CliError> {
     match global.output {
         Format::Json => output::print_json(&applied),
         Format::Table => output::print(&applied.iter().map(line).collect::<String>()),
@@ -102,8 +136,9 @@ pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
 }
 
 fn line(applied: &Applied) -> String {
-    let Applied { namespace, name, revision } = applied;
-    format!("{namespace}/{name} r{}\n", revision.unwrap_or_default())
+    let Applied { kind, namespace, name, revision } = applied;
+    let kind = if *kind == POLICY { String::new() } else { format!("{kind} ") };
+    format!("{kind}{namespace}/{name} r{}\n", revision.unwrap_or_default())
 }
 
 async fn ensure(service: &Service, namespace: &str) -> Result<(), CliError> {
@@ -141,7 +176,35 @@ async fn apply_policies(
             .admin(&doing, async |mut client| client.update_policy(request.clone()).await)
             .await?;
         let revision = response.policy.map(|policy| policy.revision);
-        applied.push(Applied::new(namespace, name, revision));
+        applied.push(Applied::policy(namespace, name, revision));
+    }
+    Ok(applied)
+}
+
+async fn write_targets(
+    service: &Service,
+    namespace: &str,
+    part: &NamespacePart,
+) -> Result<Vec<Applied>, CliError> {
+    let mut applied = Vec::new();
+    for (name, spec) in &part.targets {
+        let named = proto::NamedTarget {
+            name: name.to_string(),
+            target: Some(target::to_proto(spec)),
+            ..Default::default()
+        };
+        let request = proto::UpdateTargetRequest {
+            namespace: namespace.to_owned(),
+            target: Some(named),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let doing = format!("apply target {namespace}/{name}");
+        let response = service
+            .admin(&doing, async |mut client| client.update_target(request.clone()).await)
+            .await?;
+        let revision = response.target.map(|target| target.revision);
+        applied.push(Applied::target(namespace, name, revision));
     }
     Ok(applied)
 }

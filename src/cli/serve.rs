@@ -49,7 +49,7 @@ pub struct ServeArgs {
     /// nor identity [server.insecure]
     #[arg(long)]
     insecure: bool,
-    /// YAML file of policies to apply, at the start and whenever it changes
+    /// YAML file of policies and targets to apply, at the start and whenever it changes
     /// [policies.file]
     #[arg(long, value_name = "FILE")]
     policies: Option<String>,

@@ -1,7 +1,7 @@
-//! The YAML file of policies and of namespaces' settings.
+//! The YAML file of policies, of targets and of namespaces' settings.
 //!
 //! Parsing checks everything that can be known without a store: the shape, the
-//! names, every policy. What comes out can be applied as a whole.
+//! names, every policy and target. What comes out can be applied as a whole.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
@@ -14,9 +14,11 @@ use super::{
 };
 use crate::domain::{
     id::{ID_ACCEPTED, Id},
+    limit::{Target, spec::TargetSpec},
     namespace::{DEFAULT_NAMESPACE, LEASE_MAX, LEASE_MIN, Settings},
     policy::{Policy, spec::PolicySpec},
     time::Span,
+    violation::Violations,
 };
 
 /// Retention and the wait for a worker: one minute to 365 days.
@@ -41,6 +43,8 @@ pub struct NamespacePart {
     pub settings: SettingsChange,
     /// Its policies.
     pub policies: BTreeMap<Id, PolicySpec>,
+    /// Its targets.
+    pub targets: BTreeMap<Id, TargetSpec>,
     /// Where it is first mentioned, for what is only known once it is applied.
     pub place: Option<Place>,
 }
@@ -164,14 +168,16 @@ impl Reading {
     }
 
     fn root(&mut self, root: Node) {
-        for field in self.fields(root, "", Some(&["policies", "namespaces"])) {
-            if field.key == "policies" {
-                let place = field.key_place;
-                self.policies("policies", DEFAULT_NAMESPACE, place, field.value);
-                continue;
-            }
-            for namespace in self.fields(field.value, "namespaces", None) {
-                self.namespace(namespace);
+        for field in self.fields(root, "", Some(&["policies", "targets", "namespaces"])) {
+            let place = field.key_place;
+            match field.key.as_str() {
+                "policies" => self.policies("policies", DEFAULT_NAMESPACE, place, field.value),
+                "targets" => self.targets("targets", DEFAULT_NAMESPACE, place, field.value),
+                _ => {
+                    for namespace in self.fields(field.value, "namespaces", None) {
+                        self.namespace(namespace);
+                    }
+                }
             }
         }
     }
@@ -183,7 +189,7 @@ impl Reading {
             Kind::Nothing => return Vec::new(),
             _ => {
                 let accepted = known.map_or("a mapping from names".to_owned(), |known| {
-                    format!("a mapping with {}", known.join(" and "))
+                    format!("a mapping with {}", all_of(known))
                 });
                 self.refuse(node.place, path, &node.in_words(), format!("accepted: {accepted}"));
                 return Vec::new();
@@ -208,14 +214,16 @@ impl Reading {
             return;
         }
         self.part(&field.key, field.key_place);
-        for part in self.fields(field.value, &path, Some(&["settings", "policies"])) {
+        for part in self.fields(field.value, &path, Some(&["settings", "policies", "targets"])) {
             let within = below(&path, &part.key);
-            if part.key == "policies" {
-                self.policies(&within, &field.key, part.key_place, part.value);
-            } else {
-                let settings = self.settings(&within, part.value);
-                if let Some(part) = self.part(&field.key, field.key_place) {
-                    part.settings = settings;
+            match part.key.as_str() {
+                "policies" => self.policies(&within, &field.key, part.key_place, part.value),
+                "targets" => self.targets(&within, &field.key, part.key_place, part.value),
+                _ => {
+                    let settings = self.settings(&within, part.value);
+                    if let Some(part) = self.part(&field.key, field.key_place) {
+                        part.settings = settings;
+                    }
                 }
             }
         }
@@ -249,9 +257,30 @@ impl Reading {
             let Some(part) = self.part(namespace, place) else { continue };
             let (Some(spec), Ok(id)) = (spec, name.parse()) else { continue };
             if part.policies.insert(id, spec).is_some() {
-                self.refuse(key_place, &path, "", format!("namespace {DEFAULT_NAMESPACE} has this policy twice: under policies and under namespaces.{DEFAULT_NAMESPACE}.policies; accepted: one of them"));
+                self.refuse_twice(key_place, &path, "policy", "policies");
             }
         }
+    }
+
+    fn targets(&mut self, path: &str, namespace: &str, place: Place, node: Node) {
+        self.part(namespace, place);
+        for field in self.fields(node, path, None) {
+            let path = below(path, &field.key);
+            if !self.is_name(&path, &field) {
+                continue;
+            }
+            let (name, key_place) = (field.key.clone(), field.key_place);
+            let spec = self.target(&path, field);
+            let Some(part) = self.part(namespace, place) else { continue };
+            let (Some(spec), Ok(id)) = (spec, name.parse()) else { continue };
+            if part.targets.insert(id, spec).is_some() {
+                self.refuse_twice(key_place, &path, "target", "targets");
+            }
+        }
+    }
+
+    fn refuse_twice(&mut self, place: Place, path: &str, what: &str, list: &str) {
+        self.refuse(place, path, "", format!("namespace {DEFAULT_NAMESPACE} has this {what} twice: under {list} and under namespaces.{DEFAULT_NAMESPACE}.{list}; accepted: one of them"));
     }
 
     fn policy(&mut self, path: &str, field: Field) -> Option<PolicySpec> {
@@ -261,17 +290,42 @@ impl Reading {
             return None;
         }
         let spec: PolicySpec = node.read(&mut |fault| self.fault(path, fault))?;
-        let Err(violations) = Policy::parse(&spec) else { return Some(spec) };
-        for violation in violations.0 {
+        self.violations(path, field.key_place, &node, Policy::parse(&spec).err());
+        Some(spec)
+    }
+
+    fn target(&mut self, path: &str, field: Field) -> Option<TargetSpec> {
+        let mut node = field.value;
+        if node.kind == Kind::Nothing {
+            self.refuse(
+                field.key_place,
+                path,
+                "nothing",
+                "accepted: a target; {} is one without limits",
+            );
+            return None;
+        }
+        let spec: TargetSpec = node.read(&mut |fault| self.fault(path, fault))?;
+        self.violations(path, field.key_place, &node, Target::parse(&spec).err());
+        Some(spec)
+    }
+
+    fn violations(
+        &mut self,
+        path: &str,
+        key_place: Place,
+        node: &Node,
+        violations: Option<Violations>,
+    ) {
+        for violation in violations.into_iter().flat_map(|violations| violations.0) {
             // What is missing because it was wrong has been told already.
             if node.is_pruned_below(&violation.field) {
                 continue;
             }
             let found = node.find(&violation.field);
-            let place = if found.path.is_empty() { field.key_place } else { found.place };
+            let place = if found.path.is_empty() { key_place } else { found.place };
             self.refuse(place, &below(path, &violation.field), &violation.value, violation.problem);
         }
-        Some(spec)
     }
 
     fn fault(&mut self, path: &str, fault: Fault) {
@@ -382,6 +436,13 @@ impl Bounds<'_> {
     }
 }
 
+fn all_of(names: &[&str]) -> String {
+    match names {
+        [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
+        names => names.concat(),
+    }
+}
+
 fn below(path: &str, field: &str) -> String {
     match (path, field) {
         ("", field) => field.to_owned(),
@@ -419,6 +480,12 @@ mod tests {
         assert_eq!(settings.default_policy.as_deref(), Some("careful"));
         assert_eq!(settings.retention, Duration::from_secs(48 * 3600));
         assert!(team.policies.contains_key("careful"));
+        assert_eq!(settings.default_target.as_deref(), Some("shared"));
+        assert!(team.targets.contains_key("shared"));
+        let json = serde_json::to_value(&default.targets["warehouse-db"]).unwrap();
+        for (limit, fields) in [("rate", 4), ("concurrency", 1), ("budget", 4)] {
+            assert_eq!(json[limit].as_object().unwrap().len(), fields, "{limit}");
+        }
         for part in file.namespaces.values() {
             for spec in part.policies.values() {
                 let json = serde_json::to_string(spec).unwrap();
@@ -490,7 +557,43 @@ namespaces:
             "p.yaml:21:24: namespaces.team-a.settings.lease: 10h: accepted: 1s to 1h",
             "p.yaml:21:45: namespaces.team-a.settings.max_live_steps: 0: accepted: 1 to 100000000",
             "p.yaml:21:64: namespaces.team-a.settings.default_policy: \"a b\": accepted: ",
-            "p.yaml:22:11: namespaces.team-b: 7: accepted: a mapping with settings and policies",
+            "p.yaml:22:11: namespaces.team-b: 7: accepted: a mapping with settings, policies and targets",
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:#?}");
+        for (problem, start) in problems.iter().zip(starts) {
+            assert!(problem.starts_with(start), "\n{problem}\n{start}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_targets_is_told_at_its_place() {
+        let text = "\
+targets:
+  db:
+    rate: { limit: 0, period: 1s, bursts: 3 }
+    concurency: { max: 10 }
+    budget: { ratio: 11, when_spent: stopp }
+  'no way!': {}
+  gpu:
+  pool: { concurrency: { max: -1 }, each_run: maybe }
+namespaces:
+  default: { targets: { db: {} } }
+  team: { settings: { default_target: 'a b' }, targets: { a: { budget: { ratio: 0, floor: 0 } } } }
+";
+        let problems = problems(text);
+        let starts = [
+            "p.yaml:3:20: targets.db.rate.limit: 0: accepted: 1 or more",
+            "p.yaml:3:35: targets.db.rate.bursts: there is no such field; did you mean burst? ",
+            "p.yaml:4:5: targets.db.concurency: there is no such field; did you mean concurrency? ",
+            "p.yaml:5:22: targets.db.budget.ratio: 11: accepted: 0 to 10",
+            "p.yaml:5:38: targets.db.budget.when_spent: \"stopp\": did you mean stop? ",
+            "p.yaml:6:3: targets.no way!: accepted as a name: ",
+            "p.yaml:7:3: targets.gpu: nothing: accepted: a target",
+            "p.yaml:8:31: targets.pool.concurrency.max: -1: accepted: a whole number, 0 to",
+            "p.yaml:8:47: targets.pool.each_run: ",
+            "p.yaml:10:25: namespaces.default.targets.db: namespace default has this target twice: ",
+            "p.yaml:11:39: namespaces.team.settings.default_target: \"a b\": accepted: ",
+            "p.yaml:11:72: namespaces.team.targets.a.budget: ratio 0 and floor 0: no retry",
         ];
         assert_eq!(problems.len(), starts.len(), "{problems:#?}");
         for (problem, start) in problems.iter().zip(starts) {

@@ -192,10 +192,15 @@ impl Node {
         for step in steps(path) {
             match node.child(&step) {
                 Some((child, _)) => node = child,
-                None => return false,
+                None => return node.has_pruned_field(&step),
             }
         }
         node.has_pruned()
+    }
+
+    fn has_pruned_field(&self, step: &Step) -> bool {
+        let (Kind::Map(fields), Step::Key(key)) = (&self.kind, step) else { return false };
+        fields.iter().any(|field| field.key == *key && field.value.pruned)
     }
 
     fn has_pruned(&self) -> bool {

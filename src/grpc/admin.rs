@@ -10,7 +10,7 @@ use super::{
         Invalid,
         admin::{self, settings_to_proto},
         answer::{self, Context},
-        policy,
+        policy, target,
     },
     status,
 };
@@ -18,7 +18,7 @@ use crate::{
     domain::{id::Id, time::Timestamp},
     proto::{self, admin_service_server::AdminService},
     service::{EvaluatedDecision, PolicyInForce, PolicyWrite, Service, etag},
-    store::{NamespaceView, Store},
+    store::{NamespaceView, Store, configuration::TargetEntry},
 };
 
 /// The operators' calls on a service.
@@ -63,11 +63,37 @@ impl<S: Store> Admin<S> {
     }
 }
 
+impl<S: Store> Admin<S> {
+    async fn written_target(
+        &self,
+        change: &target::TargetChange,
+    ) -> Result<proto::NamedTarget, Status> {
+        let (namespace, name) =
+            (id("namespace", &change.name.namespace)?, id("target.name", &change.name.name)?);
+        let write = &change.write;
+        let entry = self
+            .service
+            .write_target(&namespace, &name, write, |current| change.apply(current))
+            .await
+            .map_err(|error| status::admin(&error, &namespace, &name))?;
+        Ok(self.named_target(&namespace, &name, &entry))
+    }
+
+    fn named_target(&self, namespace: &str, name: &str, entry: &TargetEntry) -> proto::NamedTarget {
+        target::named_to_proto(namespace, name, entry, self.service.store().now().at)
+    }
+}
+
 /// Parses a name that was checked to be one.
 fn id(field: &str, text: &str) -> Result<Id, Status> {
     text.parse().map_err(|error: crate::domain::id::NotAnId| {
         Invalid::of(field, text, error.to_string()).into()
     })
+}
+
+/// Namespace and name of a target that were checked to be ids.
+fn ids(name: &target::TargetName) -> Result<(Id, Id), Status> {
+    Ok((id("namespace", &name.namespace)?, id("name", &name.name)?))
 }
 
 fn namespace_to_proto(view: &NamespaceView) -> proto::Namespace {
@@ -263,6 +289,84 @@ impl<S: Store> AdminService for Admin<S> {
         };
         let revisions = history.revisions.iter().rev().map(shown).collect();
         Ok(Response::new(proto::ListPolicyRevisionsResponse { revisions }))
+    }
+
+    async fn create_target(
+        &self,
+        request: Request<proto::CreateTargetRequest>,
+    ) -> Result<Response<proto::CreateTargetResponse>, Status> {
+        let target = self.written_target(&target::create(request.into_inner())?).await?;
+        Ok(Response::new(proto::CreateTargetResponse { target: Some(target) }))
+    }
+
+    async fn update_target(
+        &self,
+        request: Request<proto::UpdateTargetRequest>,
+    ) -> Result<Response<proto::UpdateTargetResponse>, Status> {
+        let target = self.written_target(&target::update(request.into_inner())?).await?;
+        Ok(Response::new(proto::UpdateTargetResponse { target: Some(target) }))
+    }
+
+    async fn get_target(
+        &self,
+        request: Request<proto::GetTargetRequest>,
+    ) -> Result<Response<proto::GetTargetResponse>, Status> {
+        let (namespace, name) = ids(&target::get(request.into_inner())?)?;
+        let entry = self.service.target(&namespace, &name).await;
+        let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let target = Some(self.named_target(&namespace, &name, &entry));
+        Ok(Response::new(proto::GetTargetResponse { target }))
+    }
+
+    async fn list_targets(
+        &self,
+        request: Request<proto::ListTargetsRequest>,
+    ) -> Result<Response<proto::ListTargetsResponse>, Status> {
+        let (namespace, page) = target::list(request.into_inner())?;
+        let after = page.after.unwrap_or_default();
+        let targets = self.service.targets(&namespace, &after, page.size).await;
+        let targets = targets.map_err(|error| status::admin(&error, &namespace, ""))?;
+        let last = targets.last().map(|(name, _)| &**name);
+        let next_page_token = next_token(targets.len() == page.size, last);
+        let targets = targets
+            .iter()
+            .map(|(name, entry)| self.named_target(&namespace, name, entry))
+            .collect();
+        Ok(Response::new(proto::ListTargetsResponse { targets, next_page_token }))
+    }
+
+    async fn delete_target(
+        &self,
+        request: Request<proto::DeleteTargetRequest>,
+    ) -> Result<Response<proto::DeleteTargetResponse>, Status> {
+        let (name, given_etag) = target::delete(request.into_inner())?;
+        let (namespace, name) = ids(&name)?;
+        let deleted = self.service.delete_target(&namespace, &name, &given_etag).await;
+        deleted.map_err(|error| status::admin(&error, &namespace, &name))?;
+        Ok(Response::new(proto::DeleteTargetResponse {}))
+    }
+
+    async fn pause_target(
+        &self,
+        request: Request<proto::PauseTargetRequest>,
+    ) -> Result<Response<proto::PauseTargetResponse>, Status> {
+        let (name, order) = target::pause(request.into_inner())?;
+        let (namespace, name) = ids(&name)?;
+        let entry = self.service.pause_target(&namespace, &name, &order).await;
+        let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let target = Some(self.named_target(&namespace, &name, &entry));
+        Ok(Response::new(proto::PauseTargetResponse { target }))
+    }
+
+    async fn resume_target(
+        &self,
+        request: Request<proto::ResumeTargetRequest>,
+    ) -> Result<Response<proto::ResumeTargetResponse>, Status> {
+        let (namespace, name) = ids(&target::resume(request.into_inner())?)?;
+        let entry = self.service.resume_target(&namespace, &name).await;
+        let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let target = Some(self.named_target(&namespace, &name, &entry));
+        Ok(Response::new(proto::ResumeTargetResponse { target }))
     }
 
     async fn evaluate(

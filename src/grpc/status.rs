@@ -40,10 +40,14 @@ pub enum ErrorReason {
     NamespaceNotFound,
     /// There is no such policy.
     PolicyNotFound,
+    /// There is no such target.
+    TargetNotFound,
     /// There is a namespace of this name.
     NamespaceExists,
     /// There is a policy of this name.
     PolicyExists,
+    /// There is a target of this name.
+    TargetExists,
     /// It was changed since the etag was read.
     EtagMismatch,
     /// The namespace has steps.
@@ -56,6 +60,8 @@ pub enum ErrorReason {
     NamespaceQuota,
     /// The policy is the default of its namespace.
     PolicyIsDefault,
+    /// The target is the default of its namespace.
+    TargetIsDefault,
     /// There is no room left to keep anything new.
     StoreFull,
     /// The store does not answer.
@@ -70,21 +76,24 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
         Self::AttemptGap,
         Self::NamespaceNotFound,
         Self::PolicyNotFound,
+        Self::TargetNotFound,
         Self::NamespaceExists,
         Self::PolicyExists,
+        Self::TargetExists,
         Self::EtagMismatch,
         Self::NamespaceNotEmpty,
         Self::NamespaceProtected,
         Self::LiveStepsQuota,
         Self::NamespaceQuota,
         Self::PolicyIsDefault,
+        Self::TargetIsDefault,
         Self::StoreFull,
         Self::StoreUnavailable,
         Self::StoreRefuses,
@@ -102,14 +111,17 @@ impl ErrorReason {
             Self::AttemptGap => "ATTEMPT_GAP",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::PolicyNotFound => "POLICY_NOT_FOUND",
+            Self::TargetNotFound => "TARGET_NOT_FOUND",
             Self::NamespaceExists => "NAMESPACE_EXISTS",
             Self::PolicyExists => "POLICY_EXISTS",
+            Self::TargetExists => "TARGET_EXISTS",
             Self::EtagMismatch => "ETAG_MISMATCH",
             Self::NamespaceNotEmpty => "NAMESPACE_NOT_EMPTY",
             Self::NamespaceProtected => "NAMESPACE_PROTECTED",
             Self::LiveStepsQuota => "LIVE_STEPS_QUOTA",
             Self::NamespaceQuota => "NAMESPACE_QUOTA",
             Self::PolicyIsDefault => "POLICY_IS_DEFAULT",
+            Self::TargetIsDefault => "TARGET_IS_DEFAULT",
             Self::StoreFull => "STORE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StoreRefuses => "STORE_REFUSES",
@@ -123,15 +135,20 @@ impl ErrorReason {
     pub const fn code(self) -> Code {
         match self {
             Self::InvalidArgument => Code::InvalidArgument,
-            Self::IdentityReused | Self::NamespaceExists | Self::PolicyExists => {
-                Code::AlreadyExists
-            }
-            Self::StepNotFound | Self::NamespaceNotFound | Self::PolicyNotFound => Code::NotFound,
+            Self::IdentityReused
+            | Self::NamespaceExists
+            | Self::PolicyExists
+            | Self::TargetExists => Code::AlreadyExists,
+            Self::StepNotFound
+            | Self::NamespaceNotFound
+            | Self::PolicyNotFound
+            | Self::TargetNotFound => Code::NotFound,
             Self::AttemptGap
             | Self::NamespaceNotEmpty
             | Self::NamespaceProtected
             | Self::NamespaceQuota
-            | Self::PolicyIsDefault => Code::FailedPrecondition,
+            | Self::PolicyIsDefault
+            | Self::TargetIsDefault => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
             Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
             Self::StoreUnavailable | Self::StoreRefuses => Code::Unavailable,
@@ -251,6 +268,27 @@ pub fn policy_not_found(namespace: &str, policy: &str) -> Status {
         .saying(format!(
             "there is no policy {policy:?} in namespace {namespace:?}, or not in this revision; \
              create it with CreatePolicy, or list what there is with ListPolicies"
+        ))
+}
+
+/// There is no such target.
+#[must_use]
+pub fn target_not_found(namespace: &str, target: &str) -> Status {
+    Told::new(ErrorReason::TargetNotFound, [("namespace", namespace), ("target", target)])
+        .about("reprise.v1.Target", &format!("{namespace} {target}"))
+        .saying(format!(
+            "there is no target {target:?} in namespace {namespace:?}; \
+             create it with CreateTarget, or list what there is with ListTargets"
+        ))
+}
+
+/// There is a target of this name.
+#[must_use]
+pub fn target_exists(namespace: &str, target: &str) -> Status {
+    Told::new(ErrorReason::TargetExists, [("namespace", namespace), ("target", target)])
+        .about("reprise.v1.Target", &format!("{namespace} {target}"))
+        .saying(format!(
+            "there is a target {target:?} in namespace {namespace:?}; change it with UpdateTarget"
         ))
 }
 
@@ -381,28 +419,39 @@ pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status 
         ServiceError::Refused(refused) => refusal(refused, *key),
         ServiceError::PolicyUnknown(policy) => policy_not_found(key.namespace, policy),
         ServiceError::PolicyInvalid(violations) => {
-            Invalid::of_policy(violations.clone(), inline).into()
+            Invalid::of_violations(violations.clone(), inline).into()
         }
         ServiceError::Store(error) => store(error),
         ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
     }
 }
 
-/// Why an order of an operator was not carried out.
+/// Why an order of an operator was not carried out; `name` is that of the
+/// policy or target, empty when the order was about the namespace itself.
 #[must_use]
-pub fn admin(error: &AdminError, namespace: &str, policy: &str) -> Status {
+pub fn admin(error: &AdminError, namespace: &str, name: &str) -> Status {
     match error {
-        AdminError::Exists(_) if policy.is_empty() => namespace_exists(namespace),
-        AdminError::Exists(_) => policy_exists(namespace, policy),
+        AdminError::Exists(_) if name.is_empty() => namespace_exists(namespace),
+        AdminError::Exists(_) => policy_exists(namespace, name),
         AdminError::PolicyUnknown { policy, .. } => policy_not_found(namespace, policy),
-        AdminError::EtagMismatch { current, .. } if policy.is_empty() => {
+        AdminError::EtagMismatch { current, .. } if name.is_empty() => {
             etag_mismatch(namespace, current)
         }
-        AdminError::EtagMismatch { current, .. } => etag_mismatch(policy, current),
+        AdminError::EtagMismatch { current, .. } => etag_mismatch(name, current),
         AdminError::NamespaceProtected => namespace_protected(namespace),
-        AdminError::PolicyIsDefault => policy_is_default(namespace, policy),
+        AdminError::PolicyIsDefault => policy_is_default(namespace, name),
+        AdminError::TargetExists => target_exists(namespace, name),
+        AdminError::TargetUnknown(target) => target_not_found(namespace, target),
+        AdminError::TargetIsDefault => target_is_default(namespace, name),
+        AdminError::TargetInvalid(violations) => {
+            Invalid::of_violations(violations.clone(), "target.target").into()
+        }
+        AdminError::PauseOver { until, now } => {
+            let accepted = format!("accepted: an instant after {now}, the store's time");
+            Invalid::of("until", until.to_string(), accepted).into()
+        }
         AdminError::Invalid(violations) => {
-            Invalid::of_policy(violations.clone(), "policy.policy").into()
+            Invalid::of_violations(violations.clone(), "policy.policy").into()
         }
         AdminError::Store(StoreError::NamespaceNotEmpty { steps }) => {
             namespace_not_empty(namespace, *steps)
@@ -456,6 +505,14 @@ pub fn policy_is_default(namespace: &str, policy: &str) -> Status {
         .saying(format!("policy {policy:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
 }
 
+/// The default target of a namespace cannot be deleted.
+#[must_use]
+pub fn target_is_default(namespace: &str, target: &str) -> Status {
+    Told::new(ErrorReason::TargetIsDefault, [("namespace", namespace), ("target", target)])
+        .unmet(target, "it is the namespace's default")
+        .saying(format!("target {target:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
+}
+
 /// The answer was of another kind than the call.
 #[must_use]
 pub fn mismatched() -> Status {
@@ -504,14 +561,17 @@ mod tests {
             (ErrorReason::AttemptGap, refusal(&Refusal::AttemptGap { next: 4 }, STEP)),
             (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
             (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
+            (ErrorReason::TargetNotFound, target_not_found("n", "t")),
             (ErrorReason::NamespaceExists, namespace_exists("n")),
             (ErrorReason::PolicyExists, policy_exists("n", "p")),
+            (ErrorReason::TargetExists, target_exists("n", "t")),
             (ErrorReason::EtagMismatch, etag_mismatch("n", "7")),
             (ErrorReason::NamespaceNotEmpty, namespace_not_empty("n", 3)),
             (ErrorReason::NamespaceProtected, namespace_protected("default")),
             (ErrorReason::LiveStepsQuota, live_steps_quota("n", 100, SOON)),
             (ErrorReason::NamespaceQuota, quota_reached("policies", 1000)),
             (ErrorReason::PolicyIsDefault, policy_is_default("n", "p")),
+            (ErrorReason::TargetIsDefault, target_is_default("n", "t")),
             (ErrorReason::StoreFull, store_full(Some(SOON))),
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
             (ErrorReason::StoreRefuses, store_refuses("it is reading its data", SOON)),
@@ -590,7 +650,7 @@ mod tests {
         let violations = crate::domain::policy::Violations(
             std::iter::repeat_with(violation).take(500).collect(),
         );
-        let status = Status::from(Invalid::of_policy(violations, "inline_policy"));
+        let status = Status::from(Invalid::of_violations(violations, "inline_policy"));
         // In base64 the details, percent-encoded the message.
         let bytes = status.details().len() * 4 / 3 + status.message().len() * 3;
         assert!(bytes < 8 * 1024, "{bytes}");

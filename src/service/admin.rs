@@ -8,6 +8,7 @@ use crate::{
         id::Id,
         namespace::{DEFAULT_NAMESPACE, Settings},
         policy::{Violations, spec::PolicySpec},
+        time::Timestamp,
     },
     store::{
         ConfigurationChange, NamespaceView, Store, StoreError,
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Rounds of compare-and-set before a configuration is given up as contended.
-const ROUNDS: usize = 16;
+pub(super) const ROUNDS: usize = 16;
 
 /// Why an order of an operator could not be carried out. Nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,12 @@ pub enum AdminError {
         /// The revision, where one was asked for.
         revision: u64,
     },
+    /// There is such a target already.
+    #[error("there is such a target already")]
+    TargetExists,
+    /// There is no such target.
+    #[error("there is no target {0:?}")]
+    TargetUnknown(String),
     /// Somebody changed it since the etag was read.
     #[error("the etag is no longer {given:?} but {current:?}")]
     EtagMismatch {
@@ -46,9 +53,23 @@ pub enum AdminError {
     /// The policy is the default of its namespace.
     #[error("the policy is the default of its namespace")]
     PolicyIsDefault,
+    /// The target is the default of its namespace.
+    #[error("the target is the default of its namespace")]
+    TargetIsDefault,
+    /// The pause would be over before it begins.
+    #[error("the pause would end at {until}, and it is {now}")]
+    PauseOver {
+        /// When it would end.
+        until: Timestamp,
+        /// The store's time.
+        now: Timestamp,
+    },
     /// The policy is not valid.
     #[error(transparent)]
     Invalid(#[from] Violations),
+    /// The target is not valid.
+    #[error(transparent)]
+    TargetInvalid(Violations),
     /// The store said no, or nothing.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,7 +96,7 @@ pub fn etag(revision: u64) -> String {
     format!("r{revision}")
 }
 
-fn check_etag(given: &str, current: u64) -> Result<(), AdminError> {
+pub(super) fn check_etag(given: &str, current: u64) -> Result<(), AdminError> {
     let current = etag(current);
     if given.is_empty() || given == current {
         Ok(())
@@ -123,8 +144,8 @@ impl<S: Store> Service<S> {
     /// Changes a namespace's settings.
     ///
     /// # Errors
-    /// It does not exist, its etag is another, its default policy does not
-    /// exist, or the store is away.
+    /// It does not exist, its etag is another, its default policy or target does
+    /// not exist, or the store is away.
     pub async fn update_namespace(
         &self,
         name: &Id,
@@ -140,6 +161,11 @@ impl<S: Store> Service<S> {
                 && !exists(&configuration, policy)
             {
                 return Err(AdminError::PolicyUnknown { policy: policy.to_string(), revision: 0 });
+            }
+            if let Some(target) = &settings.default_target
+                && !configuration.targets.contains_key(target)
+            {
+                return Err(AdminError::TargetUnknown(target.to_string()));
             }
             let entry = NamespaceEntry {
                 settings,
@@ -298,7 +324,7 @@ impl<S: Store> Service<S> {
     }
 
     /// Whether the change was made; false when somebody was faster.
-    async fn configured(
+    pub(super) async fn configured(
         &self,
         name: &Id,
         read: &Configuration,

@@ -5,12 +5,14 @@
 mod admin;
 mod evaluate;
 mod sweep;
+mod target;
 
 use std::sync::Arc;
 
 pub use admin::{AdminError, PolicyWrite, etag};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
 pub use sweep::sweep_until;
+pub use target::{PauseEnd, PauseOrder, TargetWrite};
 
 use crate::{
     clock::Clock,

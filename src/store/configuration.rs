@@ -440,6 +440,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn settings_that_were_stored_before_there_were_targets_are_read() {
+        let entry = NamespaceEntry::new(Settings::default(), Timestamp::EPOCH);
+        let mut stored = serde_json::to_value(&entry).unwrap();
+        assert!(stored["settings"].as_object_mut().unwrap().remove("default_target").is_some());
+        assert_eq!(NamespaceEntry::from_bytes(stored.to_string().as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
+    fn a_target_that_this_version_finds_invalid_is_not_read() {
+        let entry = TargetEntry::parse(TargetSpec::default(), 1, Timestamp::EPOCH).unwrap();
+        let mut stored: serde_json::Value =
+            serde_json::from_slice(&entry.to_bytes().unwrap()).unwrap();
+        stored["spec"]["concurrency"] = serde_json::json!({ "max": 0 });
+        let read = TargetEntry::from_bytes(stored.to_string().as_bytes());
+        assert!(matches!(read, Err(ConfigurationError::Invalid(_))), "{read:?}");
+    }
+
+    #[test]
     fn the_built_in_policy_is_valid_and_survives_storage() {
         let bytes = BUILT_IN.spec_bytes().unwrap();
         let read = PolicyRevision::inline_from_bytes(&bytes).unwrap();

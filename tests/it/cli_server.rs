@@ -196,6 +196,89 @@ async fn policies_are_applied_listed_shown_and_deleted() {
 }
 
 #[tokio::test]
+async fn targets_are_created_changed_paused_listed_and_deleted() {
+    let stage = Stage::start().await;
+    assert_eq!(stage.says(&["target", "list"]).await.lines().count(), 1, "nothing but the header");
+    let flags = ["--rate", "100/s", "--burst", "20", "--concurrency", "10", "--budget", "0.2"];
+    let created = stage.says(&[&["target", "create", "db"], &flags[..]].concat()).await;
+    assert!(created.starts_with("# db r"), "{created}");
+    let list = stage.says(&["target", "list"]).await;
+    assert_eq!(row(&list, "db")[2..], ["100 in 1s", "10", "0.2", "-"]);
+
+    // Only what is named changes.
+    let updated = ["target", "update", "db", "--rate", "5/10m", "--rate-on", "retries"];
+    let updated = stage.json(&updated).await;
+    assert_eq!(updated["target"]["concurrency"]["max"], 10);
+    let update = ["target", "update", "db", "--budget", "none", "--every-step"];
+    let json = stage.json(&update).await;
+    assert_eq!(json["target"]["rate"]["on"], "retries");
+    assert_eq!((&json["target"]["budget"], &json["pause"]), (&Value::Null, &Value::Null));
+    assert_eq!(json["target"]["every_step"], true);
+    let list = stage.says(&["target", "list"]).await;
+    assert_eq!(row(&list, "db")[2..], ["5 retries in 10m", "10", "no limit", "-"]);
+    let etag = updated["etag"].as_str().unwrap();
+    let (code, _, stderr) =
+        stage.run(&["target", "update", "db", "--concurrency", "1", "--etag", etag]).await;
+    assert_eq!(code, 5, "{stderr}");
+
+    let pause = ["target", "pause", "db", "--reason", "moved", "--by", "ann", "--for", "1h"];
+    let paused = stage.says(&pause).await;
+    assert!(paused.contains("\n# paused: moved by ann since "), "{paused}");
+    let shown = stage.json(&["target", "get", "db"]).await;
+    assert_eq!(
+        (&shown["pause"]["reason"], &shown["pause"]["by"]),
+        (&"moved".into(), &"ann".into())
+    );
+    assert!(shown["pause"]["until"].is_string(), "{shown}");
+    assert!(row(&stage.says(&["target", "list"]).await, "db")[5].starts_with("moved by ann"));
+    let resumed = stage.json(&["target", "resume", "db"]).await;
+    assert_eq!(resumed["pause"], Value::Null);
+
+    // What is shown is what a file takes.
+    let shown = stage.says(&["target", "get", "db"]).await;
+    let body: String = shown.lines().skip(1).map(|line| format!("    {line}\n")).collect();
+    stage.write("targets.yaml", &format!("targets:\n  db:\n{body}  gpu: {{}}\n"));
+    let applied = stage.says(&["target", "apply", "targets.yaml"]).await;
+    assert!(applied.contains("target default/db r") && applied.contains("target default/gpu r"));
+    let again = stage.json(&["target", "get", "db"]).await;
+    assert_eq!(again["revision"], resumed["revision"], "it did not change");
+
+    stage.says(&["namespace", "update", "default", "--default-target", "gpu"]).await;
+    let (code, _, stderr) = stage.run(&["target", "delete", "gpu"]).await;
+    assert!(code != 0 && stderr.contains("TARGET_IS_DEFAULT"), "{stderr}");
+    stage.says(&["target", "delete", "db"]).await;
+    assert!(!stage.says(&["target", "list"]).await.contains("db"));
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_hold_is_refused_with_what_would_be_accepted() {
+    let stage = Stage::start().await;
+    let (code, _, stderr) =
+        stage.run(&["target", "create", "db", "--rate", "0/s", "--concurrency", "0"]).await;
+    assert!(code != 0, "{stderr}");
+    for told in
+        ["target.target.rate.limit: 0: accepted: 1 or more", "target.target.concurrency.max"]
+    {
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    for (arguments, told) in [
+        (&["create", "db", "--rate", "fast"][..], "such as 100/s or 5/10m, or none"),
+        (&["create", "db", "--rate", "none", "--burst", "3"], "leave --burst"),
+        (&["create", "db", "--burst", "3"], "--rate"),
+        (&["update", "db"], "nothing to change was named"),
+        (&["pause", "db"], "--reason"),
+    ] {
+        let (code, _, stderr) = stage.run(&[&["target"], arguments].concat()).await;
+        assert!(code == 2 && stderr.contains(told), "{arguments:?}: {code}: {stderr}");
+    }
+    let (code, _, stderr) = stage.run(&["target", "get", "nobody"]).await;
+    assert_eq!(code, 3, "{stderr}");
+    stage.write("targets.yaml", "targets:\n  db: { rate: { limt: 3 } }\n");
+    let (code, _, stderr) = stage.run(&["target", "apply", "targets.yaml"]).await;
+    assert!(code == 2 && stderr.contains("targets.yaml:2:17: targets.db.rate.limt: "), "{stderr}");
+}
+
+#[tokio::test]
 async fn a_sequence_of_failures_is_decided_and_nothing_is_written() {
     let stage = Stage::start().await;
     stage.write("policies.yaml", POLICIES);

@@ -38,3 +38,4 @@ mod store_contract;
 mod store_embedded;
 mod store_record;
 mod wire;
+mod wire_targets;

@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::symlink, path::Path, process::Stdio};
 
 use reprise::proto::{
-    GetPolicyRequest, GetServerInfoRequest, GetServerInfoResponse, NamedPolicy,
-    admin_service_client::AdminServiceClient,
+    GetPolicyRequest, GetServerInfoRequest, GetServerInfoResponse, GetTargetRequest, NamedPolicy,
+    NamedTarget, admin_service_client::AdminServiceClient,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -70,6 +70,11 @@ impl Served {
         self.admin.get_policy(request).await.unwrap().into_inner().policy.unwrap()
     }
 
+    async fn target(&mut self, namespace: &str, name: &str) -> NamedTarget {
+        let request = GetTargetRequest { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.admin.get_target(request).await.unwrap().into_inner().target.unwrap()
+    }
+
     async fn info(&mut self) -> GetServerInfoResponse {
         self.admin.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner()
     }
@@ -125,6 +130,37 @@ async fn a_file_is_applied_and_a_broken_one_leaves_what_was_in_force() {
     assert_eq!(served.info().await.policy_file_error, "");
     // What is no longer in the file stays.
     assert_eq!(retries(&served.policy("team", "own").await), (1, Some(9)));
+}
+
+#[tokio::test]
+async fn targets_of_a_file_are_applied_and_changed_while_the_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policies.yaml");
+    let text = "targets: { warehouse-db: { rate: { limit: 100, period: 1s, burst: 20 }, concurrency: { max: 10 }, budget: { ratio: 0.2 } } }\nnamespaces: { team: { settings: { default_target: pool }, targets: { pool: {} } } }\n";
+    fs::write(&file, text).unwrap();
+    let mut served = Served::start(folder.path(), &file).await;
+    served.logs("changed: target default/warehouse-db r2, namespace team created, target team/pool r2, settings of team").await;
+    let target = served.target("default", "warehouse-db").await.target.unwrap();
+    assert_eq!(target.rate.map(|rate| (rate.limit, rate.burst)), Some((100, Some(20))));
+    assert_eq!(target.concurrency.map(|bound| bound.max), Some(10));
+    assert_eq!(target.budget.and_then(|budget| budget.ratio), Some(0.2));
+
+    fs::write(&file, text.replace("max: 10", "max: 11")).unwrap();
+    served.logs("changed: target default/warehouse-db r3").await;
+    let changed = served.target("default", "warehouse-db").await;
+    assert_eq!(changed.target.unwrap().concurrency.unwrap().max, 11);
+    assert_eq!(served.target("team", "pool").await.revision, 2, "it did not change");
+
+    // Known only to the store.
+    fs::write(&file, "namespaces: { team: { settings: { default_target: nobody } } }\n").unwrap();
+    served.logs("nobody").await;
+    let error = served.info().await.policy_file_error;
+    assert!(
+        error.contains(
+            ":1:51: namespaces.team.settings.default_target: \"nobody\": accepted: a target "
+        ),
+        "{error}"
+    );
 }
 
 #[tokio::test]

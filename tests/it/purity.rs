@@ -105,8 +105,8 @@ const AREAS: &[Area] = &[
         knows: &["domain", "config", "service", "store", "telemetry"],
         crates: Crates::AllBut(WIRE),
     },
-    // Of `grpc` the conversion of policies alone: there is one, and the command
-    // line speaks the same contract.
+    // Of `grpc` the conversion of policies and targets alone: there is one, and
+    // the command line speaks the same contract.
     Area {
         name: "cli",
         knows: &["domain", "proto", "grpc", "config", "clock", "chance", "service"],

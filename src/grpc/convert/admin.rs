@@ -268,7 +268,7 @@ pub fn page_token(last: &str) -> String {
     last.to_owned()
 }
 
-fn page(check: &mut Check, size: u32, token: String) -> Page {
+pub(super) fn page(check: &mut Check, size: u32, token: String) -> Page {
     if size > PAGE_SIZE_MAX {
         check.refuse(
             "page_size",

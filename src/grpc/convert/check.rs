@@ -46,9 +46,9 @@ impl Invalid {
         Self { violations: vec![violation], more: 0 }
     }
 
-    /// A policy that does not hold, found in the field `prefix` of the request.
+    /// A policy or a target that does not hold, found in the field `prefix` of the request.
     #[must_use]
-    pub fn of_policy(violations: Violations, prefix: &str) -> Self {
+    pub fn of_violations(violations: Violations, prefix: &str) -> Self {
         let Violations(mut violations) = violations;
         let more = violations.len().saturating_sub(VIOLATIONS_MAX);
         violations.truncate(VIOLATIONS_MAX);

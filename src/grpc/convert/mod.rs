@@ -9,6 +9,7 @@ pub mod check;
 pub mod request;
 pub mod policy;
 pub mod admin;
+pub mod target;
 pub mod answer;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ pub fn from_proto(policy: proto::Policy, prefix: &'static str) -> Result<PolicyS
 /// Everything that is wrong with it, under the same field names as
 /// [`from_proto`] uses.
 pub fn parse(spec: &PolicySpec, prefix: &str) -> Result<Policy, Invalid> {
-    Policy::parse(spec).map_err(|violations| Invalid::of_policy(violations, prefix))
+    Policy::parse(spec).map_err(|violations| Invalid::of_violations(violations, prefix))
 }
 
 pub(super) fn read(check: &mut Check, policy: proto::Policy) -> PolicySpec {

@@ -401,20 +401,25 @@ impl Inner {
         forgotten: &[String],
         heading: &Heading,
     ) {
-        let mut configuration = Configuration::clone(&known.configuration);
-        configuration.revision = heading.revision;
+        let learn = |change: &dyn Fn(&mut Configuration)| {
+            let mut configuration = Configuration::clone(&known.configuration);
+            configuration.revision = heading.revision;
+            change(&mut configuration);
+            self.slot(name).learn(heading, configuration);
+        };
         match change {
-            ConfigurationChange::Policy(policy, history) => {
+            ConfigurationChange::Policy(policy, history) => learn(&|configuration| {
                 let gone = |policy: &Id| forgotten.contains(&format!("{POLICY}{policy}"));
                 configuration.policies.retain(|policy, _| !gone(policy));
                 configuration.policies.insert(policy.clone(), history.clone());
-            }
+            }),
             ConfigurationChange::Target(target, entry) => {
-                configuration.put_target(target.clone(), entry.clone());
+                learn(&|configuration| configuration.put_target(target.clone(), entry.clone()));
             }
-            _ => return,
+            ConfigurationChange::Namespace(_)
+            | ConfigurationChange::DeleteNamespace
+            | ConfigurationChange::Inline(_) => {}
         }
-        self.slot(name).learn(heading, configuration);
     }
 
     async fn configured(&self, name: &Id, args: &[Vec<u8>]) -> Result<Heading, StoreError> {

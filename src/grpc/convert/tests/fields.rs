@@ -8,10 +8,11 @@ use prost_types::{Duration, FileDescriptorSet, Timestamp, field_descriptor_proto
 use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::{
-    begin_request, evaluate_request, named_policy, namespace, policy, report_request, rule, seconds,
+    begin_request, evaluate_request, named_policy, named_target, namespace, pause_target_request,
+    policy, report_request, rule, seconds,
 };
 use crate::{
-    grpc::convert::{Invalid, admin, policy as policies, request},
+    grpc::convert::{Invalid, admin, policy as policies, request, target},
     proto::{
         self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
         report_attempt_request::Outcome, rule::Action,
@@ -660,6 +661,189 @@ fn policy_entries() -> Vec<(&'static str, Entry)> {
     ]
 }
 
+fn create_target(edit: impl FnOnce(&mut proto::CreateTargetRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::CreateTargetRequest { target: Some(named_target()), ..Default::default() };
+    edit(&mut request);
+    target::create(request).err()
+}
+
+fn update_target(edit: impl FnOnce(&mut proto::UpdateTargetRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::UpdateTargetRequest { target: Some(named_target()), ..Default::default() };
+    edit(&mut request);
+    target::update(request).err()
+}
+
+fn a_target(edit: impl FnOnce(&mut proto::Target)) -> Option<Invalid> {
+    create_target(|r| edit(r.target.get_or_insert_default().target.get_or_insert_default()))
+}
+
+fn rate(edit: impl FnOnce(&mut proto::Rate)) -> Option<Invalid> {
+    a_target(|t| edit(t.rate.get_or_insert_default()))
+}
+
+fn budget(edit: impl FnOnce(&mut proto::RetryBudget)) -> Option<Invalid> {
+    a_target(|t| edit(t.budget.get_or_insert_default()))
+}
+
+fn pause(edit: impl FnOnce(&mut proto::PauseTargetRequest)) -> Option<Invalid> {
+    let mut request = pause_target_request();
+    edit(&mut request);
+    target::pause(request).err()
+}
+
+fn limit_entries() -> Vec<(&'static str, Entry)> {
+    let finer = || Some(0.000_1);
+    vec![
+        ("Target.rate", MESSAGE),
+        ("Target.concurrency", MESSAGE),
+        ("Target.budget", MESSAGE),
+        ("Target.every_step", FLAG),
+        ("Target.each_run", FLAG),
+        ("Rate.limit", refused("target.target.rate.limit", rate(|r| r.limit = 0))),
+        ("Rate.limit", refused("target.target.rate.limit", rate(|r| r.limit = 1_000_001))),
+        ("Rate.period", refused("target.target.rate.period", rate(|r| r.period = seconds(0)))),
+        ("Rate.period", refused("target.target.rate.period", rate(|r| r.period = seconds(-1)))),
+        (
+            "Rate.period",
+            refused("target.target.rate.period", rate(|r| r.period = seconds(31 * 86_400))),
+        ),
+        ("Rate.burst", refused("target.target.rate.burst", rate(|r| r.burst = Some(0)))),
+        ("Rate.burst", refused("target.target.rate.burst", rate(|r| r.burst = Some(1_000_001)))),
+        ("Rate.on", refused("target.target.rate.on", rate(|r| r.on = 99))),
+        (
+            "Concurrency.max",
+            refused(
+                "target.target.concurrency.max",
+                a_target(|t| t.concurrency = Some(proto::Concurrency { max: 0 })),
+            ),
+        ),
+        (
+            "Concurrency.max",
+            refused(
+                "target.target.concurrency.max",
+                a_target(|t| t.concurrency = Some(proto::Concurrency { max: 1_000_001 })),
+            ),
+        ),
+        (
+            "RetryBudget.ratio",
+            refused("target.target.budget.ratio", budget(|b| b.ratio = Some(-0.1))),
+        ),
+        (
+            "RetryBudget.ratio",
+            refused("target.target.budget.ratio", budget(|b| b.ratio = Some(f64::NAN))),
+        ),
+        ("RetryBudget.ratio", refused("target.target.budget.ratio", budget(|b| b.ratio = finer()))),
+        (
+            "RetryBudget.ratio",
+            refused("target.target.budget", budget(|b| (b.ratio, b.floor) = (Some(0.0), Some(0)))),
+        ),
+        (
+            "RetryBudget.floor",
+            refused("target.target.budget.floor", budget(|b| b.floor = Some(1_000_001))),
+        ),
+        (
+            "RetryBudget.window",
+            refused("target.target.budget.window", budget(|b| b.window = seconds(0))),
+        ),
+        (
+            "RetryBudget.window",
+            refused("target.target.budget.window", budget(|b| b.window = seconds(3601))),
+        ),
+        (
+            "RetryBudget.when_spent",
+            refused("target.target.budget.when_spent", budget(|b| b.when_spent = 99)),
+        ),
+    ]
+}
+
+fn target_entries() -> Vec<(&'static str, Entry)> {
+    let bad = || id("a b");
+    let mask = |path: &str| {
+        let paths = vec![path.to_owned()];
+        update_target(|r| r.update_mask = Some(prost_types::FieldMask { paths }))
+    };
+    let list = |namespace, page_size, page_token| {
+        target::list(proto::ListTargetsRequest { namespace, page_size, page_token }).err()
+    };
+    let get = |namespace, name| target::get(proto::GetTargetRequest { namespace, name }).err();
+    let delete = |namespace, name| {
+        target::delete(proto::DeleteTargetRequest { namespace, name, etag: id("") }).err()
+    };
+    let resume =
+        |namespace, name| target::resume(proto::ResumeTargetRequest { namespace, name }).err();
+    use proto::pause_target_request::End;
+    vec![
+        ("NamedTarget.namespace", OUTPUT),
+        (
+            "NamedTarget.name",
+            refused(
+                "target.name",
+                create_target(|r| r.target.get_or_insert_default().name = bad()),
+            ),
+        ),
+        (
+            "NamedTarget.target",
+            refused(
+                "target.target",
+                create_target(|r| r.target.get_or_insert_default().target = None),
+            ),
+        ),
+        ("NamedTarget.revision", OUTPUT),
+        ("NamedTarget.etag", ETAG),
+        ("NamedTarget.update_time", OUTPUT),
+        ("NamedTarget.pause", OUTPUT),
+        ("TargetPause.reason", OUTPUT),
+        ("TargetPause.by", OUTPUT),
+        ("TargetPause.since", OUTPUT),
+        ("TargetPause.until", OUTPUT),
+        (
+            "CreateTargetRequest.namespace",
+            refused("namespace", create_target(|r| r.namespace = bad())),
+        ),
+        ("CreateTargetRequest.target", refused("target", create_target(|r| r.target = None))),
+        ("CreateTargetRequest.validate_only", FLAG),
+        (
+            "UpdateTargetRequest.namespace",
+            refused("namespace", update_target(|r| r.namespace = bad())),
+        ),
+        ("UpdateTargetRequest.target", refused("target", update_target(|r| r.target = None))),
+        ("UpdateTargetRequest.update_mask", refused("update_mask", mask("target.nothing"))),
+        ("UpdateTargetRequest.update_mask", refused("update_mask", mask("rate"))),
+        ("UpdateTargetRequest.validate_only", FLAG),
+        ("UpdateTargetRequest.allow_missing", FLAG),
+        ("GetTargetRequest.namespace", refused("namespace", get(bad(), id("db")))),
+        ("GetTargetRequest.name", refused("name", get(id(""), id("")))),
+        ("ListTargetsRequest.namespace", refused("namespace", list(bad(), 0, id("")))),
+        ("ListTargetsRequest.page_size", refused("page_size", list(id(""), 1001, id("")))),
+        ("ListTargetsRequest.page_token", refused("page_token", list(id(""), 0, bad()))),
+        ("DeleteTargetRequest.namespace", refused("namespace", delete(bad(), id("db")))),
+        ("DeleteTargetRequest.name", refused("name", delete(id(""), id("")))),
+        ("DeleteTargetRequest.etag", ETAG),
+        ("PauseTargetRequest.namespace", refused("namespace", pause(|r| r.namespace = bad()))),
+        ("PauseTargetRequest.name", refused("name", pause(|r| r.name = id("")))),
+        ("PauseTargetRequest.reason", refused("reason", pause(|r| r.reason = id("")))),
+        ("PauseTargetRequest.reason", refused("reason", pause(|r| r.reason = long(513)))),
+        ("PauseTargetRequest.reason", refused("reason", pause(|r| r.reason = id("a\u{1b}[31m")))),
+        ("PauseTargetRequest.by", refused("by", pause(|r| r.by = long(129)))),
+        ("PauseTargetRequest.by", refused("by", pause(|r| r.by = id("a\nb")))),
+        (
+            "PauseTargetRequest.until",
+            refused(
+                "until",
+                pause(|r| r.end = Some(End::Until(Timestamp { seconds: -1, nanos: 0 }))),
+            ),
+        ),
+        (
+            "PauseTargetRequest.pause_for",
+            refused("pause_for", pause(|r| r.end = seconds(0).map(End::PauseFor))),
+        ),
+        ("ResumeTargetRequest.namespace", refused("namespace", resume(bad(), id("db")))),
+        ("ResumeTargetRequest.name", refused("name", resume(id(""), id("")))),
+    ]
+}
+
 fn admin_entries() -> Vec<(&'static str, Entry)> {
     let bad = || id("a b");
     let mask = |path: &str| {
@@ -858,10 +1042,9 @@ fn admin_entries() -> Vec<(&'static str, Entry)> {
 }
 
 fn entries() -> Vec<(&'static str, Entry)> {
-    [retry_entries(), failure_entries(), policy_entries(), admin_entries()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let messages = [retry_entries(), failure_entries(), policy_entries(), limit_entries()];
+    let orders = [admin_entries(), target_entries()];
+    messages.into_iter().chain(orders).flatten().collect()
 }
 
 /// Every field of every request, and of every message of ours within one.
@@ -945,5 +1128,8 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(a_namespace(|_| {}), None);
     assert_eq!(create_policy(|_| {}), None);
     assert_eq!(update_policy(|_| {}), None);
+    assert_eq!(create_target(|_| {}), None);
+    assert_eq!(update_target(|_| {}), None);
+    assert_eq!(pause(|_| {}), None);
     assert_eq!(evaluate(|_| {}), None);
 }

@@ -5,6 +5,7 @@ mod answers;
 mod fields;
 mod policies;
 mod requests;
+mod targets;
 
 use prost_types::{Duration, Timestamp};
 
@@ -161,5 +162,40 @@ fn named_policy() -> proto::NamedPolicy {
         name: "etl".into(),
         policy: Some(policy()),
         ..proto::NamedPolicy::default()
+    }
+}
+
+fn named_target() -> proto::NamedTarget {
+    let target = proto::Target {
+        rate: Some(proto::Rate {
+            limit: 100,
+            period: seconds(1),
+            burst: Some(20),
+            on: proto::CountedStarts::Retries as i32,
+        }),
+        concurrency: Some(proto::Concurrency { max: 10 }),
+        budget: Some(proto::RetryBudget {
+            ratio: Some(0.2),
+            floor: Some(3),
+            window: seconds(60),
+            when_spent: proto::WhenSpent::Stop as i32,
+        }),
+        every_step: false,
+        each_run: true,
+    };
+    proto::NamedTarget {
+        name: "warehouse-db".into(),
+        target: Some(target),
+        ..proto::NamedTarget::default()
+    }
+}
+
+fn pause_target_request() -> proto::PauseTargetRequest {
+    proto::PauseTargetRequest {
+        namespace: "ads".into(),
+        name: "warehouse-db".into(),
+        reason: "it is being moved".into(),
+        by: "ann".into(),
+        end: Some(proto::pause_target_request::End::PauseFor(Duration { seconds: 60, nanos: 0 })),
     }
 }

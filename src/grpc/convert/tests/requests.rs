@@ -6,17 +6,18 @@ use proptest::{collection::vec, prelude::*};
 use prost::Message;
 
 use super::{
-    begin_request, evaluate_request, failure, named_policy, namespace, policy, report_request,
-    seconds,
+    begin_request, evaluate_request, failure, named_policy, named_target, namespace,
+    pause_target_request, policy, report_request, seconds,
 };
 use crate::{
     domain::{
         event::{AttemptName, Deadline},
         failure::{Code, Executed, FailureClass, Pushback, Wish},
+        limit::spec::TargetSpec,
         namespace::Settings,
         time::Timestamp,
     },
-    grpc::convert::{admin, request},
+    grpc::convert::{admin, request, target},
     proto::{self, report_attempt_request::Outcome},
     service::GivenPolicy,
 };
@@ -281,6 +282,15 @@ fn read_as_everything(bytes: &[u8]) {
     read(bytes, admin::list_policies);
     read(bytes, admin::delete_policy);
     read(bytes, admin::list_policy_revisions);
+    read(bytes, target::create);
+    read(bytes, |request| {
+        target::update(request).map(|change| change.apply(&TargetSpec::default()))
+    });
+    read(bytes, target::get);
+    read(bytes, target::list);
+    read(bytes, target::delete);
+    read(bytes, target::pause);
+    read(bytes, target::resume);
     read(bytes, |request| admin::evaluate(request).map_err(tonic::Status::from));
 }
 
@@ -296,6 +306,9 @@ fn good_bytes() -> impl Strategy<Value = Vec<u8>> {
             .encode_to_vec(),
         proto::UpdatePolicyRequest { policy: Some(named_policy()), ..Default::default() }
             .encode_to_vec(),
+        proto::UpdateTargetRequest { target: Some(named_target()), ..Default::default() }
+            .encode_to_vec(),
+        pause_target_request().encode_to_vec(),
     ])
 }
 
