@@ -178,9 +178,9 @@ prop_compose! {
         (held_for, lease, last_delay) in (span(), span(), span()),
         (policy, kind, targets, queue) in (policy(), ".{0,20}", vec(id(), 0..4), option::of(id())),
         (resume_from, worker, manual_retries) in (".{0,20}", ".{0,20}", any::<u32>()),
-        attempts in vec(attempt(), 0..=HISTORY_MAX),
-        standing in option::of(settled()),
-        claims in option::of(claims()),
+        attempts in vec(attempt().boxed(), 0..=HISTORY_MAX),
+        standing in option::of(settled().boxed()),
+        claims in option::of(claims().boxed()),
     ) -> Record {
         // Numbers are dense and the last attempt is the latest.
         let mut counters = counters;
@@ -329,12 +329,12 @@ fn a_count_of_attempts_that_cannot_be_is_refused() {
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
     let mut bytes = encode(&sample(1), Timestamp::EPOCH);
-    bytes[0] = 2;
-    assert_eq!(decode(&bytes), Err(RecordError::Format(2)));
-    assert_eq!(Header::read(&bytes[..5]), Err(RecordError::Format(2)), "it may be shorter, too");
+    bytes[0] = 3;
+    assert_eq!(decode(&bytes), Err(RecordError::Format(3)));
+    assert_eq!(Header::read(&bytes[..5]), Err(RecordError::Format(3)), "it may be shorter, too");
     assert_eq!(
-        RecordError::Format(2).to_string(),
-        "the record has format 2, newer than this version can read (1)"
+        RecordError::Format(3).to_string(),
+        "the record has format 3, newer than this version can read (2)"
     );
     assert_eq!(decode_evidence(&[9]), Err(RecordError::Format(9)));
     bytes[0] = 0;
