@@ -27,6 +27,7 @@ mod policy_flags;
 mod schedule;
 mod serve;
 mod step;
+mod store;
 mod text;
 mod view;
 
@@ -118,6 +119,9 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Measure the service against a bare gRPC echo
     Bench(Box<bench::Args>),
+    /// Move what a store holds into another, and pause a shared one
+    #[command(subcommand)]
+    Store(Box<store::StoreCommand>),
     /// Show or check the settings of a server
     Config(config::ConfigArgs),
 }
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(*args, global.output),
+        Command::Store(command) => asking(store::run(&global, *command)),
         Command::Config(args) => config::run(&global, args),
     };
     done.unwrap_or_else(|error| {

@@ -8,6 +8,7 @@
 
 pub mod address;
 mod batch;
+pub mod copy;
 mod fault;
 mod keys;
 mod link;
@@ -123,6 +124,12 @@ pub enum RedisError {
         /// Why.
         why: String,
     },
+    /// There is no store of Reprise in it.
+    #[error("{address} holds no store of Reprise")]
+    Empty {
+        /// Where it is.
+        address: String,
+    },
     /// It was reached and then refused.
     #[error("the store could not be used")]
     Store(#[from] StoreError),
@@ -184,16 +191,21 @@ impl Redis {
     /// # Errors
     /// See [`RedisError`].
     pub async fn open(options: RedisOptions) -> Result<Self, RedisError> {
-        let RedisOptions { address, timeout, given_time } = options;
-        let written = address.to_string();
-        let link = Link::new(address, timeout, chance::unit);
-        connected(&link)
-            .await
-            .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
-        fit(&link).await.map_err(|why| RedisError::Unfit { address: written, why })?;
+        let given_time = options.given_time.clone();
+        let link = connect(options).await?;
+        if let Some(mark) = copy::mark(&link).await? {
+            let (address, why) = (link.address().to_string(), mark.to_string());
+            return Err(RedisError::Unfit { address, why });
+        }
         let salt = salt(&link).await.map_err(StoreError::from)?;
+        let store = Self::new(link, salt, given_time);
+        store.begin().await?;
+        Ok(store)
+    }
+
+    fn new(link: Link, salt: Salt, given_time: Option<Clock>) -> Self {
         let local = given_time.clone().unwrap_or_else(|| Clock::system(Timestamp::EPOCH));
-        let store = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             link,
             salt,
             time: Time { local, latest: Mutex::default() },
@@ -202,9 +214,7 @@ impl Redis {
             memory: Mutex::new(Memory::new(REMEMBERED)),
             turns: Turns::default(),
             register: Mutex::default(),
-        }));
-        store.begin().await?;
-        Ok(store)
+        }))
     }
 
     /// The default namespace is there from the beginning.
@@ -229,6 +239,18 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis({})", self.0.link.address())
     }
+}
+
+/// Connects to a server that is fit to keep steps.
+async fn connect(options: RedisOptions) -> Result<Link, RedisError> {
+    let RedisOptions { address, timeout, .. } = options;
+    let written = address.to_string();
+    let link = Link::new(address, timeout, chance::unit);
+    connected(&link)
+        .await
+        .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
+    fit(&link).await.map_err(|why| RedisError::Unfit { address: written, why })?;
+    Ok(link)
 }
 
 /// Waits for the first connection, as long as two tries take.
@@ -653,6 +675,7 @@ impl Store for Redis {
                 return Err(StoreError::QuotaReached { what: "live steps", max });
             }
             Outcome::Damaged => return Err(damaged(key)),
+            Outcome::Paused(pause) => return Err(Fault::Paused(pause).into()),
             Outcome::Found(_) | Outcome::Due(_) | Outcome::Filed | Outcome::NamespaceUnknown => {
                 return Err(wire::strange().into());
             }
