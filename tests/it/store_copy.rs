@@ -64,17 +64,17 @@ async fn furnished(clock: Clock) -> Subject<Embedded> {
     let named = PolicyChoice::Named(id("patient"));
     subject.create("tenant").await;
     let mut history = policy(
-        "{ max_retries: 5, backoff: { fixed: 1m }, on_exhaustion: { hold: { timeout: 1h } } }",
+        "{ max_retries: 5, backoff: { fixed: { delay: 1m } }, on_exhaustion: { hold: { timeout: 1h } } }",
     );
     history.add(revision(
-        "{ max_retries: 1, backoff: { fixed: 1m }, on_exhaustion: { hold: { timeout: 1h } } }",
+        "{ max_retries: 1, backoff: { fixed: { delay: 1m } }, on_exhaustion: { hold: { timeout: 1h } } }",
         2,
     ));
     subject
         .reconfigure("tenant", ConfigurationChange::Policy(id("patient"), history))
         .await
         .unwrap();
-    let inline = Arc::new(revision("{ max_retries: 7, backoff: { fixed: 30s } }", 0));
+    let inline = Arc::new(revision("{ max_retries: 7, backoff: { fixed: { delay: 30s } } }", 0));
     let digest = inline.digest;
     subject.reconfigure("tenant", ConfigurationChange::Inline(inline)).await.unwrap();
     for number in 0..600 {
@@ -201,7 +201,7 @@ async fn a_round_trip_changes_nothing_but_the_clock() {
 async fn a_pending_retry_goes_on_in_the_new_house() {
     let first = embedded(later(Duration::ZERO)).await;
     let at = key("default", "nightly", "load");
-    let text = "{ max_retries: 2, backoff: { fixed: 1m } }";
+    let text = "{ max_retries: 2, backoff: { fixed: { delay: 1m } } }";
     let settings = Settings { default_policy: Some(id("short")), ..Settings::default() };
     first
         .reconfigure("default", ConfigurationChange::Policy(id("short"), policy(text)))
@@ -391,9 +391,8 @@ async fn shared() -> (Subject<Redis>, RedisSource, u64) {
 }
 
 async fn refusal(subject: &Subject<Redis>, fence: u64) -> String {
-    let refused =
-        subject.try_apply(key("default", "r", "s"), &PolicyChoice::Default, &heartbeat(fence));
-    match refused.await {
+    let (at, event) = (key("default", "r", "s"), heartbeat(fence));
+    match subject.try_apply(at, &PolicyChoice::Default, &event).await {
         Err(StoreError::Refused(why)) => why,
         other => panic!("it was not refused: {other:?}"),
     }
@@ -514,7 +513,7 @@ async fn report_failure(server: &Server, run: &str, attempt: u32) -> proto::Repo
         run: run.to_owned(),
         step: "load".to_owned(),
         attempt,
-        failure: Some(failure),
+        outcome: Some(proto::report_attempt_request::Outcome::Failure(failure)),
         ..proto::ReportAttemptRequest::default()
     };
     server.client().report_attempt(request).await.unwrap().into_inner()

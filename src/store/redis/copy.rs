@@ -250,7 +250,7 @@ impl Export for Redis {
             return Ok(Page::default());
         }
         let mut values = cmd("MGET");
-        joined.iter().for_each(|joined| drop(values.arg(slot.keys.step(joined))));
+        values.arg(joined.iter().map(|joined| slot.keys.step(joined)).collect::<Vec<_>>());
         let values = self.0.command(&values).await?;
         let texts = joined.iter().map(|joined| self.texts(&slot, joined));
         let texts = futures_util::future::try_join_all(texts).await?;
@@ -439,24 +439,19 @@ impl RedisTarget {
         let Some(standing) = inner.standing(name).await.map_err(CopyError::Target)? else {
             return Ok(());
         };
+        if !is_marked {
+            let (known, _, steps) = inner.described(name).await.map_err(CopyError::Target)?;
+            let is_new = steps == 0 && standing.changes == 0 && known.configuration.is_new();
+            if !is_new || &**name != DEFAULT_NAMESPACE {
+                let what = format!("it holds namespace {name} with {steps} steps");
+                return Err(CopyError::TargetInUse(what + "; a copy needs a new store"));
+            }
+        }
         if !standing.is_paused() && standing.heading.now - standing.swept_at < SWEPT {
             let what = "a server works on it; end every server there, and try again in a moment";
             return Err(CopyError::TargetInUse(what.to_owned()));
         }
-        if is_marked {
-            return Ok(());
-        }
-        let (known, _, steps) = inner.described(name).await.map_err(CopyError::Target)?;
-        let is_new = steps == 0
-            && standing.changes == 0
-            && &**name == DEFAULT_NAMESPACE
-            && known.configuration.is_new();
-        if is_new {
-            return Ok(());
-        }
-        let what =
-            format!("it holds namespace {name} with {steps} steps; a copy needs a new store");
-        Err(CopyError::TargetInUse(what))
+        Ok(())
     }
 
     /// Clears a namespace away.
