@@ -45,7 +45,7 @@ use tokio::process::Command;
 
 use crate::{
     process::{self, Server},
-    redis_servers::{Kind, Options, Standalone},
+    redis_servers::{Cluster, Kind, Options, Standalone},
     store_contract::subject::{
         Applied, SECOND, START, Subject, begin, embedded, failed, heartbeat, id, key, options,
         policy, redis_options, report, revision, settings,
@@ -195,6 +195,29 @@ async fn a_round_trip_changes_nothing_but_the_clock() {
         patient.latest().unwrap().digest,
         old.policies[&id("patient")].latest().unwrap().digest
     );
+}
+
+#[tokio::test]
+async fn a_cluster_is_a_house_like_any_other() {
+    let first = furnished(later(Duration::ZERO)).await;
+    let cluster = Cluster::start(Kind::Redis70, false, &[]).await;
+    let (clock, names) = (later(HOUR), ["default", "tenant"]);
+    let wanted = everything(&first.store, &names, Shift::between(START, START.plus(HOUR))).await;
+    // The second try clears away what the first one left.
+    for pages in [3, u32::MAX] {
+        let options = redis_options(&cluster.url(), &clock);
+        let mut target = RedisTarget::connect(options).await.unwrap();
+        let mut source = Failing { source: first.store.clone(), pages: pages.into() };
+        let copied = copy(&mut source, "first", &mut target, |_| {}).await;
+        assert_eq!(copied.is_ok(), pages > 3, "{:?}", copied.err());
+    }
+    let second = Redis::open(redis_options(&cluster.url(), &clock)).await.unwrap();
+    assert_eq!(everything(&second, &names, unmoved()).await, wanted);
+
+    let dir = TempDir::new().unwrap();
+    let mut target = EmbeddedTarget::open(options(&dir), clock).unwrap();
+    copy(&mut RedisSource::new(second), "second", &mut target, |_| {}).await.unwrap();
+    assert_eq!(everything(&target, &names, unmoved()).await, wanted);
 }
 
 #[tokio::test]
