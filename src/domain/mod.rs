@@ -14,5 +14,6 @@ pub mod policy;
 pub mod namespace;
 pub mod decision;
 pub mod record;
+pub mod shift;
 pub mod event;
 pub mod plan;

@@ -58,6 +58,8 @@ pub enum Entry<'a> {
         /// The end of the grace, µs.
         until_us: u64,
     },
+    /// Another store is copied into this one; empty when that is done.
+    Copying(&'a [u8]),
     /// The texts of a step's failures.
     Evidence {
         /// Its namespace.
@@ -131,6 +133,10 @@ impl<'a> Entry<'a> {
                 head.number(until_us);
                 &[]
             }
+            Self::Copying(mark) => {
+                head.number(8);
+                mark
+            }
             Self::Evidence { namespace, joined, value } => {
                 head.number(6);
                 head.text(namespace);
@@ -180,6 +186,7 @@ impl<'a> Entry<'a> {
                 value: input.rest(),
             },
             7 => Self::Outage { before_us: input.number()?, until_us: input.number()? },
+            8 => Self::Copying(input.rest()),
             _ => return Err(Malformed),
         })
     }

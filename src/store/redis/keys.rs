@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! reprise:salt                       string   what chance is drawn from; drawn once
+//! reprise:copying                    string   what is copied into here, as long as that is not whole
 //! reprise:namespaces                 zset     names of namespaces, those that are gone included
-//! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times
+//! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times, pause
 //! reprise:{NAMESPACE}:configuration  hash     "settings" and "policy:NAME" as JSON
 //! reprise:{NAMESPACE}:inline         hash     digest → policy given inline, as JSON
 //! reprise:{NAMESPACE}:uses           hash     "policy:NAME", "inline:DIGEST" → steps that use it
@@ -20,6 +21,8 @@ use crate::domain::id::StepKey;
 
 /// What chance is drawn from.
 pub const SALT: &str = "reprise:salt";
+/// The mark of a store that is the target of a copy which is not whole.
+pub const COPYING: &str = "reprise:copying";
 /// The register of namespaces.
 pub const NAMESPACES: &str = "reprise:namespaces";
 /// What every key begins with.

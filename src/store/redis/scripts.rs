@@ -53,10 +53,22 @@ script!(
     /// Changes what governs a namespace.
     CONFIGURE, "configure", ""
 );
+script!(
+    /// Pauses a namespace.
+    PAUSE, "pause", " flags=allow-oom"
+);
+script!(
+    /// Founds a namespace that a copy fills.
+    FOUND, "found", ""
+);
+script!(
+    /// Puts steps into it.
+    IMPORT, "import", ""
+);
 
 /// Every script.
-pub fn all() -> [&'static Script; 6] {
-    [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE]
+pub fn all() -> [&'static Script; 9] {
+    [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE, &PAUSE, &FOUND, &IMPORT]
 }
 
 /// A piece of a script, and what stands in its place when a bug is planted.

@@ -241,6 +241,7 @@ pub fn answers(said: Result<Said, Fault>, count: usize) -> Vec<Answered> {
             let void = Fault::Refused("the call reached it too late and was not carried out");
             return vec![Err(void); count];
         }
+        Ok(Said::Paused(pause)) => return vec![Err(Fault::Paused(pause)); count],
         Ok(Said::Changed | Said::Steps(_)) => return vec![Err(wire::strange()); count],
         Err(fault) => return vec![Err(fault); count],
     };
@@ -392,6 +393,7 @@ impl Inner {
             Said::Done(heading, _) => Ok(heading),
             Said::Changed | Said::Unknown => Err(StoreError::ConfigurationChanged),
             Said::Steps(steps) => Err(StoreError::NamespaceNotEmpty { steps }),
+            Said::Paused(pause) => Err(Fault::Paused(pause).into()),
             Said::Void(_) => Err(Fault::Refused("the change reached it too late").into()),
         }
     }

@@ -16,12 +16,16 @@ if raw then
     return { 'format', text(state.format) }
   end
 else
-  state = { born = 0, revision = 0, live = 0, changes = 0, clock = 0, swept = wall, before = 0, graced = 0 }
+  state = { born = 0, revision = 0, live = 0, changes = 0, clock = 0, swept = wall, before = 0,
+    graced = 0, paused = 0, holder = 0 }
 end
 if tonumber(ARGV[3]) ~= state.born or revision ~= state.revision then
   return { 'changed', text(wall) }
 end
 local now = advance(state, wall)
+if now < state.paused then
+  return { 'paused', pause(state) }
+end
 local steps = redis.call('ZCARD', KEYS[2])
 if redis.call('XLEN', KEYS[3]) + steps > 0 and not raw then
   return { 'headless' }

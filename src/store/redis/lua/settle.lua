@@ -7,8 +7,8 @@
 --       record, use of a policy, text of a failure
 local ITEM = '<Bdddddddc8'
 local READ, WRITE, PURGE, FILE = 0, 1, 2, 3
-local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 -- Failures whose texts are kept: EVIDENCE_MAX.
 local TEXTS = 4
 -- A plan holds for so long, µs.
@@ -33,6 +33,8 @@ if state.format ~= FORMAT then
 end
 local now, changed = advance(state, wall)
 local graced = grace(state, now)
+local paused = now < state.paused
+changed = changed and not paused
 redis.call('ZCARD', KEYS[2])
 redis.call('XLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
@@ -178,11 +180,15 @@ local function decide(item)
     return DAMAGED, ''
   elseif item.kind == READ then
     return FOUND, value and value.record or ''
+  elseif item.kind == FILE and paused then
+    return FILED, ''
   elseif item.kind == FILE then
     return look(item, value)
   elseif value and value.op == item.op then
     -- Sent twice: it was done, and is not done again.
     return WRITTEN, ''
+  elseif paused then
+    return PAUSED, pause(state)
   end
   local code = objection(item, value)
   if code then

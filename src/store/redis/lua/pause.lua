@@ -1,0 +1,53 @@
+-- Pauses a namespace, keeps the pause up, or ends it. While it lasts nothing in
+-- the namespace is changed but by its holder.
+--
+-- KEYS  state
+-- ARGV  not after (µs), time given ('' in life), what is done, holder, end (µs)
+--
+-- What is done: 'pause', unless somebody else holds a pause; 'keep', if ours
+-- lasts still; 'take', whoever holds it; 'end'; or nothing: 'look'. A pause that
+-- has ended by itself is nobody's. Adds to the heading: end and holder of the pause, number of the
+-- latest change, live steps, latest sweep.
+local wall = wall_time(ARGV[2])
+if wall > tonumber(ARGV[1]) then
+  return { 'void', text(wall) }
+end
+local raw = redis.call('GET', KEYS[1])
+if not raw then
+  return { 'unknown', text(wall) }
+end
+local state = unpack_state(raw)
+if state.format ~= FORMAT then
+  return { 'format', text(state.format) }
+end
+local kind, holder, ends = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local now = math.max(wall, state.clock)
+local lasts = now < state.paused
+if kind == 'keep' and (not lasts or state.holder ~= holder) then
+  return { 'changed', text(wall) }
+end
+if (kind == 'pause' or kind == 'end') and lasts and state.holder ~= holder then
+  return { 'paused', pause(state) }
+end
+if kind == 'keep' then
+  ends = math.max(ends, state.paused)
+elseif kind == 'end' then
+  if lasts then
+    -- Nobody was heard meanwhile.
+    note_outage(state, now)
+  end
+  ends, holder = 0, 0
+end
+if kind ~= 'look' then
+  state.paused, state.holder = ends, holder
+  redis.call('SET', KEYS[1], pack_state(state))
+end
+
+-- What time is used is told, but not noted: a pause is an outage from its
+-- beginning to its end.
+local seen = unpack_state(pack_state(state))
+local answer = heading(seen, (advance(seen, wall)))
+for _, number in ipairs({ state.paused, state.holder, state.changes, state.live, state.swept }) do
+  answer[#answer + 1] = text(number)
+end
+return answer
