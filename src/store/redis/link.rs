@@ -26,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     address::{Address, Host, Topology},
+    commands,
     commands::ROLE,
     fault::{Fault, told},
 };
@@ -249,7 +250,7 @@ impl Shared {
             _ => return Err(wrong("the server is a replica, not a primary")),
         }
         // It tells its role also while it reads its data, and this it does not.
-        redis::cmd("PING").query_async::<Value>(&mut connection).await?;
+        commands::PING.cmd().query_async::<Value>(&mut connection).await?;
         Ok(Connection::Server(connection))
     }
 

@@ -40,7 +40,7 @@ use self::{
     keys::{NAMESPACES, SALT},
     link::Link,
     memory::Memory,
-    slot::{Known, Slot},
+    slot::{Heard, Known, Slot},
     turns::Turns,
     wire::{Ask, Heading, Item, Outcome, Planned, Said, Written},
 };
@@ -114,6 +114,8 @@ struct Inner {
     salt: Salt,
     /// Runs evenly between two words from the server.
     local: Clock,
+    /// What was last heard of the time, of whichever namespace.
+    heard: Mutex<Heard>,
     given_time: Option<Clock>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     /// Records as they were last seen, by key; None is a step that there was not.
@@ -200,6 +202,7 @@ impl Redis {
             link,
             salt,
             local,
+            heard: Mutex::default(),
             given_time,
             slots: Mutex::default(),
             memory: Mutex::new(Memory::new(REMEMBERED)),
@@ -402,6 +405,7 @@ impl Inner {
             Said::Done(heading, _) => {
                 self.compare(slot, seen, heading);
                 slot.note(heading, self.local.now());
+                *lock(&self.heard) = slot.heard();
             }
             // Its clock was set: by what is known of it, all else would be void too.
             Said::Void(wall) if !planted!("redis-void-not-heard") => {
@@ -849,7 +853,7 @@ impl Store for Redis {
     }
 
     fn now(&self) -> Now {
-        self.0.slot(DEFAULT_NAMESPACE).now(self.0.local.now())
+        lock(&self.0.heard).now(self.0.local.now())
     }
 
     fn lost(&self) -> u64 {

@@ -45,10 +45,6 @@ struct Governing {
     known: Option<Known>,
     /// Policies given inline.
     inline: HashMap<u128, Arc<PolicyRevision>>,
-    /// The last instant before the latest outage.
-    before: Timestamp,
-    /// End of the grace after it, µs.
-    graced: u64,
     heard: Heard,
     /// The latest change that was seen, and of which namespace by its birth.
     changes: (u64, u64),
@@ -56,19 +52,29 @@ struct Governing {
 
 /// What was last heard of the time.
 #[derive(Clone, Copy, Debug, Default)]
-struct Heard {
+pub struct Heard {
     /// The server's clock.
     wall: Timestamp,
     /// The time that was used. Time stands still while the clock is behind it.
     used: Timestamp,
     /// The local time when the answer came.
     local: Timestamp,
+    /// The last instant before the latest outage.
+    before: Timestamp,
+    /// End of the grace after it, µs.
+    graced: u64,
 }
 
 impl Heard {
     /// Never ahead of the server: its answer took time to come.
     fn at(&self, local: Timestamp) -> Timestamp {
         self.used.max(self.wall.plus(local - self.local))
+    }
+
+    /// What a decision at this local time rests on.
+    #[must_use]
+    pub fn now(&self, local: Timestamp) -> Now {
+        now_at(self.at(local), self.before, self.graced)
     }
 }
 
@@ -106,8 +112,13 @@ impl Slot {
     /// Notes what an answer says of it, that came at this local time.
     pub fn note(&self, heading: &Heading, local: Timestamp) {
         let mut governing = lock(&self.governing);
-        governing.heard = Heard { wall: heading.wall, used: heading.now, local };
-        (governing.before, governing.graced) = (heading.before, heading.graced);
+        governing.heard = Heard {
+            wall: heading.wall,
+            used: heading.now,
+            local,
+            before: heading.before,
+            graced: heading.graced,
+        };
         governing.changes = governing.changes.max((heading.born, heading.changes));
         if governing.known.as_ref().is_some_and(|known| !known.is_of(heading)) {
             governing.known = None;
@@ -117,7 +128,7 @@ impl Slot {
     /// Notes the server's clock.
     pub fn hear(&self, wall: Timestamp, local: Timestamp) {
         let mut governing = lock(&self.governing);
-        governing.heard = Heard { wall, used: governing.heard.used, local };
+        governing.heard = Heard { wall, local, ..governing.heard };
     }
 
     /// When the namespace was created, µs, and the latest change that was seen.
@@ -183,14 +194,19 @@ impl Slot {
     /// What a decision at this local time rests on.
     #[must_use]
     pub fn now(&self, local: Timestamp) -> Now {
-        let governing = lock(&self.governing);
-        now_at(governing.heard.at(local), governing.before, governing.graced)
+        self.heard().now(local)
+    }
+
+    /// What was last heard of its time.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        lock(&self.governing).heard
     }
 
     /// End of the grace that lasts at `at`; 0 without one.
     #[must_use]
     pub fn graced_at(&self, at: Timestamp) -> u64 {
-        let graced = lock(&self.governing).graced;
+        let graced = self.heard().graced;
         if at.as_micros() < graced { graced } else { 0 }
     }
 }

@@ -147,13 +147,14 @@ impl Stage {
         self.works().await;
         self.fleet.finish().await;
         audit(&self.fleet.world, self.instances.last().unwrap()).await;
-        let ledger = self.fleet.world.ledger.borrow();
-        for history in ledger.histories() {
+        let histories = self.fleet.world.ledger.borrow().histories();
+        for history in histories {
             laws::check(&history).unwrap();
         }
+        let steps = self.fleet.world.ledger.borrow().steps();
         let store = opened(&self.url).await;
         let (mut live, mut changes) = (0, 0);
-        for (run, step) in ledger.steps() {
+        for (run, step) in steps {
             let key = StepKey { namespace: NAMESPACE, run: &run, step: &step };
             let record = store.load(&key, Expect::Anything).await.unwrap().record.unwrap();
             live += u64::from(!record.is_over());
