@@ -41,11 +41,8 @@ commands! {
     HVALS = "HVALS",
     INFO = "INFO",
     LRANGE = "LRANGE",
-<<<<<<< HEAD
     MGET = "MGET",
-=======
     PING = "PING",
->>>>>>> main
     ROLE = "ROLE",
     SET = "SET",
     TIME = "TIME",
