@@ -114,7 +114,7 @@ async fn apply(store: &Embedded, key: &StepKey<'_>, event: &Event) {
     let commit = Commit {
         configuration: loaded.configuration.revision,
         version,
-        at: loaded.now.at,
+        now: loaded.now,
         change: Change::Write(draft),
     };
     assert!(matches!(store.commit(key, commit).await, Ok(Committed::Written(_))));

@@ -111,7 +111,7 @@ impl Bench {
             let commit = Commit {
                 configuration: loaded.configuration.revision,
                 version,
-                at: loaded.now.at,
+                now: loaded.now,
                 change: Change::Write(draft),
             };
             match self.store.commit(key, commit).await {

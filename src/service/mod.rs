@@ -205,7 +205,7 @@ impl<S: Store> Service<S> {
                 }
             };
             let Basis { version, configuration, .. } = basis;
-            let commit = Commit { configuration, version, at, change };
+            let commit = Commit { configuration, version, now, change };
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
                     self.telemetry.answered(&answer);

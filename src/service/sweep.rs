@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Service, ServiceError};
 use crate::{
     domain::{event::Event, id::StepKey},
-    store::{Due, Store},
+    store::{Due, Store, StoreError},
 };
 
 /// How often it is looked. A lease is noticed to have ended within this time.
@@ -19,14 +19,27 @@ pub async fn sweep_until<S: Store>(service: Arc<Service<S>>, stop: impl Future<O
     tokio::pin!(stop);
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut is_blind = false;
     loop {
         tokio::select! {
             () = &mut stop => return,
             _ = ticks.tick() => {}
         }
-        while service.sweep(BATCH).await == BATCH {
-            tokio::task::yield_now().await;
+        let swept = loop {
+            match service.sweep(BATCH).await {
+                Ok(BATCH) => tokio::task::yield_now().await,
+                swept => break swept,
+            }
+        };
+        // Told once, not at every look of a long outage.
+        match &swept {
+            Err(error) if !is_blind => {
+                tracing::warn!(%error, "steps whose event has come cannot be looked for");
+            }
+            Ok(_) if is_blind => tracing::info!("steps whose event has come are looked for again"),
+            _ => {}
         }
+        is_blind = swept.is_err();
     }
 }
 
@@ -34,17 +47,15 @@ impl<S: Store> Service<S> {
     /// Handles steps whose event has come, at most `limit`. Returns how many
     /// moved on: after an outage, leases that have ended wait for the grace to
     /// end, and looking again at once would only find them again.
-    pub async fn sweep(&self, limit: usize) -> usize {
-        let due = match self.store.peek_due(limit).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "could not look for steps whose event has come");
-                return 0;
-            }
-        };
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn sweep(&self, limit: usize) -> Result<usize, StoreError> {
+        let due = self.store.peek_due(limit).await?;
         // All at once: what they write is made durable together.
         let handled = due.iter().map(|step| self.tick(step));
-        futures_util::future::join_all(handled).await.into_iter().filter(|moved| *moved).count()
+        let moved = futures_util::future::join_all(handled).await;
+        Ok(moved.into_iter().filter(|moved| *moved).count())
     }
 
     /// Whether the step moved on.

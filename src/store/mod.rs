@@ -220,8 +220,8 @@ pub struct Commit {
     pub configuration: u64,
     /// The version of the record that was used; 0 when there was none.
     pub version: u64,
-    /// The store's time that was used.
-    pub at: Timestamp,
+    /// The instants that were used.
+    pub now: Now,
     /// The change.
     pub change: Change,
 }

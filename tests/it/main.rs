@@ -26,6 +26,7 @@ mod purity;
 mod redis_faults;
 mod redis_formats;
 mod redis_open;
+mod redis_plans;
 mod redis_scripts;
 mod redis_servers;
 mod rule;

@@ -327,6 +327,20 @@ async fn a_target_with_servers_is_refused_and_one_that_is_as_new_is_not() {
     into_redis(&mut first.store.clone(), server, &second.clock).await.unwrap();
 }
 
+#[tokio::test]
+async fn steps_that_have_lost_their_state_are_not_cleared_away() {
+    let first = furnished(later(Duration::ZERO)).await;
+    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let second = opened(server, later(HOUR)).await;
+    second.apply(key("default", "r", "s"), &begin(1)).await;
+    let server = second.server.as_ref().unwrap();
+    server.endpoint().tell("DEL reprise:{default}:state").await;
+    let error = into_redis(&mut first.store.clone(), server, &second.clock).await.unwrap_err();
+    assert!(matches!(&error, CopyError::TargetInUse(what) if what.contains("1 steps")), "{error}");
+    let steps: u64 = server.endpoint().call("ZCARD reprise:{default}:events").await.unwrap();
+    assert_eq!(steps, 1);
+}
+
 /// A source that fails after some pages.
 struct Failing<S> {
     source: S,

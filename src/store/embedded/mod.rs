@@ -641,8 +641,9 @@ impl Pending {
             Change::Write(draft) if draft.is_granting() => Growth::Granting,
             Change::Write(_) | Change::Purge => Growth::Settling,
         };
-        let Commit { configuration, version, at, change } = commit;
+        let Commit { configuration, version, now, change } = commit;
         let begins = version == 0 && matches!(change, Change::Write(_));
+        let at = now.at;
         Self { configuration, version, at, growth, begins, change: Some(change), written: None }
     }
 

@@ -48,6 +48,7 @@ commands! {
     TIME = "TIME",
     UNLINK = "UNLINK",
     ZADD = "ZADD",
+    ZCARD = "ZCARD",
     ZRANGE = "ZRANGE",
     ZREM = "ZREM",
 }

@@ -10,7 +10,11 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{super::record::Header, batch::MOST, slot::Slot};
+use super::{
+    super::record::Header,
+    batch::MOST,
+    slot::{Slot, VOID},
+};
 use super::{
     Fault, Inner, NAMESPACES, Redis, RedisError, RedisOptions, SALT, commands, connect,
     keys::COPYING,
@@ -120,14 +124,14 @@ impl Inner {
                 let mut rest = rest.into_iter();
                 let mut number = || rest.next().and_then(wire::number).ok_or_else(wire::strange);
                 let pause = Pause { ends_at: Timestamp::from_micros(number()?), holder: number()? };
-                let (changes, _live) = (number()?, number()?);
+                let changes = number()?;
                 let swept_at = Timestamp::from_micros(number()?);
                 Ok(Paused::Done(Standing { heading, pause, changes, swept_at }))
             }
             Said::Paused(pause) => Ok(Paused::Other(pause)),
             Said::Changed => Ok(Paused::Ended),
             Said::Unknown => Ok(Paused::Unknown),
-            Said::Void(_) => Err(Fault::Refused("the call reached it too late").into()),
+            Said::Void(_) => Err(VOID.into()),
             Said::Steps(_) => Err(wire::strange().into()),
         }
     }
@@ -151,6 +155,13 @@ impl Inner {
                 return Ok(names);
             }
         }
+    }
+
+    /// How many steps a namespace has, those that are over included.
+    async fn steps(&self, name: &str) -> Result<u64, StoreError> {
+        let events = &self.slot(name).keys.events;
+        let count = self.link.send(commands::ZCARD.cmd().arg(events)).await?;
+        Ok(wire::number(count).ok_or_else(wire::strange)?)
     }
 
     async fn command(&self, command: &redis::Cmd) -> Result<Vec<Value>, StoreError> {
@@ -223,7 +234,7 @@ impl Redis {
 impl Export for Redis {
     async fn namespace(&self, name: &Id) -> Result<StoredNamespace, StoreError> {
         let slot = self.0.slot(name);
-        let (known, ..) = self.0.described(name).await?;
+        let (known, _) = self.0.described(name).await?;
         let standing = self.0.standing(name).await?.ok_or_else(|| unknown(name))?;
         let values = self.0.command(commands::HVALS.cmd().arg(&slot.keys.inline)).await?;
         let inline = values.into_iter().map(|value| {
@@ -436,17 +447,24 @@ impl RedisTarget {
     /// Refuses what is not as new.
     async fn look(&self, name: &Id, is_marked: bool) -> Result<(), CopyError> {
         let inner = &self.store.0;
-        let Some(standing) = inner.standing(name).await.map_err(CopyError::Target)? else {
-            return Ok(());
-        };
+        let standing = inner.standing(name).await.map_err(CopyError::Target)?;
         if !is_marked {
-            let (known, _, steps) = inner.described(name).await.map_err(CopyError::Target)?;
-            let is_new = steps == 0 && standing.changes == 0 && known.configuration.is_new();
-            if !is_new || &**name != DEFAULT_NAMESPACE {
+            let steps = inner.steps(name).await.map_err(CopyError::Target)?;
+            let is_new = match &standing {
+                Some(standing) if steps == 0 && standing.changes == 0 => {
+                    let (known, _) = inner.described(name).await.map_err(CopyError::Target)?;
+                    known.configuration.is_new() && &**name == DEFAULT_NAMESPACE
+                }
+                Some(_) => false,
+                // Steps without a state are somebody's, who may have a backup of it.
+                None => steps == 0,
+            };
+            if !is_new {
                 let what = format!("it holds namespace {name} with {steps} steps");
                 return Err(CopyError::TargetInUse(what + "; a copy needs a new store"));
             }
         }
+        let Some(standing) = standing else { return Ok(()) };
         if !standing.is_paused() && standing.heading.now - standing.swept_at < SWEPT {
             let what = "a server works on it; end every server there, and try again in a moment";
             return Err(CopyError::TargetInUse(what.to_owned()));
@@ -495,7 +513,7 @@ impl RedisTarget {
     fn done(said: Said) -> Result<(), StoreError> {
         match said {
             Said::Done(..) => Ok(()),
-            Said::Void(_) => Err(Fault::Refused("the call reached it too late").into()),
+            Said::Void(_) => Err(VOID.into()),
             Said::Unknown | Said::Changed | Said::Paused(_) => {
                 Err(StoreError::Refused("somebody else writes there".to_owned()))
             }

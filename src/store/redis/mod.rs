@@ -141,7 +141,9 @@ struct Register {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
     /// It could not be reached.
-    #[error("{address} could not be reached: {why}")]
+    #[error(
+        "{address} could not be reached: {why}; is it running there, or should store.kind say another address?"
+    )]
     Unreachable {
         /// Where it was looked for.
         address: String,
@@ -421,28 +423,37 @@ impl Inner {
         if let Some(known) = self.slot(namespace).known() {
             return Ok(known);
         }
-        self.described(namespace).await.map(|(known, ..)| known)
+        self.described(namespace).await.map(|(known, _)| known)
     }
 
-    /// What governs a namespace, and how many steps live and are remembered.
-    async fn described(&self, namespace: &str) -> Result<(Known, u64, u64), StoreError> {
+    /// What governs a namespace, and how many steps live.
+    async fn described(&self, namespace: &str) -> Result<(Known, u64), StoreError> {
         let slot = self.slot(namespace);
         let known = slot.known();
-        let keys = [&slot.keys.state, &slot.keys.events, &slot.keys.configuration];
+        let keys = [&slot.keys.state, &slot.keys.configuration];
         let [not_after, given] = self.times(&slot);
         let (born, revision) = known.as_ref().map_or((0, 0), Known::identity);
         let args =
             [not_after, given, born.to_string().into_bytes(), revision.to_string().into_bytes()];
         let said = self.call(&slot, &scripts::DESCRIBE, &keys, &args).await?;
-        let Said::Done(heading, rest) = said else { return Err(self.forget(namespace)) };
+        let (heading, rest) = self.done(namespace, said)?;
         let mut rest = rest.into_iter();
-        let mut count = || rest.next().and_then(wire::number).ok_or_else(wire::strange);
-        let (live, steps) = (count()?, count()?);
+        let live = rest.next().and_then(wire::number).ok_or_else(wire::strange)?;
         let known = match known.filter(|known| known.is_of(&heading)) {
             Some(known) => known,
             None => slot.learn(&heading, slot::configuration(heading.revision, rest)?),
         };
-        Ok((known, live, steps))
+        Ok((known, live))
+    }
+
+    /// What a script that only reads has said.
+    fn done(&self, namespace: &str, said: Said) -> Result<(Heading, Vec<Value>), StoreError> {
+        match said {
+            Said::Done(heading, rest) => Ok((heading, rest)),
+            Said::Unknown => Err(self.forget(namespace)),
+            Said::Void(_) => Err(slot::VOID.into()),
+            Said::Changed | Said::Steps(_) | Said::Paused(_) => Err(wire::strange().into()),
+        }
     }
 
     /// Asks one thing about a step; it goes with what else is asked of its
@@ -684,8 +695,7 @@ impl Store for Redis {
             version: commit.version,
             born: known.born,
             revision: commit.configuration,
-            at: commit.at,
-            graced: slot.graced_at(commit.at),
+            now: commit.now,
             operation: chance::bytes(),
         };
         let (answer, record, ask) = asked(planned, commit.change, &known);
@@ -774,14 +784,13 @@ impl Store for Redis {
         let count = limit.clamp(1, 10_000).to_string().into_bytes();
         let args = [not_after, given, after.to_string().into_bytes(), count];
         let keys = [&slot.keys.state, &slot.keys.changes];
-        match self.0.call(&slot, &scripts::FOLLOW, &keys, &args).await? {
-            Said::Done(_, rest) => Ok(slot::changes(rest, after, limit)?),
-            _ => Err(self.0.forget(name)),
-        }
+        let said = self.0.call(&slot, &scripts::FOLLOW, &keys, &args).await?;
+        let (heading, rest) = self.0.done(name, said)?;
+        Ok(slot::changes(heading.changes, rest, after, limit)?)
     }
 
     async fn configuration(&self, name: &str) -> Result<Arc<Configuration>, StoreError> {
-        self.0.described(name).await.map(|(known, ..)| known.configuration)
+        self.0.described(name).await.map(|(known, _)| known.configuration)
     }
 
     async fn inline_policy(
@@ -818,7 +827,7 @@ impl Store for Redis {
             after = last.to_string();
             for name in names {
                 match self.0.described(&name).await {
-                    Ok((known, live_steps, _)) => {
+                    Ok((known, live_steps)) => {
                         let entry = known.configuration.namespace.clone();
                         views.push(NamespaceView { name, entry, live_steps });
                     }
@@ -831,7 +840,7 @@ impl Store for Redis {
     }
 
     async fn live_steps(&self, name: &str) -> Result<u64, StoreError> {
-        self.0.described(name).await.map(|(_, live, _)| live)
+        self.0.described(name).await.map(|(_, live)| live)
     }
 
     async fn configure(
@@ -841,7 +850,7 @@ impl Store for Redis {
         change: ConfigurationChange,
     ) -> Result<(), StoreError> {
         let current = match self.0.described(name).await {
-            Ok((known, ..)) => Some(known),
+            Ok((known, _)) => Some(known),
             Err(StoreError::NamespaceUnknown(_)) => None,
             Err(error) => return Err(error),
         };

@@ -87,7 +87,11 @@ fn spoils() -> [Spoil; 13] {
             "item.born ~= state.born or item.revision ~= state.revision",
             "false",
         ),
-        (planted!("redis-grace-not-compared"), "item.graced ~= graced or item.at", "item.at"),
+        (
+            planted!("redis-grace-not-compared"),
+            "item.leases ~= (graced > 0 and state.before or item.at)",
+            "false",
+        ),
         (planted!("redis-plan-never-old"), "or now - item.at > PATIENCE", ""),
         (planted!("redis-time-goes-back"), "math.max(wall, state.clock)", "wall"),
         (planted!("redis-quota-not-compared"), "state.live >= item.live_max", "false"),

@@ -28,6 +28,9 @@ use crate::domain::{id::Id, plan::Now, record::PolicyChoice, time::Timestamp};
 /// The answer to an item.
 pub type Answered = Result<Outcome, Fault>;
 
+/// A call came later than it was of use.
+pub const VOID: Fault = Fault::Refused("the call reached it too late and was not carried out");
+
 /// A namespace, as an instance knows it.
 #[derive(Debug)]
 pub struct Slot {
@@ -202,13 +205,6 @@ impl Slot {
     pub fn heard(&self) -> Heard {
         lock(&self.governing).heard
     }
-
-    /// End of the grace that lasts at `at`; 0 without one.
-    #[must_use]
-    pub fn graced_at(&self, at: Timestamp) -> u64 {
-        let graced = self.heard().graced;
-        if at.as_micros() < graced { graced } else { 0 }
-    }
 }
 
 impl Known {
@@ -253,10 +249,7 @@ pub fn answers(said: Result<Said, Fault>, count: usize) -> Vec<Answered> {
     let rest = match said {
         Ok(Said::Done(_, rest)) => rest,
         Ok(Said::Unknown) => return vec![Ok(Outcome::NamespaceUnknown); count],
-        Ok(Said::Void(_)) => {
-            let void = Fault::Refused("the call reached it too late and was not carried out");
-            return vec![Err(void); count];
-        }
+        Ok(Said::Void(_)) => return vec![Err(VOID); count],
         Ok(Said::Paused(pause)) => return vec![Err(Fault::Paused(pause)); count],
         Ok(Said::Changed | Said::Steps(_)) => return vec![Err(wire::strange()); count],
         Err(fault) => return vec![Err(fault); count],
@@ -294,14 +287,13 @@ pub fn configuration(
     Ok(configuration)
 }
 
-/// The changes after `after`, from what `follow` says: number of the latest,
-/// then the oldest entry that is kept, then those that were asked for.
+/// The changes after `after`, from what `follow` says: the oldest entry that is
+/// kept, then those that were asked for. `latest` is the number of the latest.
 ///
 /// # Errors
 /// When it is not in the form of this version.
-pub fn changes(rest: Vec<Value>, after: u64, limit: usize) -> Result<Changes, Fault> {
+pub fn changes(latest: u64, rest: Vec<Value>, after: u64, limit: usize) -> Result<Changes, Fault> {
     let mut rest = rest.into_iter();
-    let latest = rest.next().and_then(wire::number).ok_or_else(wire::strange)?;
     let mut entries = Vec::new();
     while let (Some(number), Some(fields)) = (rest.next(), rest.next()) {
         let number = wire::number(number).ok_or_else(wire::strange)?;
@@ -410,7 +402,7 @@ impl Inner {
             Said::Changed | Said::Unknown => Err(StoreError::ConfigurationChanged),
             Said::Steps(steps) => Err(StoreError::NamespaceNotEmpty { steps }),
             Said::Paused(pause) => Err(Fault::Paused(pause).into()),
-            Said::Void(_) => Err(Fault::Refused("the change reached it too late").into()),
+            Said::Void(_) => Err(VOID.into()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use redis::Value;
 
 use super::fault::Fault;
-use crate::domain::time::Timestamp;
+use crate::domain::{plan::Now, time::Timestamp};
 
 /// Id of an operation: a command that arrives twice is done once.
 pub type Operation = [u8; 8];
@@ -43,10 +43,8 @@ pub struct Planned {
     pub born: u64,
     /// Revision of its configuration.
     pub revision: u64,
-    /// The time.
-    pub at: Timestamp,
-    /// End of the grace that lasted; 0 without one.
-    pub graced: u64,
+    /// The time, and the instant by which leases were judged.
+    pub now: Now,
     /// Id of the operation.
     pub operation: Operation,
 }
@@ -205,7 +203,8 @@ fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec
     let mut header = Vec::with_capacity(1 + 7 * 8 + 8);
     header.push(kind);
     let planned_words = planned.map_or([0; 5], |planned| {
-        [planned.version, planned.born, planned.revision, planned.at.as_micros(), planned.graced]
+        let Now { at, leases } = planned.now;
+        [planned.version, planned.born, planned.revision, at.as_micros(), leases.as_micros()]
     });
     let written_words =
         written.map_or([0; 2], |written| [written.event_at.as_micros(), written.live_max]);

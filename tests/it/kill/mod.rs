@@ -135,8 +135,12 @@ pub async fn audit(world: &World, server: &Server) {
     for reports in reports.chunks(256) {
         let request =
             BatchReportAttemptsRequest { namespace: String::new(), reports: reports.to_vec() };
-        let results =
-            client.batch_report_attempts(patient(request)).await.unwrap().into_inner().results;
+        let results = patiently(|| {
+            let (mut client, request) = (client.clone(), patient(request.clone()));
+            async move { client.batch_report_attempts(request).await }
+        })
+        .await
+        .results;
         assert_eq!(results.len(), reports.len());
         for (report, result) in reports.iter().zip(&results) {
             world.ledger.borrow_mut().replays(report, result);
@@ -144,13 +148,37 @@ pub async fn audit(world: &World, server: &Server) {
     }
     let grants = world.ledger.borrow().grants();
     for (request, first) in grants.into_iter().step_by(7) {
-        let answer = client.begin_attempt(patient(request)).await.unwrap().into_inner();
+        let answer = patiently(|| {
+            let (mut client, request) = (client.clone(), patient(request.clone()));
+            async move { client.begin_attempt(request).await }
+        })
+        .await;
         let Some(begin_attempt_response::Answer::Grant(again)) = &answer.answer else {
             panic!("{first:?} -> {answer:?}")
         };
         assert!(answer.replayed, "{again:?}");
         same_grant(&first, again);
     }
+}
+
+/// The answer, once the store takes writes again: after a failover it may want
+/// its replicas back first.
+async fn patiently<T, F>(mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+{
+    let asking = async {
+        loop {
+            match call().await {
+                Ok(answer) => return answer.into_inner(),
+                Err(status) if status.code() == tonic::Code::Unavailable => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(status) => panic!("{status:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("the store comes back")
 }
 
 /// A server that is killed `kills` times, at moments drawn from `chance`.

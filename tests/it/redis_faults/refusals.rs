@@ -131,7 +131,9 @@ fn it_becomes_a_replica_by_hand() {
         drop(other);
         let place = format!("{} {}", address.ip(), address.port());
         server.endpoint().tell(&format!("REPLICAOF {place}")).await;
-        stage.told("replica").await;
+        // Whoever meets it first is told that it is a replica, the rest that the
+        // connection was given up for that.
+        stage.told("STORE_").await;
         stage.health(ServingStatus::NotServing).await;
         server.endpoint().tell("REPLICAOF NO ONE").await;
         stage.holds().await;

@@ -454,7 +454,7 @@ impl Stage {
     }
 
     async fn sweep(&self) -> Told {
-        match self.instance().service.sweep(1000).await {
+        match self.instance().service.sweep(1000).await.unwrap() {
             0 => Told::of(&["nothing"]),
             1 => Told::of(&["1", "step"]),
             swept => Told::of(&[&swept.to_string(), "steps"]),

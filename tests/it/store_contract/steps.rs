@@ -7,7 +7,7 @@ use reprise::{
         event::{AttemptName, Event},
         failure::FailureClass,
         namespace::Settings,
-        plan::Answer,
+        plan::{Answer, Now},
         record::{Ending, Outcome, PolicyChoice, State},
     },
     store::{
@@ -85,7 +85,7 @@ pub async fn a_purged_step_is_gone_with_its_evidence<S: Store>(subject: Subject<
 pub async fn purging_what_is_unknown_changes_nothing<S: Store>(subject: Subject<S>) {
     subject.create("n").await;
     let configuration = subject.revision("n").await;
-    let commit = Commit { configuration, version: 0, at: START, change: Change::Purge };
+    let commit = Commit { configuration, version: 0, now: Now::at(START), change: Change::Purge };
     let committed = subject.store.commit(&key("n", "r", "s"), commit).await;
     assert!(matches!(committed, Ok(Committed::Written(Answer::Ticked))));
     assert!(subject.changes("n").await.is_empty());

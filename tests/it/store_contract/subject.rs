@@ -187,7 +187,7 @@ impl<S: Store> Subject<S> {
         Ok(Commit {
             configuration: loaded.configuration.revision,
             version,
-            at: loaded.now.at,
+            now: loaded.now,
             change,
         })
     }

@@ -3,31 +3,22 @@
 -- KEYS  state, events, changes, configuration, inline, uses
 -- ARGV  not after (µs), time given ('' in life), born, revision, kind, field,
 --       value; then policies that nothing may use any more and that go
-local wall = wall_time(ARGV[2])
-if wall > tonumber(ARGV[1]) then
-  return { 'void', text(wall) }
+local state, wall, refusal = open()
+local is_new = refusal and refusal[1] == 'unknown'
+if refusal and not is_new then
+  return refusal
 end
-local raw = redis.call('GET', KEYS[1])
+state = state or new_state(wall)
 local revision, kind, field, value = tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
-local state
-if raw then
-  state = unpack_state(raw)
-  if state.format ~= FORMAT then
-    return { 'format', text(state.format) }
-  end
-else
-  state = { born = 0, revision = 0, live = 0, changes = 0, clock = 0, swept = wall, before = 0,
-    graced = 0, paused = 0, holder = 0 }
-end
 if tonumber(ARGV[3]) ~= state.born or revision ~= state.revision then
   return { 'changed', text(wall) }
 end
 local now = advance(state, wall)
-if now < state.paused then
+if state.paused > 0 then
   return { 'paused', pause(state) }
 end
 local steps = redis.call('ZCARD', KEYS[2])
-if redis.call('XLEN', KEYS[3]) + steps > 0 and not raw then
+if redis.call('XLEN', KEYS[3]) + steps > 0 and is_new then
   return { 'headless' }
 end
 redis.call('HLEN', KEYS[4])

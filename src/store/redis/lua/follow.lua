@@ -3,17 +3,11 @@
 --
 -- KEYS  state, changes
 -- ARGV  not after (µs), time given ('' in life), after, how many at most
-local wall = wall_time(ARGV[2])
-local raw = redis.call('GET', KEYS[1])
-if not raw then
-  return { 'unknown', text(wall) }
-end
-local state = unpack_state(raw)
-if state.format ~= FORMAT then
-  return { 'format', text(state.format) }
+local state, wall, refusal = open()
+if not state then
+  return refusal
 end
 local answer = heading(state, (advance(state, wall)))
-answer[#answer + 1] = text(state.changes)
 local function add(entry)
   answer[#answer + 1] = string.match(entry[1], '^%d+')
   answer[#answer + 1] = entry[2]

@@ -6,23 +6,15 @@
 --
 -- What is done: 'pause', unless somebody else holds a pause; 'keep', if ours
 -- lasts still; 'take', whoever holds it; 'end'; or nothing: 'look'. A pause that
--- has ended by itself is nobody's. Adds to the heading: end and holder of the pause, number of the
--- latest change, live steps, latest sweep.
-local wall = wall_time(ARGV[2])
-if wall > tonumber(ARGV[1]) then
-  return { 'void', text(wall) }
-end
-local raw = redis.call('GET', KEYS[1])
-if not raw then
-  return { 'unknown', text(wall) }
-end
-local state = unpack_state(raw)
-if state.format ~= FORMAT then
-  return { 'format', text(state.format) }
+-- has ended by itself is nobody's. Adds to the heading: end and holder of the
+-- pause, number of the latest change, latest sweep.
+local state, wall, refusal = open()
+if not state then
+  return refusal
 end
 local kind, holder, ends = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local now = math.max(wall, state.clock)
-local lasts = now < state.paused
+local now = use_time(state, wall)
+local lasts = state.paused > 0
 if kind == 'keep' and (not lasts or state.holder ~= holder) then
   return { 'changed', text(wall) }
 end
@@ -43,11 +35,9 @@ if kind ~= 'look' then
   redis.call('SET', KEYS[1], pack_state(state))
 end
 
--- What time is used is told, but not noted: a pause is an outage from its
+-- That nobody swept is told, but not noted: a pause is an outage from its
 -- beginning to its end.
-local seen = unpack_state(pack_state(state))
-local answer = heading(seen, (advance(seen, wall)))
-for _, number in ipairs({ state.paused, state.holder, state.changes, state.live, state.swept }) do
-  answer[#answer + 1] = text(number)
-end
+local standing = { text(state.paused), text(state.holder), text(state.changes), text(state.swept) }
+local answer = heading(state, (advance(state, wall)))
+push(answer, unpack(standing))
 return answer

@@ -2,21 +2,13 @@
 --
 -- KEYS  state, events
 -- ARGV  not after (µs), time given ('' in life), how many at most
-local wall = wall_time(ARGV[2])
-if wall > tonumber(ARGV[1]) then
-  return { 'void', text(wall) }
-end
-local raw = redis.call('GET', KEYS[1])
-if not raw then
-  return { 'unknown', text(wall) }
-end
-local state = unpack_state(raw)
-if state.format ~= FORMAT then
-  return { 'format', text(state.format) }
+local state, wall, refusal = open()
+if not state then
+  return refusal
 end
 local now = advance(state, wall)
 local answer = heading(state, now)
-if now < state.paused then
+if state.paused > 0 then
   -- Nothing may be done about what is due, and nobody is told that we looked:
   -- for workers, who are not heard, the pause is an outage.
   return answer

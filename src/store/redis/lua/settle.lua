@@ -19,21 +19,13 @@ local PATIENCE = 250000
 local HEAD, LEAST = 17, 57
 local RUNNING, OVER = 2, 8
 
-local wall = wall_time(ARGV[2])
-if wall > tonumber(ARGV[1]) then
-  return { 'void', text(wall) }
-end
-local raw = redis.call('GET', KEYS[1])
-if not raw then
-  return { 'unknown', text(wall) }
-end
-local state = unpack_state(raw)
-if state.format ~= FORMAT then
-  return { 'format', text(state.format) }
+local state, wall, refusal = open()
+if not state then
+  return refusal
 end
 local now, changed = advance(state, wall)
 local graced = grace(state, now)
-local paused = now < state.paused
+local paused = state.paused > 0
 changed = changed and not paused
 redis.call('ZCARD', KEYS[2])
 redis.call('XLEN', KEYS[3])
@@ -43,12 +35,6 @@ redis.call('HLEN', KEYS[5])
 local answer = heading(state, now)
 local values, unfiled, uses = {}, {}, {}
 local sets, files, gone, texts, notes = {}, {}, {}, {}, {}
-
-local function push(list, ...)
-  for _, value in ipairs({ ... }) do
-    list[#list + 1] = value
-  end
-end
 
 -- A value in its parts.
 local function parts(value)
@@ -93,7 +79,10 @@ local function objection(item, value)
   if item.version ~= (value and value.version or 0) then
     return CONFLICT
   end
-  if item.graced ~= graced or item.at > now or now - item.at > PATIENCE then
+  if item.leases ~= (graced > 0 and state.before or item.at) then
+    return TIME
+  end
+  if item.at > now or now - item.at > PATIENCE then
     return TIME
   end
   if item.kind == PURGE then
@@ -165,7 +154,7 @@ local function look(item, value)
   if value.running and graced > 0 and event > state.before then
     event = math.max(event, graced)
   end
-  if event <= value.filed then
+  if event <= value.filed and event <= now then
     return DUE, text(event)
   end
   file(item.member, event)
@@ -205,7 +194,7 @@ end
 for at = 1, (#KEYS - 5) / 2 do
   local base = 2 + (at - 1) * 4
   local item = { step = KEYS[4 + 2 * at], texts = KEYS[5 + 2 * at] }
-  item.kind, item.version, item.born, item.revision, item.at, item.graced,
+  item.kind, item.version, item.born, item.revision, item.at, item.leases,
     item.event, item.live_max, item.op = struct.unpack(ITEM, ARGV[base + 1])
   item.record, item.use, item.text = ARGV[base + 2], ARGV[base + 3], ARGV[base + 4]
   -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
