@@ -34,7 +34,7 @@ use reprise::{
         },
         embedded::{Embedded, EmbeddedError, copy::EmbeddedTarget},
         redis::{
-            Redis, RedisError,
+            Redis, RedisError, commands,
             copy::{RedisSource, RedisTarget},
         },
     },
@@ -45,7 +45,7 @@ use tokio::process::Command;
 
 use crate::{
     process::{self, Server},
-    redis_servers::{Cluster, Kind, Options, Standalone},
+    redis_servers::{Access, Cluster, Kind, Options, Standalone},
     store_contract::subject::{
         Applied, SECOND, START, Subject, begin, embedded, failed, heartbeat, id, key, options,
         policy, redis_options, report, revision, settings,
@@ -53,6 +53,12 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A Redis, used as the user that `reprise store acl` tells to create.
+async fn house() -> Standalone {
+    let access = Access::Rules(commands::rules().leak());
+    Standalone::start(Kind::Redis70, Options { access, ..Options::default() }).await
+}
 
 fn later(span: Duration) -> Clock {
     Clock::manual(START.plus(span))
@@ -149,7 +155,7 @@ async fn opened(server: Standalone, clock: Clock) -> Subject<Redis> {
 #[tokio::test]
 async fn a_round_trip_changes_nothing_but_the_clock() {
     let first = furnished(later(Duration::ZERO)).await;
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let clock = later(HOUR);
     let copied = into_redis(&mut first.store.clone(), &server, &clock).await.unwrap();
     assert_eq!(copied.shift.as_micros(), 3_600_000_000);
@@ -236,7 +242,7 @@ async fn a_pending_retry_goes_on_in_the_new_house() {
     let applied = first.apply(at, &failed(1, "the first time")).await;
     assert_eq!(applied.record().state, StepState::Waiting { due });
 
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let clock = later(HOUR);
     into_redis(&mut first.store.clone(), &server, &clock).await.unwrap();
     let second = opened(server, clock).await;
@@ -263,7 +269,7 @@ async fn a_running_attempt_keeps_its_fence_and_gets_its_grace() {
     first.create("tenant").await;
     let at = key("tenant", "nightly", "load");
     let fence = first.apply(at, &begin(1)).await.record().fence;
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     // The way took longer than the lease.
     let clock = later(Duration::ZERO);
     into_redis(&mut first.store.clone(), &server, &clock).await.unwrap();
@@ -289,7 +295,7 @@ async fn a_running_attempt_keeps_its_fence_and_gets_its_grace() {
 #[tokio::test]
 async fn nothing_is_written_over_a_store_that_is_used() {
     let first = furnished(later(Duration::ZERO)).await;
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let clock = later(HOUR);
     into_redis(&mut first.store.clone(), &server, &clock).await.unwrap();
     // A finished copy is a store like any other.
@@ -317,7 +323,7 @@ async fn nothing_is_written_over_a_store_that_is_used() {
 #[tokio::test]
 async fn a_target_with_servers_is_refused_and_one_that_is_as_new_is_not() {
     let first = furnished(later(Duration::ZERO)).await;
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let second = opened(server, later(HOUR)).await;
     second.due(1).await;
     let server = second.server.as_ref().unwrap();
@@ -330,7 +336,7 @@ async fn a_target_with_servers_is_refused_and_one_that_is_as_new_is_not() {
 #[tokio::test]
 async fn steps_that_have_lost_their_state_are_not_cleared_away() {
     let first = furnished(later(Duration::ZERO)).await;
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let second = opened(server, later(HOUR)).await;
     second.apply(key("default", "r", "s"), &begin(1)).await;
     let server = second.server.as_ref().unwrap();
@@ -391,7 +397,7 @@ async fn a_target_that_is_not_whole_gets_no_server_and_is_begun_anew() {
     let (clock, names) = (later(HOUR), ["default", "tenant"]);
     let wanted = everything(&first.store, &names, Shift::between(START, START.plus(HOUR))).await;
 
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let error = into_redis(&mut failing(), &server, &clock).await.unwrap_err();
     assert!(matches!(error, CopyError::Source(_)), "{error}");
     let refused = Redis::open(redis_options(&server.url(), &clock)).await.unwrap_err();
@@ -419,7 +425,7 @@ async fn a_target_that_is_not_whole_gets_no_server_and_is_begun_anew() {
 
 /// A Redis with one step in progress, and a copy's view of it.
 async fn shared() -> (Subject<Redis>, RedisSource, u64) {
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let subject = opened(server, later(Duration::ZERO)).await;
     let fence = subject.apply(key("default", "r", "s"), &begin(1)).await.record().fence;
     let url = subject.server.as_ref().unwrap().url();
@@ -507,7 +513,7 @@ async fn an_operators_pause_outlasts_a_copy() {
 
 #[tokio::test]
 async fn what_is_no_store_is_no_source() {
-    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let server = house().await;
     let none = Redis::existing(redis_options(&server.url(), &later(Duration::ZERO))).await;
     assert!(matches!(none, Err(RedisError::Empty { .. })));
 }
@@ -562,7 +568,7 @@ async fn a_service_moves_into_redis_and_goes_on() {
     let data = folder.path().join("data");
     let mut old = Server::start(&data, "127.0.0.1:0").await;
     report_failure(&old, "moved", 1).await;
-    let redis = Standalone::start(Kind::Redis70, Options::default()).await;
+    let redis = house().await;
     let (from, url) = (place(&data), redis.url());
 
     let (code, _, stderr) = store(&["copy", "--from", &from, "--to", &url]).await;
@@ -589,8 +595,11 @@ async fn a_service_moves_into_redis_and_goes_on() {
     let counters = answer.decision.unwrap().counters.unwrap();
     assert_eq!((counters.attempts, counters.retries), (2, 2));
 
-    let (code, _, stderr) = store(&["pause", &url]).await;
+    let (code, stdout, stderr) = store(&["pause", &url, "-o", "json"]).await;
     assert_eq!(code, 0, "{stderr}");
+    let standstill: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(standstill, serde_json::json!({ "namespaces": ["default"], "held": [] }));
+    assert!(stderr.contains("until `reprise store resume`"), "{stderr}");
     let begun = proto::BeginAttemptRequest {
         run: "more".to_owned(),
         step: "load".to_owned(),
@@ -615,7 +624,7 @@ async fn a_copy_that_was_killed_is_run_again() {
     let Subject { store: first, dir, .. } = subject;
     drop(first);
     let dir = dir.unwrap();
-    let redis = Standalone::start(Kind::Redis70, Options::default()).await;
+    let redis = house().await;
     let (from, url) = (place(dir.path()), redis.url());
 
     let mut child = command(&["copy", "--from", &from, "--to", &url]).spawn().unwrap();

@@ -112,10 +112,14 @@ async fn made(
     from: &Place,
     mut target: impl Target,
 ) -> Result<Copied, CliError> {
-    let mut progress = Progress::default();
+    let mut progress = Progress::new(output::is_watched());
     let called = from.to_string();
-    let copied = copy(&mut source, &called, &mut target, |told| progress.tell(&told));
-    copied.await.map_err(|error| wrong(&error))
+    let copied = copy(&mut source, &called, &mut target, |told| {
+        output::message_part(&progress.after(&told));
+    });
+    let copied = copied.await;
+    output::message_part(&progress.end());
+    copied.map_err(|error| wrong(&error))
 }
 
 fn wrong(error: &CopyError) -> CliError {
@@ -135,28 +139,78 @@ fn wrong(error: &CopyError) -> CliError {
         | CopyError::Target(_)
         | CopyError::SourceWentOn(_)
         | CopyError::Differs(_) => told.next("run the copy again; it begins anew"),
-        CopyError::SourceInUse(_) | CopyError::TargetInUse(_) => told,
+        CopyError::SourceInUse(_) => told.next("wait for that copy to end, and try again"),
+        // What is in it is told with what to do about it.
+        CopyError::TargetInUse(_) => told,
     }
 }
 
-/// Tells a person how far it is.
-#[derive(Default)]
+/// What is written about how far it is: on a terminal a line for each namespace,
+/// written over at every page; elsewhere a line each 10 000 steps and at its end.
 struct Progress {
-    latest: Option<(Id, bool, u64)>,
+    is_watched: bool,
+    latest: Option<Stretch>,
 }
 
-impl Progress {
-    fn tell(&mut self, told: &Told<'_>) {
-        let (name, is_read, steps) = match told {
+/// So many steps of a namespace are copied, or read back.
+struct Stretch {
+    namespace: Id,
+    is_read: bool,
+    steps: u64,
+}
+
+impl Stretch {
+    fn of(told: &Told<'_>) -> Self {
+        let (namespace, is_read, steps) = match told {
             Told::Copied(name, steps) => (*name, false, *steps),
             Told::ReadBack(name, steps) => (*name, true, *steps),
         };
-        let line = (name.clone(), is_read, steps / LINE_EVERY);
-        if self.latest.as_ref() != Some(&line) && steps > 0 {
-            let done = if is_read { "compared" } else { "copied" };
-            output::message(&format!("reprise: namespace {name}: {steps} steps {done}"));
+        Self { namespace: namespace.clone(), is_read, steps }
+    }
+
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.namespace == next.namespace && self.is_read == next.is_read
+    }
+
+    fn line(&self) -> String {
+        let Self { namespace, is_read, steps } = self;
+        let done = if *is_read { "compared" } else { "copied" };
+        format!("reprise: namespace {namespace}: {steps} steps {done}")
+    }
+}
+
+/// To the beginning of the line, and nothing of it left.
+const OVER: &str = "\r\x1b[K";
+
+impl Progress {
+    const fn new(is_watched: bool) -> Self {
+        Self { is_watched, latest: None }
+    }
+
+    fn after(&mut self, told: &Told<'_>) -> String {
+        let next = Stretch::of(told);
+        let mut text = String::new();
+        let before = match &self.latest {
+            Some(latest) if latest.is_continued_by(&next) => latest.steps,
+            _ => {
+                text = self.end();
+                0
+            }
+        };
+        if self.is_watched {
+            text += &format!("{OVER}{}", next.line());
+        } else if before / LINE_EVERY < next.steps / LINE_EVERY {
+            text += &format!("{}\n", next.line());
         }
-        self.latest = Some(line);
+        self.latest = Some(next);
+        text
+    }
+
+    /// The last line about the namespace that it is at.
+    fn end(&mut self) -> String {
+        let Some(latest) = self.latest.take() else { return String::new() };
+        let over = if self.is_watched { OVER } else { "" };
+        format!("{over}{}\n", latest.line())
     }
 }
 
@@ -243,4 +297,27 @@ fn show(global: &Global, from: &Place, to: &Place, copied: &Copied) -> Result<()
     };
     let header = ["NAMESPACE", "STEPS", "LIVE", "POLICIES", "INLINE", "DIGEST"];
     output::print(&output::table(header, summary.namespaces.iter().map(row).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_one_line_a_namespace_and_more_only_where_nobody_watches() {
+        let name: Id = "n".parse().unwrap();
+        let told = [256, 9_999, 10_240, 10_300].map(|steps| Told::Copied(&name, steps));
+        let written = |is_watched| {
+            let mut progress = Progress::new(is_watched);
+            let mut text: String = told.iter().map(|told| progress.after(told)).collect();
+            text += &progress.after(&Told::ReadBack(&name, 256));
+            text + &progress.end()
+        };
+        let lines = ["10240 steps copied", "10300 steps copied", "256 steps compared"];
+        let wanted = lines.map(|line| format!("reprise: namespace n: {line}\n"));
+        assert_eq!(written(false), wanted.concat());
+        let seen = written(true);
+        let lines: Vec<_> = seen.lines().filter_map(|line| line.rsplit(OVER).next()).collect();
+        assert_eq!(lines, wanted[1..].iter().map(|line| line.trim_end()).collect::<Vec<_>>());
+    }
 }

@@ -3,8 +3,17 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use serde::Serialize;
+
 use super::{
-    super::{Global, error::CliError, exit::Exit, output, serve::sentence, text},
+    super::{
+        Global,
+        error::CliError,
+        exit::Exit,
+        output::{self, Format},
+        serve::sentence,
+        text,
+    },
     place::{self, Place},
 };
 use crate::store::{
@@ -35,14 +44,18 @@ pub struct ResumeArgs {
 pub async fn pause(global: &Global, args: PauseArgs) -> Result<ExitCode, CliError> {
     let store = open(global, &args.store).await?;
     let met = store.pause(args.length).await.map_err(|error| wrong("pause", &error))?;
-    told(&met, "paused")
+    let so = match args.length {
+        Some(_) => "paused; `reprise store resume` ends that before its time",
+        None => "paused until `reprise store resume`",
+    };
+    show(global, &met, so)
 }
 
 /// Lets every namespace go on.
 pub async fn resume(global: &Global, args: ResumeArgs) -> Result<ExitCode, CliError> {
     let store = open(global, &args.store).await?;
     let met = store.resume().await.map_err(|error| wrong("resume", &error))?;
-    told(&met, "not paused any more")
+    show(global, &met, "not paused any more")
 }
 
 async fn open(global: &Global, text: &str) -> Result<Redis, CliError> {
@@ -55,19 +68,48 @@ async fn open(global: &Global, text: &str) -> Result<Redis, CliError> {
 }
 
 fn wrong(doing: &str, error: &StoreError) -> CliError {
-    CliError::new(
-        place::exit_of(error),
-        format!("could not {doing} the store: {}", sentence(error)),
-    )
+    let told = format!("could not {doing} the store: {}", sentence(error));
+    CliError::new(place::exit_of(error), told).next("run it again: what is done already stays so")
 }
 
-fn told(met: &Standstill, so: &str) -> Result<ExitCode, CliError> {
-    output::message(&format!("reprise: {} namespaces are {so}", met.namespaces.len()));
-    if met.held.is_empty() {
+/// What was met, as it is shown.
+#[derive(Serialize)]
+struct Summary {
+    namespaces: Vec<String>,
+    held: Vec<Held>,
+}
+
+/// A namespace where nothing was done, and why.
+#[derive(Serialize)]
+struct Held {
+    namespace: String,
+    why: String,
+}
+
+impl Summary {
+    fn of(met: &Standstill) -> Self {
+        let held = met.held.iter().map(|(name, pause)| {
+            let (namespace, why) = (name.to_string(), pause.to_string());
+            Held { namespace, why }
+        });
+        let namespaces = met.namespaces.iter().map(ToString::to_string);
+        Self { namespaces: namespaces.collect(), held: held.collect() }
+    }
+}
+
+fn show(global: &Global, met: &Standstill, so: &str) -> Result<ExitCode, CliError> {
+    let summary = Summary::of(met);
+    output::message(&format!("reprise: {} namespaces are {so}", summary.namespaces.len()));
+    if global.output == Format::Json {
+        output::print_json(&summary)?;
+    }
+    if summary.held.is_empty() {
         return Ok(Exit::Ok.into());
     }
-    let count = met.held.len();
-    let error = CliError::new(Exit::Conflict, format!("{count} namespaces are left as they were"));
-    let detail = |error: CliError, (name, pause): &_| error.detail(format!("{name}: {pause}"));
-    Err(met.held.iter().fold(error, detail))
+    let count = summary.held.len();
+    let error = CliError::new(Exit::Conflict, format!("{count} namespaces are left as they were"))
+        .next("wait for the copy to end, and try again");
+    let detail =
+        |error: CliError, held: &Held| error.detail(format!("{}: {}", held.namespace, held.why));
+    Err(summary.held.iter().fold(error, detail))
 }

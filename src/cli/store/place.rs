@@ -86,7 +86,11 @@ pub fn not_reached(doing: &str, error: &RedisError) -> CliError {
         RedisError::Empty { .. } => Exit::NotFound,
         RedisError::Store(error) => exit_of(error),
     };
-    CliError::new(exit, format!("could not {doing}: {}", sentence(error)))
+    let told = CliError::new(exit, format!("could not {doing}: {}", sentence(error)));
+    match error {
+        RedisError::Empty { .. } => told.next("check the address and the number of its database"),
+        _ => told,
+    }
 }
 
 /// How a store's error ends the program.
