@@ -466,7 +466,7 @@ async fn compare(
             source.keep(Kept::InPassing).await?;
             tell(Told::ReadBack(name, tally.steps));
         }
-        if tally != *written {
+        if tally != *written && !planted!("copy-not-compared") {
             return Err(CopyError::Differs(difference(name, written, &tally)));
         }
     }

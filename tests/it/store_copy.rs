@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::Path,
     process::{Output, Stdio},
     sync::Arc,
@@ -30,7 +32,7 @@ use reprise::{
         configuration::NamespaceEntry,
         copy::{
             Copied, CopyError, Export, Kept, Page, Released, Source, StoredNamespace, StoredStep,
-            Tally, copy,
+            Tally, Told, copy,
         },
         embedded::{Embedded, EmbeddedError, copy::EmbeddedTarget},
         redis::{
@@ -333,6 +335,39 @@ async fn a_target_with_servers_is_refused_and_one_that_is_as_new_is_not() {
     into_redis(&mut first.store.clone(), server, &second.clock).await.unwrap();
 }
 
+/// Sends one command to a server, on a connection of its own, and waits for its answer.
+fn send(server: &Standalone, command: &str) -> String {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    let mut answer = [0; 64];
+    let length = stream.read(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[..length]).trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_target_that_differs_is_told_and_gets_no_server() {
+    let first = furnished(later(Duration::ZERO)).await;
+    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let clock = later(HOUR);
+    // The step is whole, and the text of its failure is lost on the way.
+    let mut lost = Vec::new();
+    let lose = |told: Told<'_>| {
+        if matches!(told, Told::Copied(name, 1) if **name == *"default") {
+            lost.push(send(&server, "DEL \"reprise:{default}:text:r s\""));
+        }
+    };
+    let mut target = RedisTarget::connect(redis_options(&server.url(), &clock)).await.unwrap();
+    let error = copy(&mut first.store.clone(), "first", &mut target, lose).await.unwrap_err();
+    assert_eq!(lost[0], ":1");
+    let told = "namespace default has 1 of 1 steps and digest";
+    assert!(matches!(&error, CopyError::Differs(what) if what.starts_with(told)), "{error}");
+    let refused = Redis::open(redis_options(&server.url(), &clock)).await.err().unwrap();
+    assert!(
+        matches!(&refused, RedisError::Unfit { why, .. } if why.contains("run the copy again"))
+    );
+    into_redis(&mut first.store.clone(), &server, &clock).await.unwrap();
+}
+
 #[tokio::test]
 async fn steps_that_have_lost_their_state_are_not_cleared_away() {
     let first = furnished(later(Duration::ZERO)).await;
@@ -463,6 +498,20 @@ async fn a_source_takes_no_change_while_it_is_copied_and_goes_on_after() {
     subject.clock.advance(SECOND * 9);
     assert_eq!(subject.due(10).await, []);
     assert!(matches!(subject.apply(at, &heartbeat(fence)).await, Applied::Wrote(_)));
+}
+
+#[tokio::test]
+async fn nobody_is_given_up_for_what_a_short_pause_refused() {
+    let (subject, _, fence) = shared().await;
+    subject.pass(Settings::default().lease - SECOND).await;
+    subject.store.pause(None).await.unwrap();
+    refusal(&subject, fence).await;
+    // The lease ends meanwhile.
+    subject.clock.advance(SECOND * 2);
+    subject.store.resume().await.unwrap();
+    assert_eq!(subject.due(10).await, []);
+    let heard = subject.apply(key("default", "r", "s"), &heartbeat(fence)).await;
+    assert!(matches!(heard, Applied::Wrote(_)), "{heard:?}");
 }
 
 #[tokio::test]

@@ -60,7 +60,8 @@ pub async fn resume(global: &Global, args: ResumeArgs) -> Result<ExitCode, CliEr
 
 async fn open(global: &Global, text: &str) -> Result<Redis, CliError> {
     let Place::Redis(address) = Place::parse("STORE", text)? else {
-        let told = CliError::usage("an embedded store has one server, and is closed with it");
+        let told =
+            CliError::usage("an embedded store is not paused: end its server, and it is closed");
         return Err(told.detail("accepted: an address of Redis such as redis://127.0.0.1"));
     };
     let opened = Redis::existing(place::redis(*address, global.call_timeout)).await;

@@ -75,7 +75,7 @@ pub fn all() -> [&'static Script; 9] {
 type Spoil = (bool, &'static str, &'static str);
 
 /// The bugs that can be planted in scripts.
-fn spoils() -> [Spoil; 13] {
+fn spoils() -> [Spoil; 16] {
     [
         (
             planted!("redis-version-not-compared"),
@@ -106,6 +106,13 @@ fn spoils() -> [Spoil; 13] {
         (planted!("redis-purge-leaves-step"), "push(gone, item.step, item.texts)", ""),
         (planted!("redis-use-not-counted"), "count(new and new.use or '', 1)", ""),
         (planted!("redis-texts-unbounded"), "length > TEXTS", "false"),
+        (
+            planted!("redis-pause-not-heeded"),
+            "local paused = state.paused > 0",
+            "local paused = false",
+        ),
+        (planted!("redis-pause-no-outage"), "if lasts then", "if false then"),
+        (planted!("redis-holder-not-compared"), "if state.holder ~= holder then", "if false then"),
     ]
 }
 
