@@ -273,16 +273,27 @@ struct Planned {
     event: u64,
 }
 
-/// An item's header, as `settle.lua` unpacks it.
+/// An item as `settle.lua` unpacks it: header, value, text. The value begins
+/// with its operation, its score in the event index and the policy that it uses.
 #[allow(clippy::cast_precision_loss, reason = "below 2⁵³")]
-fn header(identity: [f64; 2], planned: &Planned) -> Vec<u8> {
+fn item(identity: [f64; 2], planned: &Planned, [record, policy, text]: &[Vec<u8>; 3]) -> Vec<u8> {
     let [born, revision] = identity;
     let Planned { kind, version, event } = *planned;
     let mut bytes = vec![kind];
     for word in [version as f64, born, revision, AT as f64, AT as f64, event as f64, 1000.0] {
         bytes.extend(word.to_le_bytes());
     }
-    bytes.extend(*b"anything");
+    let mut value = Vec::new();
+    if !record.is_empty() {
+        value.extend(*b"anything");
+        value.extend((event as f64).to_le_bytes());
+        value.push(u8::try_from(policy.len()).unwrap());
+        value.extend(policy);
+        value.extend(record);
+    }
+    bytes.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+    bytes.extend(value);
+    bytes.extend(text);
     bytes
 }
 
@@ -317,8 +328,7 @@ async fn a_call_of_settle_that_fails_changes_nothing() {
     let mut args = vec![b"9007199254740991".to_vec(), AT.to_string().into_bytes()];
     for (step, planned, rest) in items {
         keys.extend([name(&format!("step:r {step}")), name(&format!("text:r {step}"))]);
-        args.push(header(identity, &planned));
-        args.extend(rest);
+        args.push(item(identity, &planned, &rest));
     }
     let written = stage.each_call_fails_once(&scripts::SETTLE, &keys, &args).await;
     let mut kinds: Vec<&str> = written.iter().map(String::as_str).collect();

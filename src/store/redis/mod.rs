@@ -502,7 +502,7 @@ impl Inner {
         let granting: Vec<bool> = items.iter().map(Item::grants).collect();
         let mut keys = slot.keys.of_settle(&items);
         let mut args: Vec<Vec<u8>> = self.times(slot).into();
-        items.into_iter().for_each(|item| item.arguments(&mut args));
+        args.extend(items.into_iter().map(Item::argument));
         if !granting.contains(&true) {
             let said = self.call(slot, &scripts::SETTLE, &keys, &args).await;
             return slot::answers(said, granting.len());

@@ -240,7 +240,7 @@ pub fn without(granting: &[bool], keys: &mut Vec<String>, args: &mut Vec<Vec<u8>
     let mut number = 0..;
     keys.retain(|_| !number.next().is_some_and(|at: usize| at >= 5 && granting[(at - 5) / 2]));
     let mut number = 0..;
-    args.retain(|_| !number.next().is_some_and(|at: usize| at >= 2 && granting[(at - 2) / 4]));
+    args.retain(|_| !number.next().is_some_and(|at: usize| at >= 2 && granting[at - 2]));
 }
 
 /// The answer to each of `count` items.

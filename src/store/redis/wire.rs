@@ -174,19 +174,19 @@ pub enum Said {
 const KINDS: [u8; 4] = [0, 1, 2, 3];
 
 impl Item {
-    /// The item as arguments: header, record, policy, text.
-    pub fn arguments(self, out: &mut Vec<Vec<u8>>) {
+    /// The item as `settle.lua` takes it: header, value, text.
+    #[must_use]
+    pub fn argument(self) -> Vec<u8> {
         let [read, write, purge, look] = KINDS;
         match self.ask {
-            Ask::Read => out.extend([header(read, None, None), vec![], vec![], vec![]]),
-            Ask::Look => out.extend([header(look, None, None), vec![], vec![], vec![]]),
-            Ask::Purge(planned) => {
-                out.extend([header(purge, Some(&planned), None), vec![], vec![], vec![]]);
-            }
+            Ask::Read => header(read, None, None),
+            Ask::Look => header(look, None, None),
+            Ask::Purge(planned) => header(purge, Some(&planned), None),
             Ask::Write(planned, written) => {
-                let header = header(write, Some(&planned), Some(&written));
-                let text = written.text.unwrap_or_default();
-                out.extend([header, written.record, written.policy.into_bytes(), text]);
+                let mut item = header(write, Some(&planned), Some(&written));
+                written.value(planned.operation, &mut item);
+                item.extend(written.text.unwrap_or_default());
+                item
             }
         }
     }
@@ -198,9 +198,29 @@ impl Item {
     }
 }
 
+impl Written {
+    /// Bytes of the value.
+    fn length(&self) -> usize {
+        8 + 8 + 1 + self.policy.len() + self.record.len()
+    }
+
+    /// The value as it is stored: operation, score, policy, record.
+    fn value(&self, operation: Operation, out: &mut Vec<u8>) {
+        out.extend(operation);
+        out.extend(double(self.event_at.as_micros()).to_le_bytes());
+        // A name is 128 bytes at most.
+        out.push(u8::try_from(self.policy.len()).unwrap_or_default());
+        out.extend(self.policy.as_bytes());
+        out.extend(&self.record);
+    }
+}
+
 /// As `settle.lua` unpacks it. Numbers are doubles: all of them are below 2⁵³.
 fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec<u8> {
-    let mut header = Vec::with_capacity(1 + 7 * 8 + 8);
+    const HEADER: usize = 1 + 7 * 8 + 4;
+    let length = written.map_or(0, Written::length);
+    let text = written.and_then(|written| written.text.as_ref()).map_or(0, Vec::len);
+    let mut header = Vec::with_capacity(HEADER + length + text);
     header.push(kind);
     let planned_words = planned.map_or([0; 5], |planned| {
         let Now { at, leases } = planned.now;
@@ -211,7 +231,7 @@ fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec
     for word in planned_words.into_iter().chain(written_words) {
         header.extend(double(word).to_le_bytes());
     }
-    header.extend(planned.map_or([0; 8], |planned| planned.operation));
+    header.extend(u32::try_from(length).unwrap_or_default().to_le_bytes());
     header
 }
 

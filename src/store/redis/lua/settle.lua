@@ -4,8 +4,8 @@
 --
 -- KEYS  state, events, changes, inline, uses; then for each item: step, texts
 -- ARGV  not after (µs), time given ('' in life); then for each item: header,
---       record, use of a policy, text of a failure
-local ITEM = '<Bdddddddc8'
+--       value, text of a failure, in one piece
+local ITEM = '<BdddddddI4'
 local READ, WRITE, PURGE, FILE = 0, 1, 2, 3
 local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
@@ -16,7 +16,8 @@ local PATIENCE = 250000
 -- A value is: id of the operation that wrote it (8 bytes), the score it has in
 -- the event index (8), the policy it uses (its length in a byte, its name), the
 -- record. In the record version, event and state stand at fixed places.
-local HEAD, LEAST = 17, 57
+local FILED_AT, USE_AT, LEAST = 9, 17, 57
+local STATE_AT, VERSION_AT, EVENT_AT = 2, 9, 17
 local RUNNING, OVER = 2, 8
 
 local state, wall, refusal = open()
@@ -32,29 +33,21 @@ redis.call('XLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5])
 
+local byte, sub, pack, unpack_ = string.byte, string.sub, struct.pack, struct.unpack
 local answer = heading(state, now)
-local values, unfiled, uses = {}, {}, {}
-local sets, files, gone, texts, notes = {}, {}, {}, {}, {}
+-- By key of a step: its value as it is by now, false when there is none; and
+-- those that are to be written.
+local values, written = {}, {}
+local files, unfiled, uses, notes, gone, texts = {}, {}, {}, {}, {}, {}
+local noted, filed = 0, 0
 
--- A value in its parts.
-local function parts(value)
-  local length = string.byte(value, HEAD)
-  local from = HEAD + length
-  return {
-    raw = value,
-    op = string.sub(value, 1, 8),
-    filed = struct.unpack('<d', value, 9),
-    use = string.sub(value, HEAD + 1, from),
-    running = string.byte(value, from + 2) == RUNNING,
-    live = string.byte(value, from + 2) < OVER,
-    version = struct.unpack('<I8', value, from + 9),
-    event = struct.unpack('<I8', value, from + 17),
-    record = string.sub(value, from + 1),
-  }
+-- Where the record of a value begins, less one.
+local function head(value)
+  return USE_AT + byte(value, USE_AT)
 end
 
-local function join(op, filed, use, record)
-  return op .. struct.pack('<d', filed) .. string.char(#use) .. use .. record
+local function use_of(value)
+  return sub(value, USE_AT + 1, head(value))
 end
 
 -- What a step is now: false when there is none, nil when it is not readable.
@@ -65,42 +58,15 @@ local function current(step)
     if type(value) == 'table' or (value and #value < LEAST) then
       return nil
     end
-    value = value and parts(value)
     values[step] = value
   end
   return value
 end
 
--- Why an item cannot be written as it was planned; nil when it can.
-local function objection(item, value)
-  if item.born ~= state.born or item.revision ~= state.revision then
-    return CONFIGURATION
-  end
-  if item.version ~= (value and value.version or 0) then
-    return CONFLICT
-  end
-  if item.leases ~= (graced > 0 and state.before or item.at) then
-    return TIME
-  end
-  if item.at > now or now - item.at > PATIENCE then
-    return TIME
-  end
-  if item.kind == PURGE then
-    return nil
-  end
-  if item.version == 0 and state.live >= item.live_max then
-    return QUOTA
-  end
-  if item.use ~= (value and value.use or '') and string.sub(item.use, 1, 7) == 'inline:' then
-    if redis.call('HEXISTS', KEYS[4], string.sub(item.use, 8)) == 0 then
-      return INLINE
-    end
-  end
-end
-
 local function file(member, at)
   unfiled[member] = nil
-  push(files, text(at), member)
+  filed = filed + 2
+  files[filed - 1], files[filed] = at, member
 end
 
 local function count(use, by)
@@ -110,121 +76,156 @@ local function count(use, by)
 end
 
 -- Notes that a step goes from one value to another; either may be none.
-local function note(item, old, new)
-  state.changes = state.changes + 1
-  push(notes, item.member, new and text(new.version) or '0')
-  state.live = state.live + (new and new.live and 1 or 0) - (old and old.live and 1 or 0)
-  count(old and old.use or '', -1)
-  count(new and new.use or '', 1)
-  changed = true
-end
-
-local function write(item, old)
-  local filed = old and old.filed
-  if not filed or item.event < filed then
-    filed = item.event
-    file(item.member, filed)
-  end
-  local new = parts(join(item.op, filed, item.use, item.record))
-  values[item.step] = new
-  push(sets, item.step)
-  if item.text ~= '' then
-    push(texts, { step = item.step, key = item.texts, text = item.text })
-  end
-  note(item, old, new)
-end
-
-local function purge(item, old)
+local function note(member, version, old, new)
+  local old_use, new_use, lived, lives = '', '', 0, 0
   if old then
-    values[item.step] = false
-    unfiled[item.member] = true
-    push(gone, item.step, item.texts)
-    note(item, old, false)
+    local from = head(old)
+    old_use = sub(old, USE_AT + 1, from)
+    lived = byte(old, from + STATE_AT) < OVER and 1 or 0
+  end
+  if new then
+    local from = head(new)
+    new_use = sub(new, USE_AT + 1, from)
+    lives = byte(new, from + STATE_AT) < OVER and 1 or 0
+  end
+  if old_use ~= new_use then
+    count(old_use, -1)
+    count(new_use, 1)
+  end
+  state.live = state.live + lives - lived
+  state.changes = state.changes + 1
+  noted = noted + 2
+  notes[noted - 1], notes[noted] = member, version
+end
+
+-- Whether a policy that was given inline is still remembered.
+local function remembered(new, old)
+  local use = use_of(new)
+  return use == '' or sub(use, 1, 7) ~= 'inline:' or (old and use_of(old) == use)
+    or redis.call('HEXISTS', KEYS[4], sub(use, 8)) == 1
+end
+
+-- Writes a value, and files its event where that comes earlier than before.
+local function write(step, member, old, new, version, event)
+  if not old or event < unpack_('<d', old, FILED_AT) then
+    file(member, event)
+  else
+    new = sub(new, 1, FILED_AT - 1) .. sub(old, FILED_AT, USE_AT - 1) .. sub(new, USE_AT)
+  end
+  values[step] = new
+  written[step] = true
+  note(member, version + 1, old, new)
+end
+
+local function purge(step, kept, member, old)
+  if old then
+    values[step] = false
+    written[step] = nil
+    unfiled[member] = true
+    gone[#gone + 1] = step
+    gone[#gone + 1] = kept
+    note(member, 0, old, false)
   end
 end
 
 -- Whether the event of a step has come. Where it is filed too early it is filed
 -- where it belongs first, so that what is due is found in the order of events.
-local function look(item, value)
+local function look(step, member, value)
   if not value then
-    unfiled[item.member] = true
+    unfiled[member] = true
     return FILED, ''
   end
-  local event = value.event
-  if value.running and graced > 0 and event > state.before then
+  local from = head(value)
+  local event, filed = unpack_('<I8', value, from + EVENT_AT), unpack_('<d', value, FILED_AT)
+  if byte(value, from + STATE_AT) == RUNNING and graced > 0 and event > state.before then
     event = math.max(event, graced)
   end
-  if event <= value.filed and event <= now then
+  if event <= filed and event <= now then
     return DUE, text(event)
   end
-  file(item.member, event)
-  values[item.step] = parts(join(value.op, event, value.use, value.record))
-  push(sets, item.step)
+  file(member, event)
+  values[step] = sub(value, 1, FILED_AT - 1) .. pack('<d', event) .. sub(value, USE_AT)
+  written[step] = true
   return FILED, ''
 end
 
-local function decide(item)
-  local value = current(item.step)
+-- The record of a value, as it is handed back.
+local function found(value)
+  return value and sub(value, head(value) + 1) or ''
+end
+
+local function decide(item, step, kept, member)
+  local kind, version, born, revision, at, leases, event, live_max, length, from = unpack_(ITEM, item)
+  local value = current(step)
   if value == nil then
     return DAMAGED, ''
-  elseif item.kind == READ then
-    return FOUND, value and value.record or ''
-  elseif item.kind == FILE and paused then
+  elseif kind == READ then
+    return FOUND, found(value)
+  elseif kind == FILE and paused then
     return FILED, ''
-  elseif item.kind == FILE then
-    return look(item, value)
-  elseif value and value.op == item.op then
+  elseif kind == FILE then
+    return look(step, member, value)
+  end
+  local new = sub(item, from, from + length - 1)
+  if value and kind == WRITE and sub(value, 1, 8) == sub(new, 1, 8) then
     -- Sent twice: it was done, and is not done again.
     return WRITTEN, ''
   elseif paused then
     return PAUSED, pause(state)
   end
-  local code = objection(item, value)
-  if code then
-    return code, value and value.record or ''
+  if born ~= state.born or revision ~= state.revision then
+    return CONFIGURATION, found(value)
+  elseif version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0) then
+    return CONFLICT, found(value)
+  elseif leases ~= (graced > 0 and state.before or at) or at > now or now - at > PATIENCE then
+    return TIME, found(value)
+  elseif kind == PURGE then
+    purge(step, kept, member, value)
+    return WRITTEN, ''
+  elseif version == 0 and state.live >= live_max then
+    return QUOTA, ''
+  elseif not remembered(new, value) then
+    return INLINE, ''
   end
-  if item.kind == WRITE then
-    write(item, value)
-  else
-    purge(item, value)
+  write(step, member, value, new, version, event)
+  if #item >= from + length then
+    texts[#texts + 1] = { step = step, key = kept, text = sub(item, from + length) }
   end
   return WRITTEN, ''
 end
 
-for at = 1, (#KEYS - 5) / 2 do
-  local base = 2 + (at - 1) * 4
-  local item = { step = KEYS[4 + 2 * at], texts = KEYS[5 + 2 * at] }
-  item.kind, item.version, item.born, item.revision, item.at, item.leases,
-    item.event, item.live_max, item.op = struct.unpack(ITEM, ARGV[base + 1])
-  item.record, item.use, item.text = ARGV[base + 2], ARGV[base + 3], ARGV[base + 4]
-  -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
-  item.member = string.sub(item.step, #KEYS[1] + 1)
-  push(answer, decide(item))
+-- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
+local members_from = #KEYS[1] + 1
+local answered = #answer
+for at = 3, #ARGV do
+  local step = KEYS[2 * at]
+  answered = answered + 2
+  answer[answered - 1], answer[answered] =
+    decide(ARGV[at], step, KEYS[2 * at + 1], sub(step, members_from))
 end
-
 answer[CHANGES] = text(state.changes)
 
 -- From here on nothing can fail: every key was read as what it is. The first
 -- alone could, on a log that is ahead of its state, and then nothing is written.
-if #notes > 0 then
+if noted > 0 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '4096', text(state.changes) .. '-0', 'at', text(now), unpack(notes))
 end
 if #gone > 0 then
   redis.call('UNLINK', unpack(gone))
 end
-local pairs_set = {}
-for _, step in ipairs(sets) do
-  if values[step] then
-    push(pairs_set, step, values[step].raw)
-  end
+local pairs_set, set = {}, 0
+for step in pairs(written) do
+  set = set + 2
+  pairs_set[set - 1], pairs_set[set] = step, values[step]
 end
-if changed then
-  push(pairs_set, KEYS[1], pack_state(state))
+if changed or noted > 0 then
+  set = set + 2
+  pairs_set[set - 1], pairs_set[set] = KEYS[1], pack_state(state)
 end
-if #pairs_set > 0 then
+if set > 0 then
   redis.call('MSET', unpack(pairs_set))
 end
-if #files > 0 then
+if filed > 0 then
   redis.call('ZADD', KEYS[2], unpack(files))
 end
 for member in pairs(unfiled) do
