@@ -126,9 +126,9 @@ enum Command {
     Bench(Box<bench::Args>),
     /// Show or check the settings of a server
     Config(config::ConfigArgs),
-    /// Set up the store that several servers share
+    /// Set up, copy or pause the store that several servers share
     #[command(subcommand)]
-    Store(store::StoreCommand),
+    Store(Box<store::StoreCommand>),
 }
 
 /// Parses the command line, does what it says and turns the result into an
@@ -147,8 +147,8 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(*args, global.output),
+        Command::Store(command) => asking(store::run(&global, *command)),
         Command::Config(args) => config::run(&global, args),
-        Command::Store(command) => store::run(&global, command),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

@@ -40,6 +40,17 @@ pub fn message(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Whether a person looks at messages as they come.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Writes to stderr as it is, without a line end.
+pub fn message_part(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
 /// Writes an error to stderr.
 pub fn error(error: &CliError) {
     message(&paint(Paint::Red, &format!("reprise: {error}")));

@@ -16,5 +16,6 @@ pub mod namespace;
 pub mod limit;
 pub mod decision;
 pub mod record;
+pub mod shift;
 pub mod event;
 pub mod plan;

@@ -382,6 +382,12 @@ impl Configuration {
         };
     }
 
+    /// Whether nobody ever changed anything in it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.revision == 1 && self.policies.is_empty()
+    }
+
     /// The policy of a choice that is not inline, with its name; the built-in
     /// one where the namespace has no default.
     #[must_use]

@@ -5,6 +5,7 @@
 //! [`crate::domain::plan`] drafted.
 
 pub mod configuration;
+pub mod copy;
 pub mod embedded;
 pub mod pack;
 pub mod record;

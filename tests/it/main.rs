@@ -35,6 +35,7 @@ mod scripted;
 mod seed_vectors;
 mod served;
 mod store_contract;
+mod store_copy;
 mod store_embedded;
 mod store_record;
 mod wire;

@@ -118,8 +118,8 @@ const AREAS: &[Area] = &[
         knows: &["config", "grpc", "server", "store", "domain"],
         crates: Crates::AllBut(&[]),
     },
+    Area { name: "cli/store", knows: &["clock", "domain", "store"], crates: Crates::AllBut(&[]) },
     Area { name: "cli/config", knows: &["config"], crates: Crates::AllBut(&[]) },
-    Area { name: "cli/store", knows: &["store"], crates: Crates::AllBut(&[]) },
 ];
 
 /// These put the parts together, and so may know all of them.

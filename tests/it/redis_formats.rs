@@ -1,7 +1,12 @@
 //! What is kept in Redis carries versions: what earlier ones wrote is read, and
 //! what a later one wrote is refused by its number.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use redis::{Value, aio::MultiplexedConnection, cmd};
 use reprise::{
@@ -62,7 +67,7 @@ async fn a_namespace_of_a_later_version_is_refused_by_its_number() {
     let (server, mut connection) = server().await;
     opened(&server).await.create("n").await;
     // Whatever it looks like behind its number.
-    cmd("SET").arg("reprise:{n}:state").arg(b"\x02").exec_async(&mut connection).await.unwrap();
+    cmd("SET").arg("reprise:{n}:state").arg(b"\x03").exec_async(&mut connection).await.unwrap();
     let subject = opened(&server).await;
     let refusals = [
         subject.store.load(&key("n", "r", "s"), Expect::Anything).await.map(drop),
@@ -72,13 +77,15 @@ async fn a_namespace_of_a_later_version_is_refused_by_its_number() {
     ];
     for refused in refusals {
         let told = refused.unwrap_err().to_string();
-        assert!(told.contains("newer version of Reprise, in format 2"), "{told}");
+        assert!(told.contains("newer version of Reprise, in format 3"), "{told}");
     }
     subject.load(key("default", "r", "s")).await;
 }
 
-/// Of a sample: commands that write its keys, a line each, words in hexadecimal.
-const SAMPLE: &str = "tests/samples/redis-v1.hex";
+/// Of samples: commands that write their keys, a line each, words in hexadecimal.
+///
+/// The first format of a namespace's state, and the second, which tells of a pause.
+const SAMPLES: [&str; 2] = ["tests/samples/redis-v1.hex", "tests/samples/redis-v2.hex"];
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -88,7 +95,11 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// What [`SAMPLE`] holds.
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// What [`SAMPLES`] hold.
 async fn fill(subject: &Subject<Redis>) {
     subject.create("n").await;
     let named = subject::policy("{max_retries: 3, backoff: {fixed: {delay: 1s}}}");
@@ -154,30 +165,83 @@ async fn written(connection: &mut MultiplexedConnection) -> String {
     lines
 }
 
-/// Writes [`SAMPLE`] where there is none: once for each format that there ever is.
+/// Writes [`SAMPLES`] where there are none: once for each format that there ever is.
 #[tokio::test]
-#[ignore = "writes the sample that later versions are held to"]
-async fn write_the_sample() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE);
-    if file.exists() {
-        return;
+#[ignore = "writes the samples that later versions are held to"]
+async fn write_the_samples() {
+    for (name, is_paused) in SAMPLES.into_iter().zip([false, true]) {
+        let file = sample(name);
+        if file.exists() {
+            continue;
+        }
+        let (server, mut connection) = server().await;
+        let subject = opened(&server).await;
+        fill(&subject).await;
+        if is_paused {
+            subject.store.pause(None).await.unwrap();
+        }
+        fs::write(file, written(&mut connection).await).unwrap();
     }
-    let (server, mut connection) = server().await;
-    fill(&opened(&server).await).await;
-    fs::write(file, written(&mut connection).await).unwrap();
+}
+
+/// Puts a sample into a server.
+async fn restore(name: &str, connection: &mut MultiplexedConnection) {
+    for line in fs::read_to_string(sample(name)).unwrap().lines() {
+        let words: Vec<Vec<u8>> = line.split(' ').map(bytes).collect();
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        let _: Value = command.query_async(connection).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn what_version_1_kept_in_redis_is_read_and_goes_on() {
-    let sample = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE)).unwrap();
     let (server, mut connection) = server().await;
-    for line in sample.lines() {
-        let words: Vec<Vec<u8>> = line.split(' ').map(bytes).collect();
-        let mut command = redis::Cmd::new();
-        command.arg(words);
-        let _: Value = command.query_async(&mut connection).await.unwrap();
-    }
+    restore(SAMPLES[0], &mut connection).await;
+    reads_and_goes_on(&opened(&server).await).await;
+}
+
+#[tokio::test]
+async fn what_version_2_kept_in_redis_is_read_and_goes_on_after_its_pause() {
+    let (server, mut connection) = server().await;
+    restore(SAMPLES[1], &mut connection).await;
     let subject = opened(&server).await;
+    let refused = subject
+        .try_apply(key("n", "r", "new"), &PolicyChoice::Default, &subject::begin(9))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("an operator paused it"), "{refused}");
+    subject.store.resume().await.unwrap();
+    reads_and_goes_on(&subject).await;
+}
+
+/// Versions that know no pause read the state of whatever is not paused, and of
+/// nothing else.
+#[tokio::test]
+async fn a_state_tells_of_a_pause_as_long_as_there_is_one() {
+    let (server, mut connection) = server().await;
+    let subject = opened(&server).await;
+    subject.create("n").await;
+    let mut state = async || -> Vec<u8> {
+        cmd("GET").arg("reprise:{n}:state").query_async(&mut connection).await.unwrap()
+    };
+    let before = state().await;
+    assert_eq!((before[0], before.len()), (1, 65));
+    subject.store.pause(None).await.unwrap();
+    let paused = state().await;
+    assert_eq!((paused[0], paused.len()), (2, 81));
+    subject.store.resume().await.unwrap();
+    assert_eq!(state().await[0], 1);
+    // One that ends by itself is gone with the next change.
+    subject.store.pause(Some(Duration::from_secs(2))).await.unwrap();
+    assert_eq!(state().await[0], 2);
+    subject.pass(Duration::from_secs(2)).await;
+    subject.apply(key("n", "r", "s"), &subject::begin(1)).await;
+    assert_eq!(state().await[0], 1);
+}
+
+/// Holds a store to what [`fill`] has put there.
+async fn reads_and_goes_on(subject: &Subject<Redis>) {
     let configuration = subject.store.configuration("n").await.unwrap();
     assert_eq!((configuration.revision, configuration.policies.len()), (2, 1));
     assert_eq!(subject.changes("n").await.len(), 4);

@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// Commands of scripts that change nothing.
-const READS: [&str; 9] =
-    ["GET", "HEXISTS", "HGETALL", "HLEN", "TIME", "XLEN", "XRANGE", "ZCARD", "ZRANGE"];
+const READS: [&str; 10] =
+    ["EXISTS", "GET", "HEXISTS", "HGETALL", "HLEN", "TIME", "XLEN", "XRANGE", "ZCARD", "ZRANGE"];
 /// Commands of scripts that cannot fail on a key of the right type, with memory
 /// granted at the start: what is written is a string, a member, a field or an
 /// element. `XADD` wants an id that grows, and comes first. `HINCRBY` wants a
@@ -391,6 +391,78 @@ async fn a_call_of_configure_that_fails_changes_nothing() {
     let (keys, args) = configured("n", born, revision, ["delete", "", "", "-"]);
     let written = stage.each_call_fails_once(&scripts::CONFIGURE, &keys, &args).await;
     assert_eq!(written, ["call UNLINK"]);
+}
+
+/// Keys of a call of a copy, and its arguments behind the instants.
+fn sent(namespace: &str, kinds: &[&str], rest: &[&[u8]]) -> (Vec<String>, Vec<Vec<u8>>) {
+    let keys = kinds.iter().map(|kind| format!("reprise:{{{namespace}}}:{kind}")).collect();
+    let mut args = vec![b"9007199254740991".to_vec(), AT.to_string().into_bytes()];
+    args.extend(rest.iter().map(|part| part.to_vec()));
+    (keys, args)
+}
+
+/// What `found` is sent about the namespace `copied`, for the holder 7.
+fn founding() -> (Vec<String>, Vec<Vec<u8>>) {
+    let end = b"9007199254740991";
+    let fields: [&[u8]; 9] =
+        [b"7", end, b"3", b"9", b"1000", b"settings", b"{}", b"inline:00", b"{}"];
+    sent("copied", &["state", "configuration", "inline"], &fields)
+}
+
+/// What `import` is sent there: two steps, one of them with texts.
+#[allow(clippy::cast_precision_loss, reason = "below 2⁵³")]
+fn importing(holder: &[u8], value: &[u8]) -> (Vec<String>, Vec<Vec<u8>>) {
+    let header = [&[1][..], &((AT + 1) as f64).to_le_bytes()].concat();
+    let kinds = ["state", "events", "uses", "step:r a", "text:r a", "step:r b", "text:r b"];
+    let a: [&[u8]; 7] = [&header, value, b"policy:p", b"first", b"second", b"", b""];
+    let b: [&[u8]; 7] = [&header, value, b"", b"", b"", b"", b""];
+    sent("copied", &kinds, &[&[holder], &a[..], &b[..]].concat())
+}
+
+#[tokio::test]
+async fn a_call_of_a_copy_that_fails_changes_nothing() {
+    let mut stage = stage().await;
+    let value = stage.get(&name("step:r many")).await;
+    for kind in ["pause", "take", "end"] {
+        let (keys, args) = sent("n", &["state"], &[kind.as_bytes(), b"0", b"9007199254740991"]);
+        let written = stage.each_call_fails_once(&scripts::PAUSE, &keys, &args).await;
+        assert_eq!(written, ["call SET"], "{kind}");
+    }
+    let (keys, args) = founding();
+    let written = stage.each_call_fails_once(&scripts::FOUND, &keys, &args).await;
+    assert_eq!(written, ["call HSET", "call HSET", "call SET"]);
+
+    stage.run(scripts::FOUND.source(), &keys, &args).await.unwrap();
+    stage.before = Stage::dump(&mut stage.connection).await;
+    let (keys, args) = importing(b"7", &value);
+    let written = stage.each_call_fails_once(&scripts::IMPORT, &keys, &args).await;
+    assert_eq!(written, ["call MSET", "call ZADD", "call HINCRBY", "pcall RPUSH", "pcall RPUSH"]);
+}
+
+#[tokio::test]
+async fn what_a_copy_sends_twice_is_done_once_and_nobody_else_writes_there() {
+    let mut stage = stage().await;
+    let value = stage.get(&name("step:r many")).await;
+    let (founding, importing) = (founding(), importing(b"7", &value));
+    let mut after = Dump::new();
+    for (script, (keys, args)) in [(&scripts::FOUND, &founding), (&scripts::IMPORT, &importing)] {
+        stage.run(script.source(), keys, args).await.unwrap();
+        stage.before = Stage::dump(&mut stage.connection).await;
+        // What is restored is equal to what was dumped, but in another order.
+        stage.restore().await;
+        let once = Stage::dump(&mut stage.connection).await;
+        stage.run(script.source(), keys, args).await.unwrap();
+        after = Stage::dump(&mut stage.connection).await;
+        assert!(after == once, "{}", script.name);
+    }
+    let word = |said: Value| redis::from_redis_value::<Vec<String>>(said).unwrap().swap_remove(0);
+    let (keys, args) = self::importing(b"8", &value);
+    let said = stage.run(scripts::IMPORT.source(), &keys, &args).await.unwrap();
+    assert_eq!(word(said), "changed");
+    let (keys, args) = sent("n", &["state", "configuration", "inline"], &[&b"7"[..]; 5]);
+    let said = stage.run(scripts::FOUND.source(), &keys, &args).await.unwrap();
+    assert_eq!(word(said), "changed", "a namespace that nobody copies");
+    assert!(after == Stage::dump(&mut stage.connection).await);
 }
 
 #[tokio::test]

@@ -88,6 +88,8 @@ pub enum Entry<'a> {
         /// The end of the grace, µs.
         until_us: u64,
     },
+    /// Another store is copied into this one; empty when that is done.
+    Copying(&'a [u8]),
     /// The texts of a step's failures.
     Evidence {
         /// Its namespace.
@@ -183,6 +185,10 @@ impl<'a> Entry<'a> {
                 head.number(until_us);
                 &[]
             }
+            Self::Copying(mark) => {
+                head.number(11);
+                mark
+            }
             Self::Evidence { namespace, joined, value } => {
                 head.number(6);
                 head.text(namespace);
@@ -233,6 +239,7 @@ impl<'a> Entry<'a> {
                 let (namespace, changes, state) = (input.text()?, input.number()?, input.text()?);
                 Self::TargetState { namespace, changes, state, value: input.rest() }
             }
+            11 => Self::Copying(input.rest()),
             _ => return Err(Malformed),
         })
     }

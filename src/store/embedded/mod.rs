@@ -9,6 +9,7 @@
 //! runs on one thread, and the lock is there for the snapshot's.
 
 pub mod charges;
+pub mod copy;
 pub mod entry;
 pub mod log;
 pub mod state;
@@ -38,6 +39,7 @@ use super::{
     configuration::{
         Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision, TargetEntry,
     },
+    copy::Mark,
     record::{self, Header, RecordError},
 };
 use crate::{
@@ -136,6 +138,14 @@ pub enum EmbeddedError {
     /// What was found is not a store.
     #[error("{} holds a log without a store's salt", .0.display())]
     NotAStore(PathBuf),
+    /// It is the target of a copy that is not whole.
+    #[error("{} must not be used: {mark}", dir.display())]
+    Unfinished {
+        /// Where.
+        dir: PathBuf,
+        /// What is copied into it.
+        mark: Mark,
+    },
     /// Steps or policies were found of a namespace that was never created.
     #[error("{} holds entries of namespace {namespace:?}, which no entry created", dir.display())]
     Orphans {
@@ -164,6 +174,16 @@ impl Embedded {
     /// When another process has it, when it is damaged, when a newer version
     /// wrote it, or when the disk refuses.
     pub fn open(options: &EmbeddedOptions, clock: Clock) -> Result<Self, EmbeddedError> {
+        let store = Self::open_any(options, clock)?;
+        let mark = store.0.held().state.copying.clone();
+        match mark {
+            Some(mark) => Err(EmbeddedError::Unfinished { dir: options.dir.clone(), mark }),
+            None => Ok(store),
+        }
+    }
+
+    /// The same of a store that may be the target of a copy.
+    fn open_any(options: &EmbeddedOptions, clock: Clock) -> Result<Self, EmbeddedError> {
         let mut state = State::default();
         let log_options = LogOptions {
             fsync: options.fsync,

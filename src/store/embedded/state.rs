@@ -12,6 +12,7 @@ use super::{
             Configuration, ConfigurationError, NamespaceEntry, PolicyHistory, PolicyRevision,
             TargetEntry,
         },
+        copy::Mark,
         pack::Malformed,
         record::{self, RecordError},
     },
@@ -40,6 +41,8 @@ pub struct State {
     /// The latest outage that was noted: the last instant before it, and the
     /// end of the grace after it.
     pub outage: Option<(Timestamp, Timestamp)>,
+    /// What is copied into this store, as long as the copy is not whole.
+    pub copying: Option<Mark>,
     /// Namespaces that entries belonged to although none created them. A
     /// snapshot leaves out what is gone when it is made, and entries from before
     /// that are read once more after it; the one that says so must then follow.
@@ -176,6 +179,7 @@ impl State {
                 self.outage =
                     Some((Timestamp::from_micros(before_us), Timestamp::from_micros(until_us)));
             }
+            Entry::Copying(mark) => self.copying = Mark::from_bytes(mark)?,
             Entry::Namespace { namespace, revision, changes, value } => {
                 self.apply_namespace(namespace, revision, changes, value)?
             }

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use super::super::StoreError;
+use super::{super::StoreError, wire::Pause};
 
 /// Why a command has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Fault {
     Elsewhere(&'static str),
     /// It was refused and nothing was done, for a reason that passes.
     Refused(&'static str),
+    /// It was refused and nothing was done: the namespace is paused.
+    Paused(Pause),
     /// It was refused and nothing was done: there is no memory left.
     Full,
     /// The server does not know the script.
@@ -119,6 +121,7 @@ impl From<Fault> for StoreError {
             Fault::Full => Self::Full,
             Fault::Away(why) => Self::Unavailable(why),
             Fault::Elsewhere(why) | Fault::Refused(why) => Self::Refused(why.to_owned()),
+            Fault::Paused(pause) => Self::Refused(pause.to_string()),
             Fault::UnknownScript => Self::Refused("it forgets its scripts".to_owned()),
             Fault::Wrong(why) => Self::Refused(why),
         }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! reprise:salt                       string   what chance is drawn from; drawn once
+//! reprise:copying                    string   what is copied into here, as long as that is not whole
 //! reprise:namespaces                 zset     names of namespaces, those that are gone included
-//! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times
+//! reprise:{NAMESPACE}:state          string   packed: revision, live steps, latest change, times, a pause
 //! reprise:{NAMESPACE}:configuration  hash     "settings", "policy:NAME", "target:NAME" as JSON
 //! reprise:{NAMESPACE}:inline         hash     digest → policy given inline, as JSON
 //! reprise:{NAMESPACE}:uses           hash     "policy:NAME", "inline:DIGEST" → steps that use it
@@ -13,6 +14,10 @@
 //! reprise:{NAMESPACE}:text:RUN STEP  list     texts of its latest failures
 //! ```
 //!
+//! A namespace's state is of format 1, or of format 2 while the namespace is paused,
+//! which adds the end of the pause and its holder. Releases that know format 1 alone
+//! work beside this one, and are kept out of what is paused. Both are read.
+//!
 //! An id has neither braces nor spaces, so no id can make a key of another kind
 //! or of another namespace, and all keys of a namespace lie in one slot.
 
@@ -20,6 +25,8 @@ use crate::domain::id::StepKey;
 
 /// What chance is drawn from.
 pub const SALT: &str = "reprise:salt";
+/// The mark of a store that is the target of a copy which is not whole.
+pub const COPYING: &str = "reprise:copying";
 /// The register of namespaces.
 pub const NAMESPACES: &str = "reprise:namespaces";
 /// What every key begins with.

@@ -9,6 +9,7 @@
 pub mod address;
 mod batch;
 pub mod commands;
+pub mod copy;
 mod fault;
 mod fit;
 mod keys;
@@ -157,6 +158,12 @@ pub enum RedisError {
         /// Why.
         why: String,
     },
+    /// There is no store of Reprise in it.
+    #[error("{address} holds no store of Reprise")]
+    Empty {
+        /// Where it is.
+        address: String,
+    },
     /// It was reached and then refused.
     #[error("the store could not be used")]
     Store(#[from] StoreError),
@@ -178,22 +185,22 @@ impl Redis {
     /// # Errors
     /// See [`RedisError`].
     pub async fn open(options: RedisOptions) -> Result<Self, RedisError> {
-        let RedisOptions { address, timeout, strict, look_every, given_time } = options;
-        let written = address.to_string();
-        let link = Link::new(address, timeout, chance::unit);
-        connected(&link)
-            .await
-            .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
-        let findings = Findings::of(&link).await.map_err(StoreError::from)?;
-        let refused = if strict { findings.worst() } else { findings.unfit.as_deref() };
-        if let Some(why) = refused {
-            return Err(RedisError::Unfit { address: written, why: why.to_owned() });
+        let (given_time, look_every) = (options.given_time.clone(), options.look_every);
+        let (link, fitness) = connect(options).await?;
+        if let Some(mark) = copy::mark(&link).await? {
+            let (address, why) = (link.address().to_string(), mark.to_string());
+            return Err(RedisError::Unfit { address, why });
         }
-        let fitness = Watched::default();
-        fitness.note(findings, &written);
         let salt = salt(&link).await.map_err(StoreError::from)?;
+        let store = Self::new(link, fitness, salt, given_time);
+        store.0.begin().await?;
+        store.keep_looking(look_every);
+        Ok(store)
+    }
+
+    fn new(link: Link, fitness: Watched, salt: Salt, given_time: Option<Clock>) -> Self {
         let local = given_time.clone().unwrap_or_else(|| Clock::system(Timestamp::EPOCH));
-        let store = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             link,
             salt,
             local,
@@ -206,10 +213,7 @@ impl Redis {
             remembers: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             fitness,
-        }));
-        store.0.begin().await?;
-        store.keep_looking(look_every);
-        Ok(store)
+        }))
     }
 
     /// Looks again and again whether servers are still fit, until the store is
@@ -233,6 +237,24 @@ impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis({})", self.0.link.address())
     }
+}
+
+/// Connects to a server that is fit to keep steps.
+async fn connect(options: RedisOptions) -> Result<(Link, Watched), RedisError> {
+    let RedisOptions { address, timeout, strict, .. } = options;
+    let written = address.to_string();
+    let link = Link::new(address, timeout, chance::unit);
+    connected(&link)
+        .await
+        .map_err(|why| RedisError::Unreachable { address: written.clone(), why })?;
+    let findings = Findings::of(&link).await.map_err(StoreError::from)?;
+    let refused = if strict { findings.worst() } else { findings.unfit.as_deref() };
+    if let Some(why) = refused {
+        return Err(RedisError::Unfit { address: written, why: why.to_owned() });
+    }
+    let fitness = Watched::default();
+    fitness.note(findings, &written);
+    Ok((link, fitness))
 }
 
 /// Waits for the first connection, as long as two tries take.
@@ -430,7 +452,7 @@ impl Inner {
             Said::Done(heading, rest) => Ok((heading, rest)),
             Said::Unknown => Err(self.forget(namespace)),
             Said::Void(_) => Err(slot::VOID.into()),
-            Said::Changed | Said::Steps(_) => Err(wire::strange().into()),
+            Said::Changed | Said::Steps(_) | Said::Paused(_) => Err(wire::strange().into()),
         }
     }
 
@@ -700,6 +722,7 @@ impl Store for Redis {
                 return Err(StoreError::QuotaReached { what: "live steps", max });
             }
             Outcome::Damaged => return Err(damaged(key)),
+            Outcome::Paused(pause) => return Err(Fault::Paused(pause).into()),
             Outcome::Found(_) | Outcome::Due(_) | Outcome::Filed | Outcome::NamespaceUnknown => {
                 return Err(wire::strange().into());
             }

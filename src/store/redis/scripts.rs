@@ -53,17 +53,29 @@ script!(
     /// Changes what governs a namespace.
     CONFIGURE, "configure", ""
 );
+script!(
+    /// Pauses a namespace.
+    PAUSE, "pause", " flags=allow-oom"
+);
+script!(
+    /// Founds a namespace that a copy fills.
+    FOUND, "found", ""
+);
+script!(
+    /// Puts steps into it.
+    IMPORT, "import", ""
+);
 
 /// Every script.
-pub fn all() -> [&'static Script; 6] {
-    [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE]
+pub fn all() -> [&'static Script; 9] {
+    [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE, &PAUSE, &FOUND, &IMPORT]
 }
 
 /// A piece of a script, and what stands in its place when a bug is planted.
 type Spoil = (bool, &'static str, &'static str);
 
 /// The bugs that can be planted in scripts.
-fn spoils() -> [Spoil; 13] {
+fn spoils() -> [Spoil; 16] {
     [
         (
             planted!("redis-version-not-compared"),
@@ -94,6 +106,13 @@ fn spoils() -> [Spoil; 13] {
         (planted!("redis-purge-leaves-step"), "gone[#gone + 1] = step\n", "\n"),
         (planted!("redis-use-not-counted"), "count(new_use, 1)", ""),
         (planted!("redis-texts-unbounded"), "length > TEXTS", "false"),
+        (
+            planted!("redis-pause-not-heeded"),
+            "local paused = state.paused > 0",
+            "local paused = false",
+        ),
+        (planted!("redis-pause-no-outage"), "if lasts then", "if false then"),
+        (planted!("redis-holder-not-compared"), "if state.holder ~= holder then", "if false then"),
     ]
 }
 

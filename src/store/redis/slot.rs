@@ -252,6 +252,7 @@ pub fn answers(said: Result<Said, Fault>, count: usize) -> Vec<Answered> {
         Ok(Said::Done(_, rest)) => rest,
         Ok(Said::Unknown) => return vec![Ok(Outcome::NamespaceUnknown); count],
         Ok(Said::Void(_)) => return vec![Err(VOID); count],
+        Ok(Said::Paused(pause)) => return vec![Err(Fault::Paused(pause)); count],
         Ok(Said::Changed | Said::Steps(_)) => return vec![Err(wire::strange()); count],
         Err(fault) => return vec![Err(fault); count],
     };
@@ -438,6 +439,7 @@ impl Inner {
             Said::Done(heading, _) => Ok(heading),
             Said::Changed | Said::Unknown => Err(StoreError::ConfigurationChanged),
             Said::Steps(steps) => Err(StoreError::NamespaceNotEmpty { steps }),
+            Said::Paused(pause) => Err(Fault::Paused(pause).into()),
             Said::Void(_) => Err(VOID.into()),
         }
     }

@@ -1,5 +1,7 @@
 //! What goes to the scripts and what comes back.
 
+use std::fmt;
+
 use redis::Value;
 
 use super::fault::Fault;
@@ -88,8 +90,48 @@ pub enum Outcome {
     Filed,
     /// What is in the step's place is no step.
     Damaged,
+    /// The namespace is paused.
+    Paused(Pause),
     /// There is no such namespace.
     NamespaceUnknown,
+}
+
+/// A namespace in which nothing is changed for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends by itself.
+    pub ends_at: Timestamp,
+    /// Who holds it: a copy by the number it drew, or an operator.
+    pub holder: u64,
+}
+
+impl Pause {
+    /// The holder that is an operator.
+    pub const OPERATOR: u64 = 0;
+    /// The end of one that does not end by itself: the last instant that a
+    /// double holds exactly.
+    pub const LASTING: Timestamp = Timestamp::from_micros((1 << 53) - 1);
+
+    fn read(payload: &[u8]) -> Option<Self> {
+        let (ends_at, holder) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
+        let ends_at = Timestamp::from_micros(ends_at.parse().ok()?);
+        Some(Self { ends_at, holder: holder.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.holder, self.ends_at) {
+            (Self::OPERATOR, Self::LASTING) => {
+                f.write_str("an operator paused it; `reprise store resume` ends that")
+            }
+            (Self::OPERATOR, end) => write!(f, "an operator paused it until {end}"),
+            (_, Self::LASTING) => {
+                f.write_str("it is the target of a copy that is not whole; run the copy again")
+            }
+            (_, _) => f.write_str("it is paused while it is copied to another store"),
+        }
+    }
 }
 
 /// What every answer begins with.
@@ -125,6 +167,8 @@ pub enum Said {
     Changed,
     /// The namespace still has so many steps.
     Steps(u64),
+    /// The namespace is paused.
+    Paused(Pause),
 }
 
 const KINDS: [u8; 4] = [0, 1, 2, 3];
@@ -191,8 +235,9 @@ fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec
     header
 }
 
+/// A number as scripts unpack it.
 #[expect(clippy::cast_precision_loss, reason = "what is sent is below 2⁵³, or an end of time")]
-fn double(number: u64) -> f64 {
+pub fn double(number: u64) -> f64 {
     number as f64
 }
 
@@ -226,6 +271,10 @@ impl Said {
             }
             b"changed" => Ok(Self::Changed),
             b"steps" => Ok(Self::Steps(parts.next().and_then(number).ok_or_else(strange)?)),
+            b"paused" => {
+                let pause = parts.next().and_then(bytes).and_then(|pause| Pause::read(&pause));
+                Ok(Self::Paused(pause.ok_or_else(strange)?))
+            }
             b"headless" => Err(Fault::Wrong(
                 "the namespace's state is gone although steps of it are there: somebody deleted it; restore a backup"
                     .to_owned(),
@@ -261,6 +310,7 @@ impl Outcome {
             )),
             9 => Self::Filed,
             10 => Self::Damaged,
+            11 => Self::Paused(Pause::read(&payload).ok_or_else(strange)?),
             _ => return Err(strange()),
         })
     }

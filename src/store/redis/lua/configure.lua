@@ -9,14 +9,15 @@ local is_new = refusal and refusal[1] == 'unknown'
 if refusal and not is_new then
   return refusal
 end
-if is_new then
-  state = { born = 0, revision = 0, live = 0, changes = 0, clock = 0, swept = wall, before = 0, graced = 0 }
-end
+state = state or new_state(wall)
 local revision, kind, field, value = tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
 if tonumber(ARGV[3]) ~= state.born or revision ~= state.revision then
   return { 'changed', text(wall) }
 end
 local now = advance(state, wall)
+if state.paused > 0 then
+  return { 'paused', pause(state) }
+end
 local steps = redis.call('ZCARD', KEYS[2])
 if redis.call('XLEN', KEYS[3]) + steps > 0 and is_new then
   return { 'headless' }

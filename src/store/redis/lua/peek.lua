@@ -8,6 +8,11 @@ if not state then
 end
 local now = advance(state, wall)
 local answer = heading(state, now)
+if state.paused > 0 then
+  -- Nothing may be done about what is due, and nobody is told that we looked:
+  -- for workers, who are not heard, the pause is an outage.
+  return answer
+end
 local found = redis.call('ZRANGE', KEYS[2], '-inf', text(now), 'BYSCORE', 'LIMIT', '0', ARGV[3])
 for _, member in ipairs(found) do
   answer[#answer + 1] = member

@@ -7,8 +7,8 @@
 --       value, text of a failure, in one piece
 local ITEM = '<BdddddddI4'
 local READ, WRITE, PURGE, FILE = 0, 1, 2, 3
-local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 -- Failures whose texts are kept: EVIDENCE_MAX.
 local TEXTS = 4
 -- A plan holds for so long, µs.
@@ -26,6 +26,8 @@ if not state then
 end
 local now, changed = advance(state, wall)
 local graced = grace(state, now)
+local paused = state.paused > 0
+changed = changed and not paused
 redis.call('ZCARD', KEYS[2])
 redis.call('XLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
@@ -159,6 +161,8 @@ local function decide(item, step, kept, member)
     return DAMAGED, ''
   elseif kind == READ then
     return FOUND, found(value)
+  elseif kind == FILE and paused then
+    return FILED, ''
   elseif kind == FILE then
     return look(step, member, value)
   end
@@ -166,6 +170,8 @@ local function decide(item, step, kept, member)
   if value and kind == WRITE and sub(value, 1, 8) == sub(new, 1, 8) then
     -- Sent twice: it was done, and is not done again.
     return WRITTEN, ''
+  elseif paused then
+    return PAUSED, pause(state)
   end
   if born ~= state.born or revision ~= state.revision then
     return CONFIGURATION, found(value)
