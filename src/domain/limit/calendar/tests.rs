@@ -92,7 +92,9 @@ impl Model {
     fn apply(&mut self, action: &Action, rates: &[Rate]) -> Result<(), TestCaseError> {
         match *action {
             Action::Wait { buckets, share } => {
-                self.now += (self.grid.width() * buckets * share) >> 16;
+                // So that no history leaves what is told apart.
+                let longest = self.grid.width().saturating_mul(buckets).min(1 << 47);
+                self.now += (longest * share) >> 16;
             }
             Action::Change { rate } => self.grid = Grid::of(&rates[rate]),
             Action::Start { times, ahead, share } => {
