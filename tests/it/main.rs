@@ -23,6 +23,7 @@ mod policy_file;
 mod process;
 mod properties;
 mod purity;
+mod redis_calendar;
 mod redis_faults;
 mod redis_formats;
 mod redis_open;

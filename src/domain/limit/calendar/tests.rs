@@ -25,11 +25,18 @@ fn any_rate() -> impl Strategy<Value = Rate> {
         .prop_map(|(limit, period, burst)| rate(limit, Duration::from_micros(period), burst))
 }
 
+/// Rates whose buckets meet each other.
+fn near_rate() -> impl Strategy<Value = Rate> {
+    let burst = prop_oneof![2 => Just(1), 2 => 2..8_u32, 1 => 8..=600_u32];
+    (1..=40_u32, 10_000..2_000_000_u64, burst)
+        .prop_map(|(limit, period, burst)| rate(limit, Duration::from_micros(period), burst))
+}
+
 /// What happens to a calendar. Shares are in 2⁻¹⁶.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Time moves on by a share of a few buckets.
-    Wait { share: u64 },
+    /// Time moves on by a share of a few buckets, or of some pages.
+    Wait { buckets: u64, share: u64 },
     /// Starts are asked for, from a share of a few buckets ahead on, and begin
     /// at a share of the room.
     Start { times: usize, ahead: u64, share: u64 },
@@ -42,7 +49,8 @@ enum Action {
 fn action(rates: usize) -> impl Strategy<Value = Action> {
     let share = 0..=1_u64 << 16;
     prop_oneof![
-        2 => share.clone().prop_map(|share| Action::Wait { share }),
+        2 => (prop_oneof![3 => Just(3), 1 => Just(600)], share.clone())
+            .prop_map(|(buckets, share)| Action::Wait { buckets, share }),
         6 => (1..60_usize, share.clone(), prop_oneof![Just(0), Just(1 << 16), share])
             .prop_map(|(times, ahead, share)| Action::Start { times, ahead, share }),
         2 => (1..30_usize, any::<usize>()).prop_map(|(times, which)| Action::Return { times, which }),
@@ -83,7 +91,11 @@ impl Model {
 
     fn apply(&mut self, action: &Action, rates: &[Rate]) -> Result<(), TestCaseError> {
         match *action {
-            Action::Wait { share } => self.now += (self.grid.width() * 3 * share) >> 16,
+            Action::Wait { buckets, share } => {
+                // So that no history leaves what is told apart.
+                let longest = self.grid.width().saturating_mul(buckets).min(1 << 47);
+                self.now += (longest * share) >> 16;
+            }
             Action::Change { rate } => self.grid = Grid::of(&rates[rate]),
             Action::Start { times, ahead, share } => {
                 let from = self.now + ((self.grid.width() * 8 * ahead) >> 16);
@@ -159,7 +171,7 @@ proptest! {
 
     #[test]
     fn starts_stay_within_the_largest_rate_and_burst_however_they_change(
-        rates in prop::collection::vec(any_rate(), 2..7),
+        rates in prop_oneof![prop::collection::vec(any_rate(), 2..7), prop::collection::vec(near_rate(), 2..7)],
         actions in prop::collection::vec(action(7), 1..40),
     ) {
         let mut model = Model::new(&rates[0]);
@@ -314,14 +326,61 @@ fn a_lower_rate_finds_room_behind_what_a_higher_one_filled() {
 }
 
 #[test]
-fn rates_that_change_too_often_lose_time_and_no_promise() {
-    let mut model = Model::new(&rate(1, Duration::from_secs(1), 2));
-    for millis in [1_000, 900, 800, 700, 600] {
-        model.grid = Grid::of(&rate(1, Duration::from_millis(millis), 2));
+fn a_start_just_past_keeps_its_gap_to_the_next() {
+    let mut model = Model::new(&rate(1, Duration::from_millis(100), 1));
+    // The last bucket of a page.
+    let bucket = (model.grid.bucket(START) / 256 + 1) * 256 - 1;
+    let from = model.grid.start(bucket);
+    model.start(from, 1 << 16).unwrap();
+    model.now = model.grid.start(bucket + 1);
+    model.open();
+    model.start(model.now, 0).unwrap();
+    law_holds(&model.starts, &[rate(1, Duration::from_millis(100), 1)]).unwrap();
+}
+
+#[test]
+fn what_an_older_rate_started_counts_until_the_bucket_is_over() {
+    let mut model = full(50, 2);
+    model.grid = Grid::of(&rate(100, Duration::from_secs(1), 200));
+    model.open();
+    for (millis, load) in [(0, 50), (900, 50), (1_000, 0)] {
+        model.now = START + millis * 1_000;
         model.open();
-        model.start(START + 60_000_000, 0).unwrap();
+        assert_eq!(model.calendar.load(at(model.now)), (load, 100));
     }
-    assert_eq!(model.calendar.layers.len(), LAYERS_MAX);
-    let first = model.starts[0].at;
-    assert!(model.calendar.room(at(START)).unwrap().from > at(first));
+}
+
+#[test]
+fn a_grid_begins_with_the_part_of_its_bucket_that_has_gone_by_taken() {
+    let mut model = full(0, 2);
+    model.now = START + 500_001;
+    model.grid = Grid::of(&rate(10, Duration::from_secs(1), 20));
+    model.open();
+    assert_eq!(model.calendar.load(at(model.now)), (6, 10));
+    // With a gap, or without room for that, it begins with the next bucket.
+    for burst in [1, 2] {
+        let mut model = full(0, 2);
+        model.now = START + 500_001;
+        model.grid = Grid::of(&rate(1, Duration::from_secs(1), burst));
+        model.open();
+        let next = model.grid.start(model.grid.bucket(model.now) + 1);
+        assert_eq!(model.calendar.room(at(model.now)).unwrap().from, at(next));
+    }
+}
+
+#[test]
+fn rates_that_change_too_often_lose_time_and_no_promise() {
+    for burst in [1, 2] {
+        let mut model = Model::new(&rate(1, Duration::from_secs(1), burst));
+        for (millis, seconds) in [(1_000, 60), (900, 600), (800, 700), (700, 800), (10, 900)] {
+            model.grid = Grid::of(&rate(1, Duration::from_millis(millis), burst));
+            model.open();
+            model.start(START + seconds * 1_000_000, 1 << 16).unwrap();
+        }
+        assert_eq!(model.calendar.layers.len(), LAYERS_MAX);
+        let Start { at: first, grid } = model.starts[0];
+        let end = grid.start(grid.bucket(first) + if grid.has_gap() { 2 } else { 1 });
+        let room = model.calendar.room(at(START)).unwrap();
+        assert!(room.from >= at(end) && room.from - at(end) < Duration::from_millis(20));
+    }
 }
