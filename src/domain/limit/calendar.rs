@@ -27,7 +27,7 @@ mod tests;
 
 pub use self::grid::Grid;
 use self::{grid::instant, layer::Layer};
-use super::super::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// How far ahead room is looked for, in buckets: three groups.
 const HORIZON: u64 = 3 * 256 * 256;
