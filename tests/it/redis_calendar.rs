@@ -48,7 +48,8 @@ enum Question {
     Start { ahead: u64, share: u64, times: usize },
     Take { ahead: u64 },
     GiveBack { which: usize },
-    Load { ahead: u64, behind: u64 },
+    Load { ahead: u64 },
+    LoadOfStart { which: usize },
 }
 
 /// A call: time moves on, the rate is one of those there are.
@@ -71,7 +72,8 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(ahead, share, times)| Question::Start { ahead, share, times }),
         1 => ahead().prop_map(|ahead| Question::Take { ahead }),
         3 => any::<usize>().prop_map(|which| Question::GiveBack { which }),
-        1 => (ahead(), ahead()).prop_map(|(ahead, behind)| Question::Load { ahead, behind }),
+        1 => ahead().prop_map(|ahead| Question::Load { ahead }),
+        2 => any::<usize>().prop_map(|which| Question::LoadOfStart { which }),
     ];
     let rate = prop_oneof![3 => Just(0), 1 => 0..7_usize];
     (prop_oneof![2 => Just(0), 4 => ahead()], rate, prop::collection::vec(question, 1..8))
@@ -139,13 +141,18 @@ impl Model {
                 let numbers = [at, grid.width(), u64::from(grid.capacity()), gap];
                 vec![asked("give_back", numbers, String::new())]
             }
-            Question::GiveBack { .. } => vec![],
-            Question::Load { ahead, behind } => {
-                let at = self.at(ahead).saturating_sub(self.grid.width() * behind / 256);
-                let (used, limit) = self.calendar.load(Timestamp::from_micros(at));
-                vec![asked("load", [at, 0, 0, 0], format!("{used} {limit}"))]
+            // One that may be past.
+            Question::LoadOfStart { which } if !self.starts.is_empty() => {
+                vec![self.load(self.starts[which % self.starts.len()].0)]
             }
+            Question::GiveBack { .. } | Question::LoadOfStart { .. } => vec![],
+            Question::Load { ahead } => vec![self.load(self.at(ahead))],
         }
+    }
+
+    fn load(&self, at: u64) -> Asked {
+        let (used, limit) = self.calendar.load(Timestamp::from_micros(at));
+        asked("load", [at, 0, 0, 0], format!("{used} {limit}"))
     }
 }
 

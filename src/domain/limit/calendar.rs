@@ -27,14 +27,16 @@ mod tests;
 
 pub use self::grid::Grid;
 use self::{grid::instant, layer::Layer};
-use super::super::time::Timestamp;
+use crate::domain::time::Timestamp;
 
 /// How far ahead room is looked for, in buckets: three groups.
 const HORIZON: u64 = 3 * 256 * 256;
 /// Grids whose starts are told apart; see [`Calendar::close`].
 const LAYERS_MAX: usize = 4;
-/// Buckets with room of their own that older layers may refuse in one search.
-const REFUSALS_MAX: u32 = 512;
+/// What one search may cost, in bytes that are looked at.
+const EFFORT_MAX: u32 = 4_096;
+/// What a bucket costs beside the starts that fill it.
+const EFFORT: u32 = 8;
 
 /// Instants that are admitted: every one in `[from, until)`, and there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +82,15 @@ impl Calendar {
         let from = instant(from).max(self.now);
         let horizon = grid.bucket(self.now) + HORIZON;
         let mut bucket = grid.bucket(from).max(grid.bucket_after(self.closed));
-        for _ in 0..REFUSALS_MAX {
+        let mut effort = 0;
+        while effort < EFFORT_MAX {
             bucket = layer.room_from(bucket)?;
             if bucket >= horizon || !grid.is_told_apart(bucket) {
                 return None;
             }
-            if self.is_refused(bucket) {
+            let spare = u32::from(grid.capacity() - grid.starts(layer.byte(bucket)));
+            effort += EFFORT + spare;
+            if self.older_starts(bucket, spare) == spare {
                 bucket = self.next_after(bucket);
                 continue;
             }
@@ -187,15 +192,6 @@ impl Calendar {
         }
     }
 
-    /// Whether older layers leave no room in a bucket that has some of its own.
-    fn is_refused(&self, bucket: u64) -> bool {
-        self.layers.first().is_some_and(|layer| {
-            let own = layer.grid.starts(layer.byte(bucket));
-            let spare = u32::from(layer.grid.capacity() - own);
-            self.older_starts(bucket, spare) == spare
-        })
-    }
-
     /// How many starts of older layers count against a bucket; `enough` when
     /// there are more.
     fn older_starts(&self, bucket: u64, enough: u32) -> u32 {
@@ -214,9 +210,7 @@ impl Calendar {
         };
         let (grid, start) = (current.grid, current.grid.start(bucket));
         let behind = |layer: &Layer| {
-            let within = grid.width().div_ceil(layer.grid.width());
-            let fills = within * u64::from(layer.grid.capacity()) >= u64::from(grid.capacity());
-            if layer.grid.has_gap() || !fills {
+            if layer.grid.starts_when_full(grid) < u64::from(grid.capacity()) {
                 return None;
             }
             let room = layer.room_from(layer.grid.bucket(start))?;

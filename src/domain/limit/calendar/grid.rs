@@ -127,6 +127,15 @@ impl Grid {
         }
     }
 
+    /// How many starts of this grid, at least, count against a bucket of
+    /// another that lies within buckets without room. With a gap every second
+    /// of these may have no start.
+    pub(super) const fn starts_when_full(self, other: Self) -> u64 {
+        let span = if other.gap { 2 * other.width } else { other.width };
+        let buckets = span.div_ceil(self.width);
+        if self.gap { buckets / 2 } else { buckets * self.capacity as u64 }
+    }
+
     /// How many starts a bucket's byte stands for.
     pub(super) const fn starts(self, byte: u8) -> u8 {
         match (self.gap, byte) {

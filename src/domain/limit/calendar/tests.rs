@@ -314,6 +314,12 @@ fn without_room_a_start_changes_nothing() {
 
 #[test]
 fn a_lower_rate_finds_room_behind_what_a_higher_one_filled() {
+    let mut gap = full(100_000, 1);
+    gap.grid = Grid::of(&rate(1, Duration::from_millis(2), 1));
+    gap.open();
+    let last = gap.starts.last().unwrap().at;
+    let room = gap.calendar.room(at(START)).unwrap();
+    assert!(room.from > at(last) && room.from - at(last) < Duration::from_millis(10));
     let mut model = full(100_000, 2);
     model.grid = Grid::of(&rate(1, Duration::from_millis(2), 2));
     model.open();

@@ -18,8 +18,9 @@ do
 local CALENDAR, LAYER = '<Bddd', '<dddBdd'
 local VERSION = 1
 local SPAN, GROUPS, HORIZON = 256, 4, 196608
-local LAYERS_MAX, REFUSALS_MAX = 4, 512
-local FULL, KEPT, NONE = 255, 1, string.rep('\0', 256)
+local LAYERS_MAX, EFFORT_MAX, EFFORT = 4, 4096, 8
+local FULL, KEPT = 255, 1
+local NONE, ALL = string.rep('\0', 256), string.rep('\255', 256)
 local INSTANT_MAX = 9007199254740991
 -- Past pages that go in a call, beside two for each that came.
 local SWEPT = 8
@@ -44,9 +45,24 @@ local function new_layer(id, width, capacity, gap)
     groups = {}, has = {},
     -- What was read or written, and which of it was written.
     pages = {}, marks = {}, paged = {}, marked = {},
-    -- A byte of a bucket with room.
-    free = gap and '%z' or '[^\255]',
   }
+end
+
+-- The first place behind `place` that is not full; strings are one when equal.
+local function not_full(bytes, place)
+  if bytes == ALL then
+    return nil
+  end
+  local _, last = find(bytes, '^\255*', place + 1)
+  return last < SPAN and last + 1 or nil
+end
+
+-- The first place behind `place` whose bucket has room.
+local function free(layer, bytes, place)
+  if layer.gap then
+    return find(bytes, '\0', place + 1, true)
+  end
+  return not_full(bytes, place)
 end
 
 local function unpack_layer(raw, at)
@@ -132,7 +148,9 @@ local function mark(layer, bytes)
   if bytes == NONE then
     return 0
   end
-  return find(bytes, layer.free) and KEPT or FULL
+  -- Nothing has to be looked for where every byte of a full page is the same.
+  local has_room = bytes ~= ALL and (not layer.gap or free(layer, bytes, 0))
+  return has_room and KEPT or FULL
 end
 
 local function with(bytes, place, byte)
@@ -211,17 +229,17 @@ end
 -- The first bucket from `bucket` on that has room.
 local function room_from(cal, layer, bucket)
   local page = floor(bucket / SPAN)
-  local found = find(page_of(cal, layer, page), layer.free, bucket % SPAN + 1)
+  local found = free(layer, page_of(cal, layer, page), bucket % SPAN)
   if found then
     return page * SPAN + found - 1
   end
   page = page + 1
   local group, place = floor(page / SPAN), page % SPAN
   for _ = 1, GROUPS do
-    found = find(marks_of(cal, layer, group), '[^\255]', place + 1)
+    found = not_full(marks_of(cal, layer, group), place)
     if found then
       page = group * SPAN + found - 1
-      found = find(page_of(cal, layer, page), layer.free)
+      found = free(layer, page_of(cal, layer, page), 0)
       return found and page * SPAN + found - 1
     end
     group, place = group + 1, 0
@@ -285,12 +303,19 @@ local function older_starts(cal, bucket, enough)
   return sum
 end
 
+-- How many starts of a layer, at least, count against a bucket of the current
+-- one that lies within buckets without room.
+local function starts_when_full(layer, current)
+  local span = current.gap and 2 * current.width or current.width
+  local buckets = ceil(span / layer.width)
+  return layer.gap and floor(buckets / 2) or buckets * layer.capacity
+end
+
 -- The next bucket that older layers may admit after one that they refused.
 local function next_after(cal, bucket)
   local current, after = cal.layers[1], bucket + 1
   for at, layer in ipairs(cal.layers) do
-    local within = ceil(current.width / layer.width)
-    if at > 1 and not layer.gap and within * layer.capacity >= current.capacity then
+    if at > 1 and starts_when_full(layer, current) >= current.capacity then
       local room = room_from(cal, layer, floor(bucket * current.width / layer.width))
       if room then
         after = max(after, floor(room * layer.width / current.width))
@@ -415,12 +440,17 @@ function calendar_room(cal, from)
   from = max(min(from, INSTANT_MAX), cal.now)
   local horizon = floor(cal.now / layer.width) + HORIZON
   local bucket = max(floor(from / layer.width), ceil(cal.closed / layer.width))
-  for _ = 1, REFUSALS_MAX do
+  local effort = 0
+  for _ = 1, EFFORT_MAX do
+    if effort >= EFFORT_MAX then
+      return nil
+    end
     bucket = room_from(cal, layer, bucket)
     if not bucket or bucket >= horizon or (bucket + 1) * layer.width > INSTANT_MAX then
       return nil
     end
     local spare = layer.capacity - starts(layer, byte_of(cal, layer, bucket))
+    effort = effort + EFFORT + spare
     if older_starts(cal, bucket, spare) == spare then
       bucket = next_after(cal, bucket)
     else
