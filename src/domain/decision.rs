@@ -327,7 +327,7 @@ pub struct Decision {
 pub struct Constraint {
     /// What it is.
     pub kind: ConstraintKind,
-    /// What it belongs to: a target, with `/run` behind it where each run has the
+    /// What it belongs to: a target, with the run behind it where each run has the
     /// target for itself; empty for the step itself.
     pub key: String,
     /// The earliest instant that it admits.

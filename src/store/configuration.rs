@@ -275,7 +275,7 @@ impl TargetEntry {
 
     /// How it bounds a step of `run` that calls it `name`.
     fn bound(&self, name: &Id, run: &str, at: Timestamp) -> Bound {
-        let state = if self.target.each_run { format!("{name}/{run}") } else { name.to_string() };
+        let state = if self.target.each_run { format!("{name} {run}") } else { name.to_string() };
         Bound {
             state: state.into(),
             target: Arc::clone(&self.target),

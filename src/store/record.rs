@@ -66,6 +66,8 @@ pub struct Header {
     pub version: u64,
     /// When something happens next.
     pub event_at: Timestamp,
+    /// The state's own instant.
+    pub instant: Timestamp,
     /// Whether an attempt holds the lease; `event_at` is then its end.
     pub is_running: bool,
     /// Whether the step is over.
@@ -83,6 +85,7 @@ impl Header {
         Ok(Self {
             version: u64_at(header, 8),
             event_at: Timestamp::from_micros(u64_at(header, 16)),
+            instant: Timestamp::from_micros(u64_at(header, 32)),
             is_running: header[1] == RUNNING,
             is_over: header[1] >= OVER,
         })

@@ -24,6 +24,7 @@ mod process;
 mod properties;
 mod purity;
 mod redis_calendar;
+mod redis_limits;
 mod redis_faults;
 mod redis_formats;
 mod redis_open;

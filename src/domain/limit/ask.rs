@@ -8,7 +8,7 @@ use crate::domain::time::Timestamp;
 /// A target as it bounds one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// What its state is filed under: the target's name, or `name/run` where each
+    /// What its state is filed under: the target's name, or `name run` where each
     /// run has the target for itself.
     pub state: Box<str>,
     /// What it allows.

@@ -120,7 +120,7 @@ impl Book {
         for bound in &asks.bounds {
             if let Some(rate) = &bound.target.rate {
                 let state = self.states.entry(bound.state.clone()).or_default();
-                state.calendar.open(rate.grid(), now.at);
+                state.calendar.open(rate.grid(), oldest(now.at));
             }
         }
         let mut looking = Looking { book: self, asks, now, findings: Vec::new() };
@@ -133,11 +133,11 @@ impl Book {
         let state = self.states.entry(charge.state.clone()).or_default();
         match charge.effect {
             Effect::Take { rate, at } => {
-                state.calendar.open(rate.grid(), now);
+                state.calendar.open(rate.grid(), oldest(now));
                 state.calendar.take(at);
             }
             Effect::GiveBack { rate, at } => {
-                state.calendar.open(rate.grid(), now);
+                state.calendar.open(rate.grid(), oldest(now));
                 state.calendar.give_back(rate.grid(), at);
             }
             Effect::Permit { until } => {
@@ -181,6 +181,13 @@ impl TargetState {
         let others = self.line.range(..end).filter(|(_, known)| **known != *member);
         others.take(usize::try_from(matters).unwrap_or(usize::MAX)).count() as u64
     }
+}
+
+/// What calendars are to know of: a start counts from when it was planned, which
+/// may be a while ago when it is granted.
+fn oldest(now: Timestamp) -> Timestamp {
+    const PLAN_KEPT: u64 = 250_000;
+    Timestamp::from_micros(now.as_micros().saturating_sub(PLAN_KEPT))
 }
 
 /// One look at the states, for one decision.

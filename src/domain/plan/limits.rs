@@ -106,6 +106,9 @@ pub(super) fn ask(
     let Plan::Write(draft) = plan else { return };
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
+    if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
+        return;
+    }
     let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
         (Answer::Granted(grant), _, Some(start)) => {
             let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
@@ -143,7 +146,7 @@ pub(super) fn ask(
 fn cooled(terms: &Terms<'_>, failure: &Failure, now: Now) -> Option<(Box<str>, Timestamp)> {
     let wait = super::decide::asked_wait(terms.policy, failure.pushback?, now.at)?;
     let is_at_fault = |state: &str| {
-        let name = state.split('/').next().unwrap_or(state);
+        let name = state.split(' ').next().unwrap_or(state);
         name == failure.target
     };
     let bound = match terms.bounds {

@@ -8,6 +8,9 @@
 //! reprise:{NAMESPACE}:configuration  hash     "settings", "policy:NAME", "target:NAME" as JSON
 //! reprise:{NAMESPACE}:inline         hash     digest → policy given inline, as JSON
 //! reprise:{NAMESPACE}:uses           hash     "policy:NAME", "inline:DIGEST" → steps that use it
+//! reprise:{NAMESPACE}:limit:STATE    hash     what a target has promised and spent: `lua/calendar.lua`, `lua/limits.lua`
+//! reprise:{NAMESPACE}:permits:STATE  zset     "RUN STEP" → end of the lease of who has a permit, µs
+//! reprise:{NAMESPACE}:line:STATE     zset     "RUN STEP" → since when who stands in line has been waiting, µs
 //! reprise:{NAMESPACE}:events         zset     "RUN STEP" → next event, µs, or an earlier instant
 //! reprise:{NAMESPACE}:changes        stream   the latest changes: "RUN STEP" → version
 //! reprise:{NAMESPACE}:step:RUN STEP  string   a step: operation, filed event, record
@@ -76,6 +79,12 @@ impl Keys {
     #[must_use]
     pub fn text(&self, joined: &str) -> String {
         format!("{}text:{joined}", self.prefix)
+    }
+
+    /// Keys of the state of a target.
+    #[must_use]
+    pub fn target_state(&self, state: &str) -> [String; 3] {
+        ["limit", "permits", "line"].map(|kind| format!("{}{kind}:{state}", self.prefix))
     }
 
     /// Key of a step, from its name.

@@ -7,6 +7,7 @@
 //! scripts under `lua` for what is done.
 
 pub mod address;
+mod asks;
 mod batch;
 pub mod commands;
 pub mod copy;
@@ -57,7 +58,8 @@ use crate::{
         draw::Salt,
         id::{Id, StepKey},
         namespace::{DEFAULT_NAMESPACE, Settings},
-        plan::{self, Answer, Now},
+        limit::{Admitted, Asks},
+        plan::{self, Answer, Draft, Now},
         record::{Evidence, FailureText, PolicyChoice, Record},
         time::Timestamp,
     },
@@ -501,13 +503,27 @@ impl Inner {
     async fn settled(&self, slot: &Slot, items: Vec<Item>) -> Vec<slot::Answered> {
         let granting: Vec<bool> = items.iter().map(Item::grants).collect();
         let mut keys = slot.keys.of_settle(&items);
+        let is_bound = items.iter().any(|item| matches!(item.ask, Ask::Bound(..)));
+        let states = states(&items);
+        for state in &states {
+            keys.extend(slot.keys.target_state(state));
+        }
+        let place = |state: &str| {
+            let at = states.iter().position(|known| known == state);
+            at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX)
+        };
         let mut args: Vec<Vec<u8>> = self.times(slot).into();
-        args.extend(items.into_iter().map(Item::argument));
+        args.extend(items.into_iter().map(|item| item.argument(place)));
+        let (grant, settle) = if is_bound {
+            (&*scripts::GRANT_BOUND, &*scripts::SETTLE_BOUND)
+        } else {
+            (&*scripts::GRANT, &*scripts::SETTLE)
+        };
         if !granting.contains(&true) {
-            let said = self.call(slot, &scripts::SETTLE, &keys, &args).await;
+            let said = self.call(slot, settle, &keys, &args).await;
             return slot::answers(said, granting.len());
         }
-        match self.call(slot, &scripts::GRANT, &keys, &args).await {
+        match self.call(slot, grant, &keys, &args).await {
             // There is no memory: what grants is refused, the rest gets in.
             Err(Fault::Full) if !planted!("redis-reports-kept-out") => {
                 slot::without(&granting, &mut keys, &mut args);
@@ -515,7 +531,7 @@ impl Inner {
                 let said = if rest == 0 {
                     Err(Fault::Full)
                 } else {
-                    self.call(slot, &scripts::SETTLE, &keys, &args).await
+                    self.call(slot, settle, &keys, &args).await
                 };
                 let mut answers = slot::answers(said, rest).into_iter();
                 let answer = |grants: bool| match grants {
@@ -698,7 +714,7 @@ impl Store for Redis {
             now: commit.now,
             operation: chance::bytes(),
         };
-        let (answer, record, ask) = asked(planned, commit.change, &known);
+        let (prepared, ask) = asked(planned, commit.change, &known);
         let step = slot.keys.of(key);
         let outcome = match self.0.ask(&slot, &key.joined(), ask).await {
             Ok(outcome) => outcome,
@@ -708,7 +724,8 @@ impl Store for Redis {
             }
         };
         match outcome {
-            Outcome::Written => {
+            Outcome::Written | Outcome::Admitted(_) | Outcome::Again(_) => {
+                let (answer, record) = prepared.done(outcome).ok_or_else(wire::strange)?;
                 self.0.remember(step, record.as_deref());
                 return Ok(Committed::Written(answer));
             }
@@ -890,25 +907,105 @@ impl Store for Redis {
     }
 }
 
-/// The answer to a change, the record that is then remembered, and what is asked.
-fn asked(planned: Planned, change: Change, known: &Known) -> (Answer, Option<Vec<u8>>, Ask) {
+/// The states of targets that a call is about, each once.
+fn states(items: &[Item]) -> Vec<String> {
+    let mut states: Vec<String> = Vec::new();
+    for state in items.iter().flat_map(Item::states) {
+        if !states.iter().any(|known| known == state) {
+            states.push(state.to_owned());
+        }
+    }
+    states
+}
+
+/// A change as it is known before it is made.
+enum Prepared {
+    /// The answer, and the record that is then remembered.
+    Settled(Answer, Option<Vec<u8>>),
+    /// The rest hangs on what the targets answer.
+    Bound(Box<Draft>),
+}
+
+impl Prepared {
+    /// The answer and the record, once it is made.
+    fn done(self, outcome: Outcome) -> Option<(Answer, Option<Vec<u8>>)> {
+        let draft = match self {
+            Self::Settled(answer, record) => return Some((answer, record)),
+            Self::Bound(draft) => draft,
+        };
+        let settled = |draft: Draft, admitted: &Admitted| {
+            let settlement = plan::settle(draft, admitted);
+            let record = record::encode(&settlement.record, settlement.event_at);
+            (settlement.answer, record)
+        };
+        match outcome {
+            Outcome::Admitted(said) => {
+                let admitted = asks::read(draft.asks()?, &said)?;
+                let (answer, record) = settled(*draft, &admitted);
+                Some((answer, Some(record)))
+            }
+            // It was sent twice, and the first answer is gone: what was answered is
+            // told by what was written.
+            Outcome::Again(found) => {
+                let found = found?;
+                let at = record::Header::read(&found).ok()?.instant;
+                let mut answers = asks::Answer::to(draft.asks()?).map(|answer| {
+                    let admitted = Admitted { admission: answer.at(at), findings: Vec::new() };
+                    settled(Draft::clone(&draft), &admitted)
+                });
+                let (answer, record) = answers.find(|(_, record)| **record == *found)?;
+                Some((answer, Some(record)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a change before it is made, and what is asked.
+fn asked(planned: Planned, change: Change, known: &Known) -> (Prepared, Ask) {
     let draft = match change {
-        Change::Purge => return (Answer::Ticked, None, Ask::Purge(planned)),
+        Change::Purge => return (Prepared::Settled(Answer::Ticked, None), Ask::Purge(planned)),
         Change::Write(draft) => draft,
     };
+    let live_max = known.configuration.namespace.settings.max_live_steps;
+    if let Some(asks) = draft.asks() {
+        let bound = bound(&draft, asks.clone(), live_max);
+        return (Prepared::Bound(draft), Ask::Bound(planned, Box::new(bound)));
+    }
     let grants = draft.is_granting();
     let admitted = draft.admitted();
     let settlement = plan::settle(*draft, &admitted);
     let record = record::encode(&settlement.record, settlement.event_at);
-    let encoded = |text| record::encode_evidence(&Evidence { failures: [text].into() });
-    let text = settlement.text.map(encoded);
     let written = Written {
         record: record.clone(),
         event_at: settlement.event_at,
         policy: use_of(&settlement.record.policy),
-        text,
-        live_max: known.configuration.namespace.settings.max_live_steps,
+        text: settlement.text.map(text_bytes),
+        live_max,
         grants,
     };
-    (settlement.answer, Some(record), Ask::Write(planned, Box::new(written)))
+    (Prepared::Settled(settlement.answer, Some(record)), Ask::Write(planned, Box::new(written)))
+}
+
+fn text_bytes(text: FailureText) -> Vec<u8> {
+    record::encode_evidence(&Evidence { failures: [text].into() })
+}
+
+/// All that may follow from what the targets answer.
+fn bound(draft: &Draft, asks: Asks, live_max: u64) -> wire::Bound {
+    // Any instant will do: the one that is found takes its place.
+    const SOME: Timestamp = Timestamp::from_micros(1 << 50);
+    let (mut policy, mut text) = (String::new(), None);
+    let follows = asks::Answer::to(&asks).map(|answer| {
+        let admitted = Admitted { admission: answer.at(SOME), findings: Vec::new() };
+        let settlement = plan::settle(draft.clone(), &admitted);
+        policy = use_of(&settlement.record.policy);
+        text = settlement.text.map(text_bytes);
+        let event = settlement.event_at.as_micros();
+        let event = if answer.has_instant() { event - SOME.as_micros() } else { event };
+        let record = record::encode(&settlement.record, settlement.event_at);
+        asks::Follows { answer, event, record }
+    });
+    let follows = follows.collect();
+    wire::Bound { asks, follows, policy, text, live_max, grants: draft.is_granting() }
 }

@@ -20,22 +20,36 @@ pub struct Script {
 }
 
 const COMMON: &str = include_str!("lua/common.lua");
+/// What targets answer, for scripts with steps that are bound.
+const LIMITS: &str = concat!(include_str!("lua/calendar.lua"), include_str!("lua/limits.lua"));
+/// In its place where no step is.
+const NO_LIMITS: &str = "local limits_admit, limits_read, limits_write, limits_now";
 
 macro_rules! script {
-    ($(#[$doc:meta])* $name:ident, $file:literal, $flags:literal) => {
+    ($(#[$doc:meta])* $name:ident, $file:literal, $flags:literal $(, $limits:expr)?) => {
         $(#[$doc])*
-        pub static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new($file, $flags, include_str!(concat!("lua/", $file, ".lua"))));
+        pub static $name: LazyLock<Script> = LazyLock::new(|| {
+            let parts = [COMMON, $($limits,)? include_str!(concat!("lua/", $file, ".lua"))];
+            Script::new($file, $flags, &parts)
+        });
     };
 }
 
 script!(
     /// Decides items of which one or another grants.
-    GRANT, "settle", ""
+    GRANT, "settle", "", NO_LIMITS
 );
 script!(
     /// Decides items that grant nothing.
-    SETTLE, "settle", " flags=allow-oom"
+    SETTLE, "settle", " flags=allow-oom", NO_LIMITS
+);
+script!(
+    /// Decides items of which one or another grants, and targets bound one or another.
+    GRANT_BOUND, "settle", "", LIMITS
+);
+script!(
+    /// Decides items that grant nothing, of which targets bound one or another.
+    SETTLE_BOUND, "settle", " flags=allow-oom", LIMITS
 );
 script!(
     /// Finds steps whose event may have come.
@@ -67,8 +81,20 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 9] {
-    [&GRANT, &SETTLE, &PEEK, &DESCRIBE, &FOLLOW, &CONFIGURE, &PAUSE, &FOUND, &IMPORT]
+pub fn all() -> [&'static Script; 11] {
+    [
+        &GRANT,
+        &SETTLE,
+        &GRANT_BOUND,
+        &SETTLE_BOUND,
+        &PEEK,
+        &DESCRIBE,
+        &FOLLOW,
+        &CONFIGURE,
+        &PAUSE,
+        &FOUND,
+        &IMPORT,
+    ]
 }
 
 /// A piece of a script, and what stands in its place when a bug is planted.
@@ -122,8 +148,8 @@ fn spoiled(source: String) -> String {
 }
 
 impl Script {
-    fn new(name: &'static str, flags: &str, body: &str) -> Self {
-        let source = spoiled(format!("#!lua{flags}\n{COMMON}\n{body}"));
+    fn new(name: &'static str, flags: &str, parts: &[&str]) -> Self {
+        let source = spoiled(format!("#!lua{flags}\n{}", parts.join("\n")));
         let digest = redis::Script::new(&source).get_hash().to_owned();
         Self { name, source, digest }
     }

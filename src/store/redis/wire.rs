@@ -4,8 +4,11 @@ use std::fmt;
 
 use redis::Value;
 
-use super::fault::Fault;
-use crate::domain::{plan::Now, time::Timestamp};
+use super::{
+    asks::{self, Follows},
+    fault::Fault,
+};
+use crate::domain::{limit::Asks, plan::Now, time::Timestamp};
 
 /// Id of an operation: a command that arrives twice is done once.
 pub type Operation = [u8; 8];
@@ -30,6 +33,8 @@ pub enum Ask {
     Look,
     /// To become this.
     Write(Planned, Box<Written>),
+    /// To become what follows from the answer of the targets that bound it.
+    Bound(Planned, Box<Bound>),
     /// To be forgotten.
     Purge(Planned),
 }
@@ -67,6 +72,23 @@ pub struct Written {
     pub grants: bool,
 }
 
+/// What becomes of a step that targets bound.
+#[derive(Debug)]
+pub struct Bound {
+    /// What is asked of them.
+    pub asks: Asks,
+    /// What follows from their answer.
+    pub follows: Vec<Follows>,
+    /// The policy that it uses, as the counts of uses name it.
+    pub policy: String,
+    /// Text of a failure.
+    pub text: Option<Vec<u8>>,
+    /// Live steps at most.
+    pub live_max: u64,
+    /// Whether it may grant an attempt.
+    pub grants: bool,
+}
+
 /// What became of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -94,6 +116,10 @@ pub enum Outcome {
     Paused(Pause),
     /// There is no such namespace.
     NamespaceUnknown,
+    /// It was done before; the step has been this since.
+    Again(Option<Box<[u8]>>),
+    /// Done, as the targets' answer has it: this.
+    Admitted(Box<[u8]>),
 }
 
 /// A namespace in which nothing is changed for a while.
@@ -171,71 +197,123 @@ pub enum Said {
     Paused(Pause),
 }
 
-const KINDS: [u8; 4] = [0, 1, 2, 3];
+const KINDS: [u8; 5] = [0, 1, 2, 3, 4];
 
 impl Item {
-    /// The item as `settle.lua` takes it: header, value, text.
+    /// The item as `settle.lua` takes it: header, value, text; `index` places the
+    /// states of targets.
     #[must_use]
-    pub fn argument(self) -> Vec<u8> {
-        let [read, write, purge, look] = KINDS;
+    pub fn argument(self, index: impl FnMut(&str) -> u16) -> Vec<u8> {
+        let [read, write, purge, look, bound] = KINDS;
+        let nothing = Lengths::default();
         match self.ask {
-            Ask::Read => header(read, None, None),
-            Ask::Look => header(look, None, None),
-            Ask::Purge(planned) => header(purge, Some(&planned), None),
+            Ask::Read => header(read, None, &nothing),
+            Ask::Look => header(look, None, &nothing),
+            Ask::Purge(planned) => header(purge, Some(&planned), &nothing),
             Ask::Write(planned, written) => {
-                let mut item = header(write, Some(&planned), Some(&written));
-                written.value(planned.operation, &mut item);
+                let lengths = Lengths {
+                    event: written.event_at.as_micros(),
+                    live_max: written.live_max,
+                    value: value_length(&written.policy, &written.record),
+                };
+                let mut item = header(write, Some(&planned), &lengths);
+                let event = written.event_at.as_micros();
+                value(planned.operation, event, &written.policy, &written.record, &mut item);
                 item.extend(written.text.unwrap_or_default());
                 item
             }
+            Ask::Bound(planned, what) => what.argument(bound, &planned, index),
         }
+    }
+
+    /// The states of targets that it is about.
+    pub fn states(&self) -> impl Iterator<Item = &str> {
+        let asks = match &self.ask {
+            Ask::Bound(_, bound) => Some(&bound.asks),
+            _ => None,
+        };
+        asks.into_iter().flat_map(asks::names)
     }
 
     /// Whether it grants an attempt, and so has to wait for memory.
     #[must_use]
     pub fn grants(&self) -> bool {
-        matches!(&self.ask, Ask::Write(_, written) if written.grants)
+        match &self.ask {
+            Ask::Write(_, written) => written.grants,
+            Ask::Bound(_, bound) => bound.grants,
+            Ask::Read | Ask::Look | Ask::Purge(_) => false,
+        }
     }
 }
 
-impl Written {
-    /// Bytes of the value.
-    fn length(&self) -> usize {
-        8 + 8 + 1 + self.policy.len() + self.record.len()
+impl Bound {
+    fn argument(self, kind: u8, planned: &Planned, index: impl FnMut(&str) -> u16) -> Vec<u8> {
+        const FOLLOWS_HEAD: usize = 1 + 8 + 4;
+        let length = |follows: &Follows| FOLLOWS_HEAD + value_length(&self.policy, &follows.record);
+        let lengths = Lengths {
+            event: 0,
+            live_max: self.live_max,
+            value: self.follows.iter().map(length).sum(),
+        };
+        let mut item = header(kind, Some(planned), &lengths);
+        for Follows { answer, event, record } in &self.follows {
+            item.push(*answer as u8);
+            item.extend(double(*event).to_le_bytes());
+            item.extend(length_bytes(value_length(&self.policy, record)));
+            value(planned.operation, *event, &self.policy, record, &mut item);
+        }
+        asks::pack(&self.asks, index, &mut item);
+        item.extend(self.text.unwrap_or_default());
+        item
     }
+}
 
-    /// The value as it is stored: operation, score, policy, record.
-    fn value(&self, operation: Operation, out: &mut Vec<u8>) {
-        out.extend(operation);
-        out.extend(double(self.event_at.as_micros()).to_le_bytes());
-        // A name is 128 bytes at most.
-        out.push(u8::try_from(self.policy.len()).unwrap_or_default());
-        out.extend(self.policy.as_bytes());
-        out.extend(&self.record);
-    }
+/// Bytes of a value.
+const fn value_length(policy: &str, record: &[u8]) -> usize {
+    8 + 8 + 1 + policy.len() + record.len()
+}
+
+/// A value as it is stored: operation, score, policy, record.
+fn value(operation: Operation, event: u64, policy: &str, record: &[u8], out: &mut Vec<u8>) {
+    out.extend(operation);
+    out.extend(double(event).to_le_bytes());
+    // A name is 128 bytes at most.
+    out.push(u8::try_from(policy.len()).unwrap_or_default());
+    out.extend(policy.as_bytes());
+    out.extend(record);
+}
+
+/// What a header says of what comes behind it.
+#[derive(Default)]
+struct Lengths {
+    /// The next event, µs.
+    event: u64,
+    /// Live steps at most.
+    live_max: u64,
+    /// Bytes of the value, or of all that may follow.
+    value: usize,
+}
+
+fn length_bytes(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or_default().to_le_bytes()
 }
 
 /// As `settle.lua` unpacks it. Numbers are doubles: all of them are below 2⁵³.
-fn header(kind: u8, planned: Option<&Planned>, written: Option<&Written>) -> Vec<u8> {
+fn header(kind: u8, planned: Option<&Planned>, lengths: &Lengths) -> Vec<u8> {
     const HEADER: usize = 1 + 7 * 8 + 4;
-    let length = written.map_or(0, Written::length);
-    let text = written.and_then(|written| written.text.as_ref()).map_or(0, Vec::len);
-    let mut header = Vec::with_capacity(HEADER + length + text);
+    let mut header = Vec::with_capacity(HEADER + lengths.value + 64);
     header.push(kind);
     let planned_words = planned.map_or([0; 5], |planned| {
         let Now { at, leases } = planned.now;
         [planned.version, planned.born, planned.revision, at.as_micros(), leases.as_micros()]
     });
-    let written_words =
-        written.map_or([0; 2], |written| [written.event_at.as_micros(), written.live_max]);
-    for word in planned_words.into_iter().chain(written_words) {
+    for word in planned_words.into_iter().chain([lengths.event, lengths.live_max]) {
         header.extend(double(word).to_le_bytes());
     }
-    header.extend(u32::try_from(length).unwrap_or_default().to_le_bytes());
+    header.extend(length_bytes(lengths.value));
     header
 }
 
-/// A number as scripts unpack it.
 #[expect(clippy::cast_precision_loss, reason = "what is sent is below 2⁵³, or an end of time")]
 pub fn double(number: u64) -> f64 {
     number as f64
@@ -310,6 +388,8 @@ impl Outcome {
             )),
             9 => Self::Filed,
             10 => Self::Damaged,
+            12 => Self::Again(step(payload)),
+            13 => Self::Admitted(payload.into_boxed_slice()),
             11 => Self::Paused(Pause::read(&payload).ok_or_else(strange)?),
             _ => return Err(strange()),
         })

@@ -2,13 +2,16 @@
 -- the one before left. First everything is read and checked, then everything
 -- is written, and nothing that is written can fail.
 --
--- KEYS  state, events, changes, inline, uses; then for each item: step, texts
+-- KEYS  state, events, changes, inline, uses; then for each item: step, texts;
+--       then those of the states of targets
 -- ARGV  not after (µs), time given ('' in life); then for each item: header,
---       value, text of a failure, in one piece
+--       value, text of a failure, in one piece. Of a step that targets bound:
+--       header, each value that may follow from their answer (which, its event,
+--       its length, itself), what is asked of them, text
 local ITEM = '<BdddddddI4'
-local READ, WRITE, PURGE, FILE = 0, 1, 2, 3
-local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
+local READ, WRITE, PURGE, FILE, BOUND = 0, 1, 2, 3, 4
+local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED, AGAIN, ADMITTED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 -- Failures whose texts are kept: EVIDENCE_MAX.
 local TEXTS = 4
 -- A plan holds for so long, µs.
@@ -19,6 +22,9 @@ local PATIENCE = 250000
 local FILED_AT, USE_AT, LEAST = 9, 17, 57
 local STATE_AT, VERSION_AT, EVENT_AT = 2, 9, 17
 local RUNNING, OVER = 2, 8
+-- In the record of a step that waits for an instant, where that stands.
+local INSTANT_AT = 33
+local FOLLOWS, FOLLOWS_HEAD, FOLLOWS_MAX = '<BdI4', 13, 6
 
 local state, wall, refusal = open()
 if not state then
@@ -154,6 +160,46 @@ local function found(value)
   return value and sub(value, head(value) + 1) or ''
 end
 
+-- Why an item cannot be done as it was planned; nil when it can.
+local function objection(version, born, revision, at, leases, value)
+  if born ~= state.born or revision ~= state.revision then
+    return CONFIGURATION
+  elseif version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0) then
+    return CONFLICT
+  elseif leases ~= (graced > 0 and state.before or at) or at > now or now - at > PATIENCE then
+    return TIME
+  end
+end
+
+local function keep_text(step, kept, item, from)
+  if #item >= from then
+    texts[#texts + 1] = { step = step, key = kept, text = sub(item, from) }
+  end
+end
+
+-- A value for a step that waits for an instant which was found just now.
+local function due_at(value, at, event)
+  local from = head(value)
+  return sub(value, 1, FILED_AT - 1) .. pack('<d', event) .. sub(value, USE_AT, from + EVENT_AT - 1)
+    .. pack('<I8', event) .. sub(value, from + EVENT_AT + 8, from + INSTANT_AT - 1)
+    .. pack('<I8', at) .. sub(value, from + INSTANT_AT + 8)
+end
+
+-- The value that follows from an answer of targets, and its event.
+local function following(item, from, code, at)
+  for _ = 1, FOLLOWS_MAX do
+    local known, event, length, start = unpack_(FOLLOWS, item, from)
+    if known == code then
+      local value = sub(item, start, start + length - 1)
+      if at == 0 then
+        return value, event
+      end
+      return due_at(value, at, at + event), at + event
+    end
+    from = start + length
+  end
+end
+
 local function decide(item, step, kept, member)
   local kind, version, born, revision, at, leases, event, live_max, length, from = unpack_(ITEM, item)
   local value = current(step)
@@ -166,19 +212,18 @@ local function decide(item, step, kept, member)
   elseif kind == FILE then
     return look(step, member, value)
   end
-  local new = sub(item, from, from + length - 1)
-  if value and kind == WRITE and sub(value, 1, 8) == sub(new, 1, 8) then
+  -- The operation, and the policy that is used, are the same in all that may follow.
+  local first = kind == BOUND and from + FOLLOWS_HEAD or from
+  local new = sub(item, first, from + length - 1)
+  if value and kind ~= PURGE and sub(value, 1, 8) == sub(new, 1, 8) then
     -- Sent twice: it was done, and is not done again.
-    return WRITTEN, ''
+    return kind == BOUND and AGAIN or WRITTEN, kind == BOUND and found(value) or ''
   elseif paused then
     return PAUSED, pause(state)
   end
-  if born ~= state.born or revision ~= state.revision then
-    return CONFIGURATION, found(value)
-  elseif version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0) then
-    return CONFLICT, found(value)
-  elseif leases ~= (graced > 0 and state.before or at) or at > now or now - at > PATIENCE then
-    return TIME, found(value)
+  local code = objection(version, born, revision, at, leases, value)
+  if code then
+    return code, found(value)
   elseif kind == PURGE then
     purge(step, kept, member, value)
     return WRITTEN, ''
@@ -186,16 +231,21 @@ local function decide(item, step, kept, member)
     return QUOTA, ''
   elseif not remembered(new, value) then
     return INLINE, ''
+  elseif kind == WRITE then
+    write(step, member, value, new, version, event)
+    keep_text(step, kept, item, from + length)
+    return WRITTEN, ''
   end
+  local admission, instant, said, after = limits_admit(item, from + length, at, leases, member)
+  new, event = following(item, from, admission, instant)
   write(step, member, value, new, version, event)
-  if #item >= from + length then
-    texts[#texts + 1] = { step = step, key = kept, text = sub(item, from + length) }
-  end
-  return WRITTEN, ''
+  keep_text(step, kept, item, after)
+  return ADMITTED, said
 end
 
 -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
 local members_from = #KEYS[1] + 1
+limits_now = now
 local answered = #answer
 for at = 3, #ARGV do
   local step = KEYS[2 * at]
@@ -204,11 +254,17 @@ for at = 3, #ARGV do
     decide(ARGV[at], step, KEYS[2 * at + 1], sub(step, members_from))
 end
 answer[CHANGES] = text(state.changes)
+if limits_read then
+  limits_read()
+end
 
 -- From here on nothing can fail: every key was read as what it is. The first
 -- alone could, on a log that is ahead of its state, and then nothing is written.
 if noted > 0 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '4096', text(state.changes) .. '-0', 'at', text(now), unpack(notes))
+end
+if limits_write then
+  limits_write()
 end
 if #gone > 0 then
   redis.call('UNLINK', unpack(gone))

@@ -1,0 +1,209 @@
+//! What goes to the scripts about the targets that bound a step, and what comes
+//! back.
+
+use crate::domain::{
+    limit::{Admission, Admitted, Asks, Bound, Finding, Limit, Want, WhenSpent, window::Window},
+    time::{Timestamp, micros},
+};
+
+/// Latest instant that a script is told: what a double holds exactly.
+const LATEST: u64 = 1 << 53;
+
+/// What may follow from the answer of targets.
+#[derive(Debug)]
+pub struct Follows {
+    /// The answer.
+    pub answer: Answer,
+    /// The step's next event: its instant, or how long after the instant of the
+    /// answer it comes.
+    pub event: u64,
+    /// The stored record; the instant of the answer is not in it yet.
+    pub record: Vec<u8>,
+}
+
+/// Answers of targets without their instants, by the numbers that scripts have
+/// for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// [`Admission::Now`]
+    Now = 0,
+    /// [`Admission::At`]
+    At = 1,
+    /// [`Admission::TooLate`]
+    TooLate = 2,
+    /// [`Admission::InLine`]
+    InLine = 3,
+    /// [`Admission::Later`]
+    Later = 4,
+    /// [`Admission::Spent`]
+    Spent = 5,
+}
+
+impl Answer {
+    const ALL: [Self; 6] =
+        [Self::Now, Self::At, Self::TooLate, Self::InLine, Self::Later, Self::Spent];
+
+    /// The answers that there may be to what is asked.
+    pub fn to(asks: &Asks) -> impl Iterator<Item = Self> {
+        let (starts, reserves) =
+            (matches!(asks.want, Want::Start { .. }), matches!(asks.want, Want::Reserve { .. }));
+        Self::ALL.into_iter().filter(move |answer| match answer {
+            Self::Now => !reserves,
+            Self::At | Self::TooLate | Self::Later => starts || reserves,
+            Self::InLine | Self::Spent => starts,
+        })
+    }
+
+    /// The answer with its instant.
+    #[must_use]
+    pub const fn at(self, at: Timestamp) -> Admission {
+        match self {
+            Self::Now => Admission::Now,
+            Self::At => Admission::At(at),
+            Self::TooLate => Admission::TooLate,
+            Self::InLine => Admission::InLine(at),
+            Self::Later => Admission::Later(at),
+            Self::Spent => Admission::Spent,
+        }
+    }
+
+    /// Whether it has an instant.
+    #[must_use]
+    pub const fn has_instant(self) -> bool {
+        matches!(self, Self::At | Self::InLine | Self::Later)
+    }
+}
+
+/// Whether a state is asked, or only given back to: a target may be gone.
+fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
+    let bounds = asks.bounds.iter().map(|bound| (&*bound.state, Some(bound)));
+    let is_bound = |state: &str| asks.bounds.iter().any(|bound| *bound.state == *state);
+    bounds.chain(
+        asks.held.iter().map(|state| &**state).filter(move |state| !is_bound(state)).map(|state| (state, None)),
+    )
+}
+
+/// Writes what is asked, as `limits.lua` unpacks it; `index` places states.
+pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) {
+    let (want, cost, lease_until, since, from) = match asks.want {
+        Want::Nothing => (0, None, 0, 0, 0),
+        Want::Start { cost, lease_until, since } => {
+            (1, cost, lease_until.as_micros(), since.as_micros(), 0)
+        }
+        Want::Reserve { from } => (2, None, 0, 0, from.as_micros()),
+        Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0, 0),
+    };
+    let counted = match asks.counted {
+        None => -2.0,
+        Some(cost) => spent(cost),
+    };
+    let cool = asks.cool.as_ref().map_or(0, |(_, until)| until.as_micros());
+    let latest = asks.latest.map_or(LATEST, |latest| latest.as_micros().min(LATEST));
+    let listed: Vec<(&str, Option<&Bound>)> = states(asks).collect();
+    out.push(want);
+    for word in [
+        spent(cost),
+        double(lease_until),
+        double(since),
+        double(from),
+        double(asks.promised.as_micros()),
+        double(latest),
+        f64::from(asks.draw),
+        counted,
+        double(cool),
+    ] {
+        out.extend(word.to_le_bytes());
+    }
+    out.push(u8::try_from(listed.len()).unwrap_or(u8::MAX));
+    for (state, bound) in listed {
+        pack_bound(asks, state, bound, index(state), out);
+    }
+}
+
+fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: &mut Vec<u8>) {
+    let target = bound.map(|bound| &*bound.target);
+    let rate = target.and_then(|target| target.rate.as_ref());
+    let pool = target.and_then(|target| target.concurrency);
+    let budget = target.and_then(|target| target.budget.as_ref());
+    let flags = [
+        rate.is_some(),
+        rate.is_some_and(|rate| rate.counts(asks.is_retry())),
+        pool.is_some(),
+        budget.is_some(),
+        asks.tickets.iter().any(|ticket| **ticket == *state),
+        asks.held.iter().any(|held| **held == *state),
+        asks.cool.as_ref().is_some_and(|(cooled, _)| **cooled == *state),
+        target.is_some_and(|target| target.each_run),
+    ];
+    out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
+    out.extend(index.to_le_bytes());
+    let grid = rate.map(crate::domain::limit::Rate::grid);
+    let (width, capacity, gap) =
+        grid.map_or((0, 0, false), |grid| (grid.width(), grid.capacity(), grid.has_gap()));
+    out.extend(double(width).to_le_bytes());
+    out.extend(f64::from(capacity).to_le_bytes());
+    out.push(u8::from(gap));
+    for word in [
+        rate.map_or(0, |rate| micros(rate.grace())),
+        pool.map_or(0, |most| u64::from(most.get())),
+        budget.map_or(0, |budget| u64::from(budget.per_mille)),
+        budget.map_or(0, |budget| u64::from(budget.floor) * 1000),
+        budget.map_or(0, Window::width_of),
+    ] {
+        out.extend(double(word).to_le_bytes());
+    }
+    out.push(u8::from(budget.is_some_and(|budget| budget.when_spent == WhenSpent::Stop)));
+    out.push(u8::from(bound.is_some()));
+}
+
+fn spent(cost: Option<u32>) -> f64 {
+    cost.map_or(-1.0, f64::from)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what is sent is below 2⁵³, or an end of time")]
+fn double(number: u64) -> f64 {
+    number as f64
+}
+
+/// Names of the states that are asked or given back to.
+pub fn names(asks: &Asks) -> impl Iterator<Item = &str> {
+    states(asks).map(|(state, _)| state)
+}
+
+/// Reads the answer; None when it is not in the form of this version.
+#[must_use]
+pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
+    let (answer, mut rest) = bytes.split_at_checked(9)?;
+    let at = Timestamp::from_micros(number(&answer[1..])?);
+    let admission = Answer::ALL.get(usize::from(answer[0]))?.at(at);
+    let mut findings = Vec::new();
+    while let Some((finding, others)) = rest.split_at_checked(2 + 3 * 8) {
+        let bound = asks.bounds.get(usize::from(finding[1]))?;
+        findings.push(Finding {
+            limit: match finding[0] {
+                0 => Limit::Rate,
+                1 => Limit::Concurrency,
+                2 => Limit::Budget,
+                3 => Limit::Cooldown,
+                _ => return None,
+            },
+            state: bound.state.clone(),
+            revision: bound.revision,
+            earliest: Timestamp::from_micros(number(&finding[2..10])?),
+            used: number(&finding[10..18])?,
+            most: number(&finding[18..26])?,
+        });
+        rest = others;
+    }
+    rest.is_empty().then_some(Admitted { admission, findings })
+}
+
+/// A whole number that a script packed as a double.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what scripts count is whole, not negative and below 2⁵³"
+)]
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(f64::from_le_bytes(bytes.try_into().ok()?) as u64)
+}

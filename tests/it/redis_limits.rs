@@ -1,0 +1,306 @@
+//! Targets' limits as scripts and as the rule keep them: equal histories have
+//! equal answers, constraint by constraint.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{TestCaseError, TestRunner},
+};
+use redis::cmd;
+use reprise::{
+    clock::Clock,
+    domain::{
+        event::{AttemptName, Begin, Event, Heartbeat, Report, StepTerms},
+        failure::{Failure, FailureClass, Pushback},
+        plan::Answer,
+        record::Identity,
+    },
+    service::Service,
+    store::{
+        ConfigurationChange, Expect, Store, configuration::TargetEntry, embedded::Embedded,
+        redis::Redis,
+    },
+    telemetry::Telemetry,
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    redis_servers::{Kind, Options, Standalone},
+    store_contract::subject::{self, START, Subject, id, key},
+};
+
+/// Histories in a normal test run.
+const HISTORIES: u32 = 150;
+/// Steps in each.
+const STEPS: usize = 9;
+
+/// What targets allow; a history begins with one and may turn to another.
+const TARGETS: [[(&str, &str); 3]; 5] = [
+    [
+        ("db", "{rate: {limit: 10, period: 1s, burst: 4}}"),
+        ("gpu", "{concurrency: {max: 2}}"),
+        ("api", "{}"),
+    ],
+    [
+        ("db", "{rate: {limit: 3, period: 2s, burst: 1}, concurrency: {max: 3}}"),
+        ("gpu", "{concurrency: {max: 1}, every_step: true}"),
+        ("api", "{rate: {limit: 40, period: 1s, burst: 12, on: retries}}"),
+    ],
+    [
+        ("db", "{budget: {ratio: 0.2, floor: 2, window: 10s}}"),
+        ("gpu", "{budget: {ratio: 0.5, floor: 1, window: 1s, when_spent: stop}}"),
+        ("api", "{rate: {limit: 5, period: 1s, burst: 2}, each_run: true}"),
+    ],
+    [
+        ("db", "{rate: {limit: 7, period: 3s, burst: 5}, budget: {ratio: 1.0, floor: 3, window: 5s}}"),
+        ("gpu", "{concurrency: {max: 2}, rate: {limit: 2, period: 1s, burst: 2}}"),
+        ("api", "{concurrency: {max: 1}, each_run: true}"),
+    ],
+    [
+        ("db", "{rate: {limit: 1, period: 1h, burst: 3}}"),
+        ("gpu", "{rate: {limit: 100, period: 1s, burst: 20}, every_step: true}"),
+        ("api", "{concurrency: {max: 2}}"),
+    ],
+];
+const POLICY: &str = "{max_retries: 6, max_elapsed: 10m, backoff: {exponential: {delay: 500ms}, max_delay: 8s, jitter: full}}";
+
+/// What happens next in a history.
+#[derive(Clone, Debug)]
+enum Move {
+    Begin(usize),
+    Beat(usize),
+    Fail(usize, FailureClass, Option<Duration>),
+    Succeed(usize),
+    /// A worker that reports without having begun.
+    FailUnbegun(usize),
+    Pass(Duration),
+    /// Until what a step was told last.
+    Until(usize),
+    Turn(usize),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let step = || 0..STEPS;
+    let class = prop::sample::select(vec![
+        FailureClass::Transient,
+        FailureClass::Timeout,
+        FailureClass::Throttled,
+    ]);
+    let pushback = prop_oneof![5 => Just(None), 1 => (1..4_000_u64).prop_map(|ms| Some(Duration::from_millis(ms)))];
+    let one = prop_oneof![
+        8 => step().prop_map(Move::Begin),
+        1 => step().prop_map(Move::Beat),
+        5 => (step(), class, pushback).prop_map(|(step, class, pushback)| Move::Fail(step, class, pushback)),
+        2 => step().prop_map(Move::Succeed),
+        1 => step().prop_map(Move::FailUnbegun),
+        2 => (0..2_000_000_u64).prop_map(|us| Move::Pass(Duration::from_micros(us))),
+        3 => step().prop_map(Move::Until),
+        1 => (0..TARGETS.len()).prop_map(Move::Turn),
+    ];
+    vec(one, 1..70)
+}
+
+struct Side<S> {
+    service: Service<S>,
+}
+
+impl<S: Store> Side<S> {
+    async fn on(place: &Subject<S>, store: S) -> Self {
+        place.create("n").await;
+        let change = ConfigurationChange::Policy(id("p"), subject::policy(POLICY));
+        place.reconfigure("n", change).await.unwrap();
+        let service = Service::new(store, Arc::new(Telemetry::new()), place.clock.clone());
+        Self { service }
+    }
+
+    async fn turn(&self, targets: &[(&str, &str)]) {
+        for (name, spec) in targets {
+            let revision = self.service.store().configuration("n").await.unwrap().revision;
+            let spec = serde_saphyr::from_str(spec).unwrap();
+            let entry = TargetEntry::parse(spec, revision + 1, START).unwrap();
+            let change = ConfigurationChange::Target(id(name), Some(entry));
+            self.service.store().configure(&id("n"), revision, change).await.unwrap();
+        }
+    }
+
+    async fn sweep(&self) {
+        while self.service.sweep(64).await.unwrap() > 0 {}
+    }
+
+    async fn happens(&self, run: &str, step: usize, event: &Event) -> Result<Answer, String> {
+        let name = format!("step-{step}");
+        let given = reprise::service::GivenPolicy::Named(id("p"));
+        let handled = self.service.apply(&key("n", run, &name), Some(&given), event).await;
+        handled.map(|handled| handled.answer).map_err(|error| error.to_string())
+    }
+}
+
+/// Both, as new, on one clock and one salt.
+struct Both<'a> {
+    runtime: &'a Runtime,
+    clock: Clock,
+    rule: Side<Embedded>,
+    scripts: Side<Redis>,
+}
+
+impl<'a> Both<'a> {
+    fn new(runtime: &'a Runtime, server: &Standalone) -> Self {
+        let clock = subject::clock();
+        let (rule, scripts) = runtime.block_on(async {
+            let place = subject::memory(clock.clone()).await;
+            let rule = Side::on(&place, place.store.clone()).await;
+            let loaded = place.store.load(&key("n", "r", "s"), Expect::Anything).await.unwrap();
+            server.endpoint().tell("FLUSHALL").await;
+            let mut connection = server.endpoint().connect().await.unwrap();
+            let salt = loaded.salt.0.to_vec();
+            cmd("SET").arg("reprise:salt").arg(salt).exec_async(&mut connection).await.unwrap();
+            let store = Redis::open(subject::redis_options(&server.url(), &clock)).await.unwrap();
+            let place = Subject { store, clock: clock.clone(), dir: None, server: None };
+            let scripts = Side::on(&place, place.store.clone()).await;
+            (rule, scripts)
+        });
+        Self { runtime, clock, rule, scripts }
+    }
+
+    fn turn(&self, targets: usize) {
+        self.runtime.block_on(async {
+            self.rule.turn(&TARGETS[targets]).await;
+            self.scripts.turn(&TARGETS[targets]).await;
+        });
+    }
+
+    fn pass(&self, mut rest: Duration) {
+        const SWEEPS: Duration = Duration::from_secs(2);
+        self.runtime.block_on(async {
+            loop {
+                let some = rest.min(SWEEPS);
+                self.clock.advance(some);
+                rest -= some;
+                self.rule.sweep().await;
+                self.scripts.sweep().await;
+                if rest.is_zero() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn agree_on(&self, targets: usize, moves: &[Move]) -> Result<(), TestCaseError> {
+        let run = "run";
+        self.turn(targets);
+        let mut story = Story::default();
+        for (at, next) in (1..).zip(moves) {
+            let event = match next {
+                Move::Pass(span) => {
+                    self.pass(*span);
+                    continue;
+                }
+                Move::Until(step) => {
+                    let until = story.told.get(step).copied().unwrap_or(START);
+                    self.pass((until - self.clock.now()).min(Duration::from_secs(90)));
+                    continue;
+                }
+                Move::Turn(targets) => {
+                    self.turn(*targets);
+                    continue;
+                }
+                other => story.event(at, other),
+            };
+            let Some((step, event)) = event else { continue };
+            let (rule, scripts) = self.runtime.block_on(async {
+                (
+                    self.rule.happens(run, step, &event).await,
+                    self.scripts.happens(run, step, &event).await,
+                )
+            });
+            prop_assert_eq!(&rule, &scripts, "move {} of {:?}: {:?}", at, moves, event);
+            story.heard(step, rule.ok());
+        }
+        Ok(())
+    }
+}
+
+/// What the workers of a history know.
+#[derive(Default)]
+struct Story {
+    fences: BTreeMap<usize, u64>,
+    told: BTreeMap<usize, reprise::domain::time::Timestamp>,
+}
+
+impl Story {
+    fn event(&self, at: u64, next: &Move) -> Option<(usize, Event)> {
+        let names = ["db", "gpu", "api"];
+        let terms = |step: usize| StepTerms {
+            targets: names.iter().skip(step % 3).take(1 + step % 2).map(|name| id(name)).collect(),
+            ..StepTerms::default()
+        };
+        let report = |step: usize, attempt, failure| {
+            Event::Report(Report { attempt, payload: at, failure, step: terms(step) })
+        };
+        Some(match next {
+            Move::Begin(step) => {
+                let identity = Identity { id: at, payload: at };
+                let (host, worker) = (None, String::new());
+                let step_terms = terms(*step);
+                (*step, Event::Begin(Begin { identity, lease: None, host, worker, step: step_terms }))
+            }
+            Move::Beat(step) => {
+                let fence = *self.fences.get(step)?;
+                (*step, Event::Heartbeat(Heartbeat { fence, lease: None }))
+            }
+            Move::Fail(step, class, pushback) => {
+                let fence = *self.fences.get(step)?;
+                let pushback = pushback.map(Pushback::After);
+                let target = terms(*step).targets[0].to_string();
+                let failure = Failure { pushback, target, ..Failure::of(*class) };
+                (*step, report(*step, AttemptName::Fence(fence), Some(failure)))
+            }
+            Move::Succeed(step) => {
+                let fence = *self.fences.get(step)?;
+                (*step, report(*step, AttemptName::Fence(fence), None))
+            }
+            Move::FailUnbegun(step) => {
+                let failure = Failure::of(FailureClass::Transient);
+                (*step, report(*step, AttemptName::Request(at), Some(failure)))
+            }
+            Move::Pass(_) | Move::Until(_) | Move::Turn(_) => return None,
+        })
+    }
+
+    fn heard(&mut self, step: usize, answer: Option<Answer>) {
+        use reprise::domain::decision::Verdict;
+        let decision = match answer {
+            Some(Answer::Granted(grant)) => {
+                self.fences.insert(step, grant.fence);
+                return;
+            }
+            Some(Answer::Refused(decision)) => *decision,
+            Some(Answer::Reported(reported)) => reported.decision,
+            _ => return,
+        };
+        if let Verdict::Retry(at) | Verdict::Wait(Some(at)) = decision.settled.verdict {
+            self.told.insert(step, at);
+        }
+    }
+}
+
+#[test]
+fn scripts_and_the_rule_answer_alike() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(Standalone::start(Kind::Redis70, Options::default()));
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = ProptestConfig {
+        cases: cases.unwrap_or(HISTORIES),
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let histories = (0..TARGETS.len(), moves());
+    TestRunner::new(config)
+        .run(&histories, |(targets, moves)| {
+            Both::new(&runtime, &server).agree_on(targets, &moves)
+        })
+        .unwrap();
+}
