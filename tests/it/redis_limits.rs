@@ -54,7 +54,10 @@ const TARGETS: [[(&str, &str); 3]; 5] = [
         ("api", "{rate: {limit: 5, period: 1s, burst: 2}, each_run: true}"),
     ],
     [
-        ("db", "{rate: {limit: 7, period: 3s, burst: 5}, budget: {ratio: 1.0, floor: 3, window: 5s}}"),
+        (
+            "db",
+            "{rate: {limit: 7, period: 3s, burst: 5}, budget: {ratio: 1.0, floor: 3, window: 5s}}",
+        ),
         ("gpu", "{concurrency: {max: 2}, rate: {limit: 2, period: 1s, burst: 2}}"),
         ("api", "{concurrency: {max: 1}, each_run: true}"),
     ],
@@ -244,7 +247,10 @@ impl Story {
                 let identity = Identity { id: at, payload: at };
                 let (host, worker) = (None, String::new());
                 let step_terms = terms(*step);
-                (*step, Event::Begin(Begin { identity, lease: None, host, worker, step: step_terms }))
+                (
+                    *step,
+                    Event::Begin(Begin { identity, lease: None, host, worker, step: step_terms }),
+                )
             }
             Move::Beat(step) => {
                 let fence = *self.fences.get(step)?;
@@ -299,8 +305,117 @@ fn scripts_and_the_rule_answer_alike() {
     };
     let histories = (0..TARGETS.len(), moves());
     TestRunner::new(config)
-        .run(&histories, |(targets, moves)| {
-            Both::new(&runtime, &server).agree_on(targets, &moves)
-        })
+        .run(&histories, |(targets, moves)| Both::new(&runtime, &server).agree_on(targets, &moves))
         .unwrap();
+}
+
+/// A start that was granted: when it began, and by when its permit was back.
+type Start = (u64, u64);
+
+/// One worker: runs steps one after the other, each until it succeeds, and comes
+/// back when it is told to.
+async fn works(
+    service: Arc<Service<Redis>>,
+    worker: usize,
+    steps: usize,
+    targets: &[&str],
+) -> Vec<Start> {
+    let mut starts = Vec::new();
+    for step in 0..steps {
+        let name = format!("step-{worker}-{step}");
+        let key = key("n", "race", &name);
+        let terms = StepTerms {
+            targets: targets.iter().map(|name| id(name)).collect(),
+            ..StepTerms::default()
+        };
+        for ask in 1.. {
+            let begin = Begin {
+                identity: Identity { id: ask, payload: ask },
+                lease: None,
+                host: None,
+                worker: String::new(),
+                step: terms.clone(),
+            };
+            let handled = service.apply(&key, None, &Event::Begin(begin)).await.unwrap();
+            match handled.answer {
+                Answer::Granted(grant) => {
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                    // Not later than this was it held.
+                    let until = service.store().now().at;
+                    let report = Report {
+                        attempt: AttemptName::Fence(grant.fence),
+                        payload: 1,
+                        failure: None,
+                        step: StepTerms::default(),
+                    };
+                    service.apply(&key, None, &Event::Report(report)).await.unwrap();
+                    starts.push((grant.began_at.as_micros(), until.as_micros()));
+                    break;
+                }
+                Answer::Refused(decision) => {
+                    use reprise::domain::decision::Verdict;
+                    let Verdict::Wait(Some(until)) = decision.settled.verdict else {
+                        panic!("{decision:?}")
+                    };
+                    tokio::time::sleep(until - handled.at).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    starts
+}
+
+/// Two instances on one server, and all workers at once.
+async fn race(targets: &[(&str, &str)], workers: usize, steps: usize) -> Vec<Start> {
+    let server = Standalone::start(Kind::Redis70, Options::default()).await;
+    let mut sides = Vec::new();
+    for at in 0..2 {
+        use reprise::store::redis::{RedisOptions, address::Address};
+        let options = RedisOptions::new(Address::parse(&server.url()).unwrap());
+        let store = Redis::open(options).await.unwrap();
+        let clock = Clock::system(START);
+        if at == 0 {
+            let place =
+                Subject { store: store.clone(), clock: clock.clone(), dir: None, server: None };
+            place.create("n").await;
+        }
+        let service = Service::new(store, Arc::new(Telemetry::new()), clock);
+        sides.push(Side { service });
+    }
+    sides[0].turn(targets).await;
+    let names: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
+    let services: Vec<_> = sides.into_iter().map(|side| Arc::new(side.service)).collect();
+    let all = (0..workers).map(|worker| {
+        let service = Arc::clone(&services[worker % 2]);
+        works(service, worker, steps, &names)
+    });
+    let starts = futures_util::future::join_all(all).await;
+    let mut starts: Vec<Start> = starts.into_iter().flatten().collect();
+    assert_eq!(starts.len(), workers * steps, "nothing is lost");
+    starts.sort_unstable();
+    starts
+}
+
+#[tokio::test]
+async fn racing_workers_keep_to_a_rate_over_two_instances() {
+    let (limit, burst) = (200, 40);
+    let starts = race(&[("db", "{rate: {limit: 200, period: 1s, burst: 40}}")], 64, 5).await;
+    for (first, (from, _)) in starts.iter().enumerate() {
+        for (last, (till, _)) in starts.iter().enumerate().skip(first) {
+            let (count, span) = ((last - first + 1) as u64, till - from);
+            let most = limit * span / 1_000_000 + burst;
+            assert!(count <= most, "{count} starts in {span} µs, where {most} may be");
+        }
+    }
+}
+
+#[tokio::test]
+async fn racing_workers_keep_to_permits_over_two_instances() {
+    let targets = [("gpu", "{concurrency: {max: 5}}"), ("db", "{concurrency: {max: 7}}")];
+    let starts = race(&targets, 32, 3).await;
+    for (at, _) in &starts {
+        let live = starts.iter().filter(|(from, till)| from <= at && at < till).count();
+        assert!(live <= 5, "{live} run at {at}");
+    }
 }

@@ -79,7 +79,11 @@ fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
     let bounds = asks.bounds.iter().map(|bound| (&*bound.state, Some(bound)));
     let is_bound = |state: &str| asks.bounds.iter().any(|bound| *bound.state == *state);
     bounds.chain(
-        asks.held.iter().map(|state| &**state).filter(move |state| !is_bound(state)).map(|state| (state, None)),
+        asks.held
+            .iter()
+            .map(|state| &**state)
+            .filter(move |state| !is_bound(state))
+            .map(|state| (state, None)),
     )
 }
 

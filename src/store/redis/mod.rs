@@ -57,8 +57,8 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        namespace::{DEFAULT_NAMESPACE, Settings},
         limit::{Admitted, Asks},
+        namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Draft, Now},
         record::{Evidence, FailureText, PolicyChoice, Record},
         time::Timestamp,

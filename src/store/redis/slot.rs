@@ -240,7 +240,11 @@ impl Keys {
 /// Takes the granting items out of a call.
 pub fn without(granting: &[bool], keys: &mut Vec<String>, args: &mut Vec<Vec<u8>>) {
     let mut number = 0..;
-    keys.retain(|_| !number.next().is_some_and(|at: usize| at >= 5 && granting.get((at - 5) / 2).is_some_and(|grants| *grants)));
+    keys.retain(|_| {
+        !number.next().is_some_and(|at: usize| {
+            at >= 5 && granting.get((at - 5) / 2).is_some_and(|grants| *grants)
+        })
+    });
     let mut number = 0..;
     args.retain(|_| !number.next().is_some_and(|at: usize| at >= 2 && granting[at - 2]));
 }
