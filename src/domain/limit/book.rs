@@ -169,9 +169,8 @@ impl TargetState {
 
     /// Permits in force, but for that of `member`.
     fn live(&self, member: &str, leases: Timestamp) -> u64 {
-        let is_live =
-            |(known, until): &(&Box<str>, &Timestamp)| **until > leases && ***known != *member;
-        self.permits.iter().filter(is_live).count() as u64
+        let live = self.permits.iter().filter(|(_, until)| **until > leases);
+        live.filter(|(known, _)| &***known != member).count() as u64
     }
 
     /// How many stand in line before one who has been waiting since `since`, as
@@ -321,7 +320,7 @@ impl Looking<'_> {
         let wanted: Vec<&Bound> = asks.rates(asks.is_retry()).collect();
         let Some(room) = self.common(&wanted, from) else { return self.later() };
         let width = room.until - room.from;
-        let into = width.as_micros() * u128::from(asks.draw) >> 16;
+        let into = (width.as_micros() * u128::from(asks.draw)) >> 16;
         let drawn = room.from.plus(Duration::from_micros(u64::try_from(into).unwrap_or_default()));
         // An instant that nothing bounds is kept as it is.
         let at = if room.from == from { from } else { drawn };

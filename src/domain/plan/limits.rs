@@ -257,6 +257,28 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     draft.record.claims = Some(Box::new(claims));
 }
 
+/// What a step that waits has of limits, for who looks at it later: what they
+/// had to say when it was decided is not kept.
+#[must_use]
+pub fn standing_constraints(record: &Record) -> Vec<Constraint> {
+    let (State::Waiting { due }, Some(claims)) = (&record.state, &record.claims) else {
+        return Vec::new();
+    };
+    let reason = record.decision().map(|settled| settled.reason);
+    let binds = matches!(reason, Some(Reason::Limited | Reason::InLine));
+    let constraint = |kind, state: &str| Constraint {
+        kind,
+        key: state.to_owned(),
+        earliest: *due,
+        firm: kind == ConstraintKind::Rate,
+        binding: binds,
+        load: None,
+    };
+    let promised = claims.tickets.iter().map(|state| constraint(ConstraintKind::Rate, state));
+    let lines = claims.held.iter().map(|state| constraint(ConstraintKind::Concurrency, state));
+    promised.chain(lines).collect()
+}
+
 /// What limits had to say, as constraints.
 pub(super) fn constraints(findings: &[Finding], verdict: Verdict) -> Vec<Constraint> {
     let bound = match verdict {

@@ -16,6 +16,7 @@ mod tick;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
+pub use limits::standing_constraints;
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},

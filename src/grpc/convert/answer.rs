@@ -18,7 +18,7 @@ use crate::{
         },
         id::StepKey,
         namespace::LEASE_MIN,
-        plan::{Answer, Grant, ReportStatus, Reported},
+        plan::{Answer, Grant, ReportStatus, Reported, standing_constraints},
         record::{Attempt, Ending, Evidence, FailureText, Outcome, Record, State},
         time::Timestamp,
     },
@@ -238,6 +238,7 @@ fn standing(
         hold_answers,
         resume_from: record.resume_from.to_string(),
         ends_by,
+        constraints: standing_constraints(record),
         ..remembered(settled)
     };
     decision(remembered, context)
