@@ -20,6 +20,18 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Whether it is that of the target `name`, to a step of `run`. A target's name
+    /// may have a `/` in it, too.
+    #[must_use]
+    pub fn is_of(&self, name: &str, run: &str) -> bool {
+        if self.target.each_run {
+            let rest = self.state.strip_prefix(name);
+            rest.and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest == run)
+        } else {
+            *self.state == *name
+        }
+    }
+
     /// Whether it bounds anything at all.
     #[must_use]
     pub fn says_something(&self) -> bool {

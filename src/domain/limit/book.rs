@@ -169,14 +169,17 @@ impl TargetState {
 
     /// Permits in force, but for that of `member`.
     fn live(&self, member: &str, leases: Timestamp) -> u64 {
-        let is_live =
-            |(known, until): &(&Box<str>, &Timestamp)| **until > leases && ***known != *member;
-        self.permits.iter().filter(is_live).count() as u64
+        let has_ended = |until: Timestamp| until <= leases && !planted!("permit-beyond-lease");
+        let others = self.permits.iter().filter(|(known, _)| ***known != *member);
+        others.filter(|(_, until)| !has_ended(**until)).count() as u64
     }
 
     /// How many stand in line before one who has been waiting since `since`, as
     /// far as it matters.
     fn before(&self, member: &str, since: Timestamp, matters: u64) -> u64 {
+        if planted!("line-without-seniority") {
+            return 0;
+        }
         let end = (since, Box::from(member));
         let others = self.line.range(..end).filter(|(_, known)| **known != *member);
         others.take(usize::try_from(matters).unwrap_or(usize::MAX)).count() as u64
@@ -226,7 +229,7 @@ impl Looking<'_> {
             {
                 cooldown = cooldown.max(*instant);
             }
-            if cooldown > self.now.at {
+            if cooldown > self.now.at && !planted!("cooldown-not-compared") {
                 self.find(Limit::Cooldown, bound, cooldown, (0, 0));
                 until = until.max(cooldown);
             }
@@ -287,12 +290,7 @@ impl Looking<'_> {
         let now = self.now.at;
         let asks = self.asks;
         // What was promised holds, as long as the step is not too late for it.
-        let is_kept = |bound: &&Bound| {
-            let rate = bound.target.rate.as_ref();
-            cooled <= now
-                && asks.tickets.contains(&bound.state)
-                && rate.is_some_and(|rate| now <= asks.promised.plus(rate.grace()))
-        };
+        let is_kept = |bound: &&Bound| cooled <= now && is_promised(asks, bound, now);
         let (kept, wanted): (Vec<&Bound>, Vec<&Bound>) =
             asks.rates(asks.is_retry()).partition(is_kept);
         let room = self.common(&wanted, now.max(cooled));
@@ -314,7 +312,7 @@ impl Looking<'_> {
         let wanted: Vec<&Bound> = asks.rates(asks.is_retry()).collect();
         let Some(room) = self.common(&wanted, from) else { return self.later() };
         let width = room.until - room.from;
-        let into = width.as_micros() * u128::from(asks.draw) >> 16;
+        let into = (width.as_micros() * u128::from(asks.draw)) >> 16;
         let drawn = room.from.plus(Duration::from_micros(u64::try_from(into).unwrap_or_default()));
         // An instant that nothing bounds is kept as it is.
         let at = if room.from == from { from } else { drawn };
@@ -369,6 +367,13 @@ impl Looking<'_> {
     }
 }
 
+/// Whether a start now is one that was promised, and not too late for it.
+fn is_promised(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
+    let is_in_time =
+        |rate: Rate| now <= asks.promised.plus(rate.grace()) || planted!("ticket-without-end");
+    asks.tickets.contains(&bound.state) && bound.target.rate.is_some_and(is_in_time)
+}
+
 /// What follows from an answer.
 #[must_use]
 pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge> {
@@ -382,12 +387,8 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
     let is_retry = asks.is_retry();
     // A step that starts within the grace of its promise has used it; in every
     // other case it is given back.
-    let is_used = |bound: &Bound| {
-        admission == Admission::Now
-            && starts
-            && asks.tickets.contains(&bound.state)
-            && bound.target.rate.is_some_and(|rate| now <= asks.promised.plus(rate.grace()))
-    };
+    let is_used =
+        |bound: &Bound| admission == Admission::Now && starts && is_promised(asks, bound, now);
     for bound in &asks.bounds {
         let Some(rate) = bound.target.rate else { continue };
         let has_ticket = asks.tickets.contains(&bound.state);
@@ -396,6 +397,7 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
         }
         match admission {
             _ if !rate.counts(is_retry) => {}
+            Admission::Now if starts && planted!("charge-forgotten") => {}
             Admission::Now if starts && !is_used(bound) => {
                 add(&bound.state, Effect::Take { rate, at: now })
             }
@@ -412,11 +414,12 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
             _ => false,
         }
     };
-    for state in asks.held.iter().filter(|state| !keeps(state)) {
+    let is_released = |state: &&Box<str>| !keeps(state) && !planted!("permit-not-released");
+    for state in asks.held.iter().filter(is_released) {
         add(state, Effect::Release);
     }
     match (asks.want, admission) {
-        (Want::Keep { lease_until }, _) => {
+        (Want::Keep { lease_until }, _) if !planted!("permit-not-kept") => {
             for state in &asks.held {
                 add(state, Effect::Permit { until: lease_until });
             }

@@ -2,7 +2,8 @@
 //! refuse a start.
 
 use super::{
-    Answer, Draft, Now, Plan, Spent, Terms, decision_of, excluded_hosts, hold, is_ordered, stop,
+    Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, hold,
+    is_ordered, stop,
 };
 use crate::domain::{
     decision::{
@@ -11,7 +12,7 @@ use crate::domain::{
     event::Event,
     failure::{Failure, FailureClass},
     id::StepKey,
-    limit::{Admission, Admitted, Asks, Finding, Limit, Want, ask::COST},
+    limit::{Admission, Admitted, Asks, Bound, Finding, Limit, Want, ask::COST},
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State},
     time::Timestamp,
@@ -87,7 +88,7 @@ impl Before {
     /// What the next start costs a retry budget; None for a first attempt.
     fn cost(&self) -> Option<u32> {
         (self.attempts > 0).then_some(match self.failed {
-            Some(FailureClass::Timeout) => 2 * COST,
+            Some(FailureClass::Timeout) if !planted!("timeout-costs-one") => 2 * COST,
             Some(FailureClass::Throttled) => COST / 2,
             _ => COST,
         })
@@ -104,6 +105,9 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
+    if stands(draft) {
+        return;
+    }
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
     let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
@@ -131,31 +135,40 @@ pub(super) fn ask(
         // What was promised to a worker that starts without coming back is used.
         tickets: if is_implicit && before.due <= now.at { Vec::new() } else { tickets },
         promised: before.due,
-        cool: failure.and_then(|failure| cooled(terms, failure, now)),
+        cool: failure.and_then(|failure| cooled(terms, key, failure, now)),
         counted: is_implicit.then_some(cost),
         latest: latest.map(|(latest, _)| latest),
         draw: draw.of_two_bytes(),
     }));
 }
 
+/// Whether the decision stands: a failure that was told after the lease had ended
+/// changes no more than what is known of it, so what was promised stays promised.
+fn stands(draft: &Draft) -> bool {
+    let is_late = matches!(&draft.answer, Answer::Reported(reported) if reported.status == ReportStatus::Late);
+    is_late && matches!(draft.record.state, State::Waiting { .. })
+}
+
 /// The state that a target's own word has everybody wait at, and until when: the
 /// target that the failure names, or the only one.
-fn cooled(terms: &Terms<'_>, failure: &Failure, now: Now) -> Option<(Box<str>, Timestamp)> {
+fn cooled(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    failure: &Failure,
+    now: Now,
+) -> Option<(Box<str>, Timestamp)> {
     let wait = super::decide::asked_wait(terms.policy, failure.pushback?, now.at)?;
-    let is_at_fault = |state: &str| {
-        let name = state.split('/').next().unwrap_or(state);
-        name == failure.target
-    };
     let bound = match terms.bounds {
         [only] if failure.target.is_empty() => only,
-        bounds => bounds.iter().find(|bound| is_at_fault(&bound.state))?,
+        bounds => bounds.iter().find(|bound| bound.is_of(&failure.target, key.run))?,
     };
     Some((bound.state.clone(), now.at.plus(wait)))
 }
 
 /// A start that an operator's pause refuses.
 pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
-    let bound = terms.bounds.iter().find(|bound| bound.pause.is_some())?;
+    let is_paused = |bound: &&Bound| bound.pause.is_some() && !planted!("pause-not-heeded");
+    let bound = terms.bounds.iter().find(is_paused)?;
     let until = bound.pause.flatten();
     let mut decision = super::wait(terms, record, now, until, Reason::Paused);
     decision.constraints = vec![Constraint {
@@ -222,7 +235,7 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
 /// What the step has of limits from now on.
 pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     let Some(asks) = &draft.asks else { return };
-    let states = |bounds: &mut dyn Iterator<Item = &crate::domain::limit::Bound>| {
+    let states = |bounds: &mut dyn Iterator<Item = &Bound>| {
         bounds.map(|bound| bound.state.clone()).collect::<Vec<Box<str>>>()
     };
     let claims = match (asks.want, admission) {
