@@ -127,8 +127,19 @@ fn numbers() -> impl Strategy<Value = Numbers> {
     (1..=20u32, prop::sample::select(vec![500u32, 1000, 3000]), 1..=8u32)
 }
 
+/// A rate and another one with the same grace, in either order. A worker is given
+/// the grace of the rate in force, not of the one that its start was promised
+/// under: were that longer, those who are late could start all at once.
+fn rates() -> impl Strategy<Value = [Numbers; 2]> {
+    (numbers(), 2..=3u32, any::<bool>()).prop_map(|((limit, period, burst), factor, is_raised)| {
+        let factor = if burst == 1 { 1 } else { factor };
+        let (one, other) = ((limit, period, burst), (limit * factor, period, burst * factor));
+        if is_raised { [one, other] } else { [other, one] }
+    })
+}
+
 fn target() -> impl Strategy<Value = TargetSketch> {
-    let rate = prop::option::of([numbers(), numbers()]);
+    let rate = prop::option::of(rates());
     let budget = (0..=1000u32, 2..=5u32, 1..=12u32, prop::bool::weighted(0.2));
     let budget = budget.prop_map(|(per_mille, floor, window_s, stops)| BudgetSketch {
         per_mille,

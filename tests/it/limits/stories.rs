@@ -1,6 +1,9 @@
 //! Stories of steps at targets with limits, each on every store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use reprise::{
     domain::{
@@ -32,6 +35,7 @@ macro_rules! stories {
             who_does_not_come_loses_the_place_and_keeps_the_seniority,
             two_steps_that_want_two_pools_in_opposite_order_both_run,
             a_spent_budget_has_retries_wait_until_it_is_earned_again,
+            what_was_spent_counts_to_the_very_end_of_its_window,
             a_spent_budget_stops_where_it_says_so,
             a_timeout_costs_two_and_a_throttled_one_half,
             one_pushback_holds_everybody_at_its_target,
@@ -44,6 +48,7 @@ macro_rules! stories {
             a_target_for_each_run_bounds_each_by_itself,
             targets_bound_steps_that_do_not_name_them,
             a_deadline_before_the_reserved_instant_stops_and_reserves_nothing,
+            what_bounds_a_start_is_told_in_the_contracts_words,
         );
     };
     ($store:ident, $make:path, $($story:ident),* $(,)?) => {
@@ -316,6 +321,26 @@ async fn a_spent_budget_has_retries_wait_until_it_is_earned_again<S: Store>(mut 
     assert!((5..=11).contains(&refusals), "{refusals}");
 }
 
+async fn what_was_spent_counts_to_the_very_end_of_its_window<S: Store>(mut stage: Stage<S>) {
+    // Stretches of a second begin with the full second, as every test does.
+    stage.target("db", "budget: {ratio: 0.0, floor: 1, window: 10s}").await;
+    stage.pass(ms(500)).await;
+    for step in ["a", "b"] {
+        stage.fail_first(step, &["db"], of(FailureClass::Error)).await;
+    }
+    stage.pass(BACKOFF).await;
+    let spent = stage.begin("a", &["db"]).await.granted().began_at;
+    stage.pass(ms(900)).await;
+    while stage.now() < spent.plus(secs(10)) {
+        let again = stage.begin("b", &["db"]).await.waits(Reason::Limited);
+        assert_eq!(again, stage.now().plus(secs(1)));
+        stage.reach(again).await;
+    }
+    // A stretch more, since it is not known when in its stretch it was spent.
+    stage.reach(spent.plus(secs(11))).await;
+    stage.begin("b", &["db"]).await.granted();
+}
+
 async fn a_spent_budget_stops_where_it_says_so<S: Store>(mut stage: Stage<S>) {
     stage.target("db", "budget: {ratio: 0.0, floor: 1, window: 10s, when_spent: stop}").await;
     for step in ["a", "b"] {
@@ -574,4 +599,36 @@ async fn a_deadline_before_the_reserved_instant_stops_and_reserves_nothing<S: St
     stage.ask(asked).await.stops(Reason::Deadline);
     let next = stage.begin("f", &["slow"]).await.waits(Reason::Limited);
     assert!(next < stage.now().plus(secs(22)));
+}
+
+async fn what_bounds_a_start_is_told_in_the_contracts_words<S: Store>(mut stage: Stage<S>) {
+    use reprise::proto::{
+        BeginAttemptRequest, Constraint, ConstraintKind, Reason, Verdict,
+        begin_attempt_response::Answer, retry_service_server::RetryService as _,
+    };
+    let revision = stage.target("api", "rate: {limit: 1, period: 10s, burst: 1}").await;
+    stage.begin("a", &["api"]).await.granted();
+    let request = BeginAttemptRequest {
+        namespace: "limits".to_owned(),
+        run: "run".to_owned(),
+        step: "b".to_owned(),
+        request_id: vec![7; 16].into(),
+        targets: vec!["api".to_owned()],
+        ..BeginAttemptRequest::default()
+    };
+    let retry = reprise::grpc::retry::Retry::new(Arc::clone(&stage.service), stage.clock.clone());
+    let answer = retry.begin_attempt(tonic::Request::new(request)).await.unwrap().into_inner();
+    let Some(Answer::Refusal(decision)) = answer.answer else { panic!("no refusal: {answer:?}") };
+    assert_eq!((decision.verdict(), decision.reason()), (Verdict::Wait, Reason::Limited));
+    let told = Constraint {
+        kind: ConstraintKind::Rate.into(),
+        key: "api".to_owned(),
+        earliest: decision.not_before,
+        firm: true,
+        binding: true,
+        used: 0,
+        limit: 1,
+        revision,
+    };
+    assert_eq!(decision.constraints, [told]);
 }
