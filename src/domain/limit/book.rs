@@ -414,8 +414,8 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
             _ => false,
         }
     };
-    let is_released = |state: &&Box<str>| !keeps(state) && !planted!("permit-not-released");
-    for state in asks.held.iter().filter(is_released) {
+    let is_released = |state: &str| !keeps(state) && !planted!("permit-not-released");
+    for state in asks.held.iter().filter(|state| is_released(state)) {
         add(state, Effect::Release);
     }
     match (asks.want, admission) {
