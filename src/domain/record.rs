@@ -64,11 +64,22 @@ pub struct Record {
 pub struct Claims {
     /// Since when it has been waiting for a start that limits refused.
     pub since: Option<Timestamp>,
-    /// States at which a start is promised to it, for the end of its wait.
-    pub tickets: Vec<Box<str>>,
+    /// Starts that are promised to it, for the end of its wait.
+    pub tickets: Vec<Ticket>,
     /// States at which it has a permit while it runs, a place in line while it
     /// waits.
     pub held: Vec<Box<str>>,
+}
+
+/// A start that a target has promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The state of the target.
+    pub state: Box<str>,
+    /// Revision of the target that promised it.
+    pub revision: u64,
+    /// By how much the start may come after the promised instant.
+    pub grace: Duration,
 }
 
 /// Where a step stands.

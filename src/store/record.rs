@@ -29,7 +29,7 @@ use crate::domain::{
     policy::{RuleName, spec::HoldAnswer},
     record::{
         Attempt, Claims, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold,
-        Identity, Outcome, PolicyChoice, Record, State,
+        Identity, Outcome, PolicyChoice, Record, State, Ticket,
     },
     time::{Timestamp, micros},
 };
@@ -275,8 +275,16 @@ impl Body<'_> {
         }
         if let Some(claims) = &record.claims {
             self.optional(claims.since);
-            self.states(&claims.tickets);
-            self.states(&claims.held);
+            self.out.number(claims.tickets.len() as u64);
+            for ticket in &claims.tickets {
+                self.out.text(&ticket.state);
+                self.out.number(ticket.revision);
+                self.out.number(micros(ticket.grace));
+            }
+            self.out.number(claims.held.len() as u64);
+            for state in &claims.held {
+                self.out.text(state);
+            }
         }
     }
 
@@ -291,13 +299,6 @@ impl Body<'_> {
         let waited = ended.and_then(|ended| self.due.map(|due| due - ended));
         let is_waited = waited.is_some_and(|waited| waited == record.last_delay);
         self.out.number(if is_waited { 0 } else { delay.saturating_add(1) });
-    }
-
-    fn states(&mut self, states: &[Box<str>]) {
-        self.out.number(states.len() as u64);
-        for state in states {
-            self.out.text(state);
-        }
     }
 
     fn instant(&mut self, instant: Timestamp) {
@@ -523,12 +524,16 @@ impl Parse<'_, '_> {
     }
 
     fn claims(&mut self) -> Result<Claims, Malformed> {
-        Ok(Claims { since: self.optional()?, tickets: self.states()?, held: self.states()? })
-    }
-
-    fn states(&mut self) -> Result<Vec<Box<str>>, Malformed> {
+        let since = self.optional()?;
         let count = self.input.count()?;
-        (0..count).map(|_| Ok(self.input.text()?.into())).collect()
+        let ticket = |_| {
+            let state = self.input.text()?.into();
+            Ok(Ticket { state, revision: self.input.number()?, grace: self.span()? })
+        };
+        let tickets = (0..count).map(ticket).collect::<Result<_, Malformed>>()?;
+        let count = self.input.count()?;
+        let held = (0..count).map(|_| Ok(self.input.text()?.into()));
+        Ok(Claims { since, tickets, held: held.collect::<Result<_, Malformed>>()? })
     }
 
     fn state(&mut self, fixed: &Fixed) -> Result<State, Malformed> {

@@ -17,6 +17,7 @@ mod cli_server;
 mod history;
 mod kill;
 mod laws;
+mod limits;
 mod model;
 mod overload;
 mod policy_file;

@@ -12,7 +12,7 @@ use reprise::{
         policy::{RuleName, spec::HoldAnswer},
         record::{
             Attempt, Claims, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
-            Outcome, PolicyChoice, Record, State,
+            Outcome, PolicyChoice, Record, State, Ticket,
         },
         time::Timestamp,
     },
@@ -158,7 +158,12 @@ fn state() -> impl Strategy<Value = State> {
 
 fn claims() -> impl Strategy<Value = Box<Claims>> {
     let states = || vec("[a-z]{1,8}(/[a-z]{1,8})?".prop_map(Box::from), 0..3);
-    (option::of(instant()), states(), states())
+    let tickets = states().prop_map(|states| {
+        let ticket =
+            |(revision, state)| Ticket { state, revision, grace: Duration::from_millis(revision) };
+        (7..).zip(states).map(ticket).collect::<Vec<Ticket>>()
+    });
+    (option::of(instant()), tickets, states())
         .prop_map(|(since, tickets, held)| Box::new(Claims { since, tickets, held }))
 }
 

@@ -20,6 +20,17 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Whether it is that of the target `name`, to a step of `run`.
+    #[must_use]
+    pub fn is_of(&self, name: &str, run: &str) -> bool {
+        if self.target.each_run {
+            let rest = self.state.strip_prefix(name);
+            rest.and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| rest == run)
+        } else {
+            *self.state == *name
+        }
+    }
+
     /// Whether it bounds anything at all.
     #[must_use]
     pub fn says_something(&self) -> bool {
@@ -40,8 +51,8 @@ pub struct Asks {
     pub want: Want,
     /// States at which the step has a permit or a place in line.
     pub held: Vec<Box<str>>,
-    /// States at which a start is promised to it, and for when.
-    pub tickets: Vec<Box<str>>,
+    /// Starts that are promised to it.
+    pub tickets: Vec<Promise>,
     /// The instant of that promise.
     pub promised: Timestamp,
     /// What the targets' word has the whole fleet wait for: state and instant.
@@ -52,6 +63,19 @@ pub struct Asks {
     pub latest: Option<Timestamp>,
     /// Where in the room that is found the start falls, of 2¹⁶.
     pub draw: u16,
+}
+
+/// A start that was promised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The state.
+    pub state: Box<str>,
+    /// By how much the start may come later: as was promised, and not longer than
+    /// the target's rate allows now.
+    pub grace: Duration,
+    /// Whether the target is still of the revision that promised it. What was
+    /// promised under another rate holds, but cannot be given back.
+    pub is_current: bool,
 }
 
 /// What is wanted.
@@ -154,6 +178,12 @@ impl Asks {
     /// States with permits.
     pub fn pools(&self) -> impl Iterator<Item = &Bound> {
         self.bounds.iter().filter(|bound| bound.target.concurrency.is_some())
+    }
+
+    /// What is promised at a state.
+    #[must_use]
+    pub fn promise(&self, state: &str) -> Option<&Promise> {
+        self.tickets.iter().find(|promise| *promise.state == *state)
     }
 
     /// Whether a retry is meant.

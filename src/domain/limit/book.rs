@@ -169,13 +169,17 @@ impl TargetState {
 
     /// Permits in force, but for that of `member`.
     fn live(&self, member: &str, leases: Timestamp) -> u64 {
-        let live = self.permits.iter().filter(|(_, until)| **until > leases);
-        live.filter(|(known, _)| &***known != member).count() as u64
+        let has_ended = |until: Timestamp| until <= leases && !planted!("permit-beyond-lease");
+        let others = self.permits.iter().filter(|(known, _)| ***known != *member);
+        others.filter(|(_, until)| !has_ended(**until)).count() as u64
     }
 
     /// How many stand in line before one who has been waiting since `since`, as
     /// far as it matters.
     fn before(&self, member: &str, since: Timestamp, matters: u64) -> u64 {
+        if planted!("line-without-seniority") {
+            return 0;
+        }
         let end = (since, Box::from(member));
         let others = self.line.range(..end).filter(|(_, known)| **known != *member);
         others.take(usize::try_from(matters).unwrap_or(usize::MAX)).count() as u64
@@ -232,7 +236,7 @@ impl Looking<'_> {
             {
                 cooldown = cooldown.max(*instant);
             }
-            if cooldown > self.now.at {
+            if cooldown > self.now.at && !planted!("cooldown-not-compared") {
                 self.find(Limit::Cooldown, bound, cooldown, (0, 0));
                 until = until.max(cooldown);
             }
@@ -293,12 +297,7 @@ impl Looking<'_> {
         let now = self.now.at;
         let asks = self.asks;
         // What was promised holds, as long as the step is not too late for it.
-        let is_kept = |bound: &&Bound| {
-            let rate = bound.target.rate.as_ref();
-            cooled <= now
-                && asks.tickets.contains(&bound.state)
-                && rate.is_some_and(|rate| now <= asks.promised.plus(rate.grace()))
-        };
+        let is_kept = |bound: &&Bound| cooled <= now && is_promised(asks, bound, now);
         let (kept, wanted): (Vec<&Bound>, Vec<&Bound>) =
             asks.rates(asks.is_retry()).partition(is_kept);
         let room = self.common(&wanted, now.max(cooled));
@@ -375,6 +374,14 @@ impl Looking<'_> {
     }
 }
 
+/// Whether a start now is one that was promised, and not too late for it.
+fn is_promised(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
+    bound.target.rate.is_some()
+        && asks.promise(&bound.state).is_some_and(|promise| {
+            now <= asks.promised.plus(promise.grace) || planted!("ticket-without-end")
+        })
+}
+
 /// What follows from an answer.
 #[must_use]
 pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge> {
@@ -388,20 +395,17 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
     let is_retry = asks.is_retry();
     // A step that starts within the grace of its promise has used it; in every
     // other case it is given back.
-    let is_used = |bound: &Bound| {
-        admission == Admission::Now
-            && starts
-            && asks.tickets.contains(&bound.state)
-            && bound.target.rate.is_some_and(|rate| now <= asks.promised.plus(rate.grace()))
-    };
+    let is_used =
+        |bound: &Bound| admission == Admission::Now && starts && is_promised(asks, bound, now);
     for bound in &asks.bounds {
         let Some(rate) = bound.target.rate else { continue };
-        let has_ticket = asks.tickets.contains(&bound.state);
+        let has_ticket = asks.promise(&bound.state).is_some_and(|promise| promise.is_current);
         if has_ticket && !is_used(bound) {
             add(&bound.state, Effect::GiveBack { rate, at: asks.promised });
         }
         match admission {
             _ if !rate.counts(is_retry) => {}
+            Admission::Now if starts && planted!("charge-forgotten") => {}
             Admission::Now if starts && !is_used(bound) => {
                 add(&bound.state, Effect::Take { rate, at: now })
             }
@@ -418,11 +422,12 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
             _ => false,
         }
     };
-    for state in asks.held.iter().filter(|state| !keeps(state)) {
+    let is_released = |state: &str| !keeps(state) && !planted!("permit-not-released");
+    for state in asks.held.iter().filter(|state| is_released(state)) {
         add(state, Effect::Release);
     }
     match (asks.want, admission) {
-        (Want::Keep { lease_until }, _) => {
+        (Want::Keep { lease_until }, _) if !planted!("permit-not-kept") => {
             for state in &asks.held {
                 add(state, Effect::Permit { until: lease_until });
             }

@@ -41,7 +41,8 @@ impl Window {
             let begins = number * self.width;
             let ends = begins + self.width;
             let since = now.as_micros().saturating_sub(STRETCHES * width);
-            if ends > since {
+            let is_seen = if planted!("budget-window-short") { begins } else { ends } > since;
+            if is_seen {
                 spent += cost;
             }
             if is_same && begins > since {

@@ -2,7 +2,8 @@
 //! refuse a start.
 
 use super::{
-    Answer, Draft, Now, Plan, Spent, Terms, decision_of, excluded_hosts, hold, is_ordered, stop,
+    Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, hold,
+    is_ordered, stop,
 };
 use crate::domain::{
     decision::{
@@ -11,9 +12,9 @@ use crate::domain::{
     event::Event,
     failure::{Failure, FailureClass},
     id::StepKey,
-    limit::{Admission, Admitted, Asks, Finding, Limit, Want, ask::COST},
+    limit::{Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want, ask::COST},
     policy::Exhaustion,
-    record::{Attempt, Claims, Outcome, Record, State},
+    record::{Attempt, Claims, Outcome, Record, State, Ticket},
     time::Timestamp,
 };
 
@@ -87,7 +88,7 @@ impl Before {
     /// What the next start costs a retry budget; None for a first attempt.
     fn cost(&self) -> Option<u32> {
         (self.attempts > 0).then_some(match self.failed {
-            Some(FailureClass::Timeout) => 2 * COST,
+            Some(FailureClass::Timeout) if !planted!("timeout-costs-one") => 2 * COST,
             Some(FailureClass::Throttled) => COST / 2,
             _ => COST,
         })
@@ -104,6 +105,9 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
+    if stands(draft) {
+        return;
+    }
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
     if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
@@ -132,33 +136,57 @@ pub(super) fn ask(
         want,
         held,
         // What was promised to a worker that starts without coming back is used.
-        tickets: if is_implicit && before.due <= now.at { Vec::new() } else { tickets },
+        tickets: if is_implicit && before.due <= now.at {
+            Vec::new()
+        } else {
+            promises(terms, tickets)
+        },
         promised: before.due,
-        cool: failure.and_then(|failure| cooled(terms, failure, now)),
+        cool: failure.and_then(|failure| cooled(terms, key, failure, now)),
         counted: is_implicit.then_some(cost),
         latest: latest.map(|(latest, _)| latest),
         draw: draw.of_two_bytes(),
     }));
 }
 
+/// The promises, as they hold under the limits that are in force.
+fn promises(terms: &Terms<'_>, tickets: Vec<Ticket>) -> Vec<Promise> {
+    let promise = |Ticket { state, revision, grace }| {
+        let bound = terms.bounds.iter().find(|bound| bound.state == state)?;
+        let allowed = bound.target.rate.map(|rate| rate.grace())?;
+        let is_current = bound.revision == revision;
+        Some(Promise { state, grace: grace.min(allowed), is_current })
+    };
+    tickets.into_iter().filter_map(promise).collect()
+}
+
+/// Whether the decision stands: a failure that was told after the lease had ended
+/// changes no more than what is known of it, so what was promised stays promised.
+fn stands(draft: &Draft) -> bool {
+    let is_late = matches!(&draft.answer, Answer::Reported(reported) if reported.status == ReportStatus::Late);
+    is_late && matches!(draft.record.state, State::Waiting { .. })
+}
+
 /// The state that a target's own word has everybody wait at, and until when: the
 /// target that the failure names, or the only one.
-fn cooled(terms: &Terms<'_>, failure: &Failure, now: Now) -> Option<(Box<str>, Timestamp)> {
+fn cooled(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    failure: &Failure,
+    now: Now,
+) -> Option<(Box<str>, Timestamp)> {
     let wait = super::decide::asked_wait(terms.policy, failure.pushback?, now.at)?;
-    let is_at_fault = |state: &str| {
-        let name = state.split(' ').next().unwrap_or(state);
-        name == failure.target
-    };
     let bound = match terms.bounds {
         [only] if failure.target.is_empty() => only,
-        bounds => bounds.iter().find(|bound| is_at_fault(&bound.state))?,
+        bounds => bounds.iter().find(|bound| bound.is_of(&failure.target, key.run))?,
     };
     Some((bound.state.clone(), now.at.plus(wait)))
 }
 
 /// A start that an operator's pause refuses.
 pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
-    let bound = terms.bounds.iter().find(|bound| bound.pause.is_some())?;
+    let is_paused = |bound: &&Bound| bound.pause.is_some() && !planted!("pause-not-heeded");
+    let bound = terms.bounds.iter().find(is_paused)?;
     let until = bound.pause.flatten();
     let mut decision = super::wait(terms, record, now, until, Reason::Paused);
     decision.constraints = vec![Constraint {
@@ -225,8 +253,15 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
 /// What the step has of limits from now on.
 pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     let Some(asks) = &draft.asks else { return };
-    let states = |bounds: &mut dyn Iterator<Item = &crate::domain::limit::Bound>| {
+    let states = |bounds: &mut dyn Iterator<Item = &Bound>| {
         bounds.map(|bound| bound.state.clone()).collect::<Vec<Box<str>>>()
+    };
+    let tickets = |is_retry| {
+        let ticket = |bound: &Bound| {
+            let grace = bound.target.rate?.grace();
+            Some(Ticket { state: bound.state.clone(), revision: bound.revision, grace })
+        };
+        asks.rates(is_retry).filter_map(ticket).collect()
     };
     let claims = match (asks.want, admission) {
         (Want::Keep { .. }, _) => return,
@@ -236,16 +271,14 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
         (Want::Start { since, .. }, Admission::InLine(_)) => {
             Claims { since: Some(since), held: states(&mut asks.pools()), ..Claims::default() }
         }
-        (Want::Start { since, .. }, Admission::At(_)) => Claims {
-            since: Some(since),
-            tickets: states(&mut asks.rates(asks.is_retry())),
-            ..Claims::default()
-        },
+        (Want::Start { since, .. }, Admission::At(_)) => {
+            Claims { since: Some(since), tickets: tickets(asks.is_retry()), ..Claims::default() }
+        }
         (Want::Start { since, .. }, Admission::Later(_)) => {
             Claims { since: Some(since), ..Claims::default() }
         }
         (Want::Reserve { .. }, Admission::At(_)) => {
-            Claims { tickets: states(&mut asks.rates(true)), ..Claims::default() }
+            Claims { tickets: tickets(true), ..Claims::default() }
         }
         // Nobody came while it stood in line: the place is lost, the seniority not.
         (Want::Nothing, _) if matches!(draft.record.state, State::Waiting { .. }) => Claims {
@@ -274,7 +307,8 @@ pub fn standing_constraints(record: &Record) -> Vec<Constraint> {
         binding: binds,
         load: None,
     };
-    let promised = claims.tickets.iter().map(|state| constraint(ConstraintKind::Rate, state));
+    let promised =
+        claims.tickets.iter().map(|ticket| constraint(ConstraintKind::Rate, &ticket.state));
     let lines = claims.held.iter().map(|state| constraint(ConstraintKind::Concurrency, state));
     promised.chain(lines).collect()
 }

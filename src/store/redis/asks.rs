@@ -129,12 +129,13 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     let rate = target.and_then(|target| target.rate.as_ref());
     let pool = target.and_then(|target| target.concurrency);
     let budget = target.and_then(|target| target.budget.as_ref());
+    let promise = asks.promise(state);
     let flags = [
         rate.is_some(),
         rate.is_some_and(|rate| rate.counts(asks.is_retry())),
         pool.is_some(),
         budget.is_some(),
-        asks.tickets.iter().any(|ticket| **ticket == *state),
+        promise.is_some(),
         asks.held.iter().any(|held| **held == *state),
         asks.cool.as_ref().is_some_and(|(cooled, _)| **cooled == *state),
         target.is_some_and(|target| target.each_run),
@@ -148,7 +149,7 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     out.extend(f64::from(capacity).to_le_bytes());
     out.push(u8::from(gap));
     for word in [
-        rate.map_or(0, |rate| micros(rate.grace())),
+        promise.map_or(0, |promise| micros(promise.grace)),
         pool.map_or(0, |most| u64::from(most.get())),
         budget.map_or(0, |budget| u64::from(budget.per_mille)),
         budget.map_or(0, |budget| u64::from(budget.floor) * 1000),
@@ -157,7 +158,8 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
         out.extend(double(word).to_le_bytes());
     }
     out.push(u8::from(budget.is_some_and(|budget| budget.when_spent == WhenSpent::Stop)));
-    out.push(u8::from(bound.is_some()));
+    let is_current = promise.is_some_and(|promise| promise.is_current);
+    out.push(u8::from(bound.is_some()) | u8::from(is_current) << 1);
 }
 
 fn spent(cost: Option<u32>) -> f64 {

@@ -15,13 +15,14 @@ local limits_admit, limits_read, limits_write
 local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
--- targets; for each: flags, state, width, capacity, gap, grace, most permits,
--- thousandths, floor, stretch, whether a spent budget stops, whether it bounds the
--- step or is only given back to.
+-- targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
+-- thousandths, floor, stretch, whether a spent budget stops, bits: whether it
+-- bounds the step or is only given back to, whether a promise can be given back.
 local ASKS, BOUND = '<BdddddddddB', '<BHddBdddddBB'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT = 0, 1, 2, 3, 4, 5
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, EACH_RUN = 1, 2, 4, 8, 16, 32, 64, 128
+local BINDS, CURRENT = 1, 2
 local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN = 0, 1, 2, 3
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
 local ROUNDS, REVISIT = 64, 60e6
@@ -219,7 +220,7 @@ local function unpack_asks(raw, from)
     end
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
-      bound.ratio, bound.floor, bound.stretch, bound.stops, bound.binds, from = struct.unpack(BOUND, raw, from)
+      bound.ratio, bound.floor, bound.stretch, bound.stops, bound.bits, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, EACH_RUN) then
       bound.state.each_run = true
@@ -241,7 +242,7 @@ local function cooled(asks)
   local till = 0
   for _, bound in ipairs(asks.bounds) do
     local cooldown = max(bound.state.cooldown, has(bound.flags, COOLED) and asks.cool or 0)
-    if bound.binds == 1 and cooldown > asks.at then
+    if has(bound.bits, BINDS) and cooldown > asks.at then
       find(asks, FOUND_COOLDOWN, bound, cooldown, 0, 0)
       till = max(till, cooldown)
     end
@@ -395,7 +396,7 @@ local function charge(asks, code, at)
     end
     if has(flags, RATE) then
       local is_used = code == NOW and starts and kept_promise(asks, bound)
-      if has(flags, TICKET) and not is_used then
+      if has(flags, TICKET) and has(bound.bits, CURRENT) and not is_used then
         calendar_of(bound)
         calendar_give_back(state.calendar, state.grid, asks.promised)
       end
