@@ -12,9 +12,9 @@ use super::{
 };
 use crate::domain::time::Timestamp;
 
-/// Hosts that a step is offered to before it waits for another one to ask.
+/// Hosts that ask for a step at once, at most.
 const HOSTS_ASKED: u32 = 16;
-/// How long it then waits.
+/// How long until more do.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs a scenario under one strategy. Equal arguments give equal tallies.
@@ -54,6 +54,8 @@ struct Fleet<'a> {
 struct Step {
     arrived: Timestamp,
     attempts: u32,
+    /// Hosts that asked for its next attempt.
+    offers: u32,
     process: u32,
     is_fresh: bool,
     /// Where it runs, and the call that it makes.
@@ -93,7 +95,7 @@ impl Fleet<'_> {
         let number = self.steps.len() as u32;
         let process = self.chance.pick(Question::Process, number, 0, self.scenario.processes);
         let is_fresh = arrived > START && arrived >= after(self.scenario.recovery);
-        self.steps.push(Step { arrived, attempts: 0, process, is_fresh, call: None });
+        self.steps.push(Step { arrived, attempts: 0, offers: 0, process, is_fresh, call: None });
         self.tally.arrived(arrived, is_fresh);
         self.note(arrived, Event::Asks(number));
     }
@@ -134,8 +136,8 @@ impl Fleet<'_> {
 
     fn asks(&mut self, step: u32, now: Timestamp) {
         let attempt = self.steps[step as usize].attempts + 1;
-        for offer in 0..HOSTS_ASKED {
-            let host = self.host(step, attempt, offer);
+        for _ in 0..HOSTS_ASKED {
+            let host = self.next_host(step, attempt);
             let ask = Ask { attempt, ..self.ask(step, host, now) };
             match self.strategy.start(&ask) {
                 Start::Now => return self.call(ask),
@@ -148,10 +150,12 @@ impl Fleet<'_> {
         self.note(now.plus(ASKED_AGAIN), Event::Asks(step));
     }
 
-    /// The host that would run an attempt: a broken one is idle the sooner, and
-    /// so draws more than its part.
-    fn host(&self, step: u32, attempt: u32, offer: u32) -> u32 {
-        let number = attempt * HOSTS_ASKED + offer;
+    /// The next host that asks for an attempt: a broken one is idle the sooner,
+    /// and so draws more than its part.
+    fn next_host(&mut self, step: u32, attempt: u32) -> u32 {
+        let known = &mut self.steps[step as usize];
+        let number = (attempt << 16) | (known.offers & 0xffff);
+        known.offers += 1;
         let drawn = self.chance.draw(Question::Host, step, number);
         let hosts = self.scenario.processes;
         match self.scenario.profile.bad_node {
@@ -171,6 +175,7 @@ impl Fleet<'_> {
         self.tally.called(&ask, is_dead);
         let known = &mut self.steps[step as usize];
         known.attempts = attempt;
+        known.offers = 0;
         known.call = Some((host, call));
         self.note(call.ends, Event::Ended(step));
     }

@@ -37,8 +37,11 @@ pub struct Comparison {
     pub scenario: Scenario,
     /// What came of it.
     pub strategies: Vec<Row>,
-    /// In what Reprise is behind another strategy, oracle aside.
+    /// In what Reprise is behind the best of those that lost no more steps, the
+    /// oracle aside; in lost steps, behind the best of all.
     pub behind: Vec<String>,
+    /// In what it is more than a tenth behind the oracle.
+    pub behind_oracle: Vec<String>,
 }
 
 /// One strategy.
@@ -67,8 +70,20 @@ impl Comparison {
             Row::of(&scenario, strategy, seeds)
         };
         let strategies: Vec<Row> = Kind::ALL.into_iter().filter_map(row).collect();
-        let behind = behind(&strategies);
-        Self { scenario, strategies, behind }
+        let behind = behind_others(&strategies);
+        let behind_oracle = behind_oracle(&strategies);
+        Self { scenario, strategies, behind, behind_oracle }
+    }
+
+    /// In what Reprise is behind, in two sentences.
+    #[must_use]
+    pub fn standing(&self) -> String {
+        let told = |rivals: &str, behind: &[String]| match behind {
+            [] => format!("Behind {rivals} Reprise is in nothing."),
+            behind => format!("Behind {rivals} Reprise is in {}.", behind.join("; ")),
+        };
+        let others = told("the others", &self.behind);
+        format!("{others} {}", told("the oracle", &self.behind_oracle))
     }
 
     /// The cells of the table, a row for each strategy.
@@ -146,33 +161,39 @@ const MEASURES: [Measure; 7] = [
     Measure { name: "peak after", figure: |f| f.peak_calls_after, text: counted, tolerance: 0.0 },
 ];
 
-/// In what Reprise is behind the best of the others, oracle aside. Steps lost are
-/// compared with all of them; the rest with those that lost no more, since who
-/// gives up soon has little to do.
-fn behind(rows: &[Row]) -> Vec<String> {
+/// Steps lost are compared with all; the rest with those that lost no more, since
+/// who gives up soon has little to do.
+fn behind_others(rows: &[Row]) -> Vec<String> {
+    behind(rows, |row, own, measure| {
+        let is_fair = measure.name == "steps lost" || row.median.lost <= own.median.lost;
+        !matches!(row.strategy, Kind::Reprise | Kind::Oracle) && is_fair
+    })
+}
+
+/// The oracle has no luck: what is close to it is at it.
+fn behind_oracle(rows: &[Row]) -> Vec<String> {
+    behind(rows, |row, own, measure| {
+        let of = |row: &Row| (measure.figure)(&row.median);
+        row.strategy == Kind::Oracle && of(row) * 1.1 < of(own)
+    })
+}
+
+/// In what Reprise is behind the best of its rivals.
+fn behind(rows: &[Row], is_rival: impl Fn(&Row, &Row, &Measure) -> bool) -> Vec<String> {
     let Some(own) = rows.iter().find(|row| row.strategy == Kind::Reprise) else {
         return Vec::new();
     };
-    let line = |measure: &Measure| {
-        let is_rival = |row: &&Row| {
-            let is_fair = measure.name == "steps lost" || row.median.lost <= own.median.lost;
-            !matches!(row.strategy, Kind::Reprise | Kind::Oracle) && is_fair
-        };
+    let told = |measure: &Measure| {
         let of = |row: &Row| (measure.figure)(&row.median);
-        let best = rows.iter().filter(is_rival).min_by(|a, b| of(a).total_cmp(&of(b)))?;
-        let (ours, theirs) = (of(own), of(best));
-        let text = measure.text;
+        let rivals = rows.iter().filter(|row| is_rival(row, own, measure));
+        let best = rivals.min_by(|a, b| of(a).total_cmp(&of(b)))?;
+        let (ours, theirs, name) = (of(own), of(best), best.strategy.name());
         (theirs + measure.tolerance < ours).then(|| {
-            format!(
-                "{}: {}, where {} has {}",
-                measure.name,
-                text(ours),
-                best.strategy.name(),
-                text(theirs)
-            )
+            let [ours, theirs] = [ours, theirs].map(measure.text);
+            format!("{}: {ours}, where {name} has {theirs}", measure.name)
         })
     };
-    MEASURES.iter().filter_map(line).collect()
+    MEASURES.iter().filter_map(told).collect()
 }
 
 fn or_endless(seconds: Option<f64>) -> f64 {
@@ -196,8 +217,8 @@ fn unfinished(waiting: f64) -> String {
     if waiting > 0.0 { format!(" (+ {} waiting)", counted(waiting)) } else { String::new() }
 }
 
-fn time(seconds_: Option<f64>) -> String {
-    seconds(or_endless(seconds_))
+fn time(length: Option<f64>) -> String {
+    seconds(or_endless(length))
 }
 
 fn seconds(length: f64) -> String {
@@ -241,8 +262,8 @@ fn preface(made_by: &str, seeds: &[u64]) -> String {
          while none could succeed, *wasted* ones those that failed. *Drain* is the time from recovery until every step from \
          before it had ended, lost ones included, so who loses many drains soon. *Fresh* steps begin after recovery; *start* is \
          until their first attempt starts, *done* until success, and \"never\" where more than 1 % had none. *Over budget* is by \
-         how many retries the worst window went beyond the scenario's budget. *Behind* compares Reprise with the best of the \
-         others (the oracle aside) that lost no more steps.\n",
+         how many retries the worst window went beyond the scenario's budget. *Behind the others* compares Reprise with the best \
+         of those that lost no more steps, and in steps lost with the best of all.\n",
     );
     page
 }
@@ -264,10 +285,7 @@ impl Comparison {
         for cells in self.cells() {
             row(page, cells);
         }
-        match self.behind.is_empty() {
-            true => page.push_str("\nReprise is behind in nothing.\n"),
-            false => line(page, format_args!("\nReprise is behind in {}.", self.behind.join("; "))),
-        }
+        line(page, format_args!("\n{}", self.standing()));
         if let Some(plots) = plots {
             for what in ["load", "backlog"] {
                 line(page, format_args!("\n![{what} over time]({plots}/{name}-{what}.svg)"));

@@ -37,7 +37,7 @@ fn small() -> Scenario {
 /// The presets, each small enough for a test.
 fn smaller() -> Vec<Scenario> {
     let small = |preset: Scenario| Scenario {
-        steps: preset.steps.min(300),
+        steps: preset.steps.min(200),
         fresh_per_second: 0.5,
         capacity: NonZeroU32::new(20).unwrap(),
         ..preset
@@ -118,10 +118,10 @@ fn starts_keep_to_the_rate_that_the_target_was_given() {
 
 #[test]
 fn retries_keep_to_the_budget_that_the_target_was_given() {
-    let budget = preset::all().into_iter().find(|preset| preset.name == "budget").unwrap();
+    let budget = smaller().into_iter().find(|preset| preset.name == "budget").unwrap();
     let over = |kind| run(&budget, kind, 1).figures().over_budget.unwrap();
     assert_eq!(over(Kind::Reprise), 0.0);
-    assert!(over(Kind::FullJitter) > 1000.0, "nothing bounds a library over all processes");
+    assert!(over(Kind::FullJitter) > 200.0, "nothing bounds a library over all processes");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn one_429_holds_the_fleet() {
     let throttled = smaller().into_iter().find(|preset| preset.name == "first-429").unwrap();
     let dead = |kind| run(&throttled, kind, 1).dead_calls;
     assert!(dead(Kind::Reprise) < 10, "those that were under way: {}", dead(Kind::Reprise));
-    assert!(dead(Kind::FullJitter) >= 300, "each learns for itself");
+    assert!(dead(Kind::FullJitter) >= 200, "each learns for itself");
 }
 
 #[test]
@@ -199,6 +199,7 @@ fn a_broken_host_draws_its_part_and_a_step_goes_elsewhere_after_it() {
     let preset = smaller().into_iter().find(|preset| preset.name == "bad-node").unwrap();
     let scenario = Scenario { steps: 0, fresh_per_second: 2.0, fresh_for: secs(600), ..preset };
     let reprise = run(&scenario, Kind::Reprise, 1);
+    assert_eq!(reprise.waiting(), 0, "some host asks in the end");
     let part = f64::from(reprise.failed_calls) / f64::from(reprise.steps);
     assert!((0.55..0.65).contains(&part), "first attempts are not kept away yet: {part}");
     assert_eq!(reprise.lost, 0, "second ones are");

@@ -77,7 +77,7 @@ fn what_cannot_be_simulated_is_told_with_what_can() {
         (&[], "<PRESET>"),
         (&["outage", "--seeds", "0"], "1..=1000"),
         (&["outage", "--capacity", "0"], "accepted: 1 to 100000"),
-        (&["outage", "--steps", "-1"], "--steps"),
+        (&["outage", "--steps", "many"], "--steps"),
         (&["outage", "--steps", "1000001"], "1000000"),
         (&["outage", "--max-retries", "1001"], "1000"),
     ] {

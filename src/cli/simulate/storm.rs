@@ -119,11 +119,8 @@ fn progress(scenario: &str, kind: Kind) {
 fn tables(report: &Report) -> String {
     let one = |storm: &Comparison| {
         let table = output::table(COLUMNS.map(|head| head), storm.cells());
-        let behind = match storm.behind.as_slice() {
-            [] => "Reprise is behind in nothing.".to_owned(),
-            behind => format!("Reprise is behind in {}.", behind.join("; ")),
-        };
-        format!("{}: {}\n\n{table}\n{behind}\n", storm.scenario.name, storm.scenario.about)
+        let Scenario { name, about, .. } = &storm.scenario;
+        format!("{name}: {about}\n\n{table}\n{}\n", storm.standing())
     };
     report.storms.iter().map(one).collect::<Vec<_>>().join("\n")
 }

@@ -10,7 +10,7 @@ use crate::{
         draw::Salt,
         event::{AttemptName, Begin, Event, Report, StepTerms},
         failure::{Failure, Pushback},
-        id::StepKey,
+        id::{Id, StepKey},
         limit::{
             Book, Bound, Target,
             book::charges,
@@ -43,6 +43,8 @@ pub struct Coordinated {
     salt: Salt,
     bounds: Vec<Bound>,
     book: Book,
+    /// What a worker says about its step.
+    said: StepTerms,
     /// By number of the step. A step that is over is not remembered.
     records: Vec<Option<Record>>,
 }
@@ -57,6 +59,8 @@ impl Coordinated {
     pub fn new(scenario: &Scenario, chance: Chance) -> Self {
         let policy = Policy::parse(&policy(scenario)).expect("every scenario's policy is valid");
         let target = Target::parse(&target(scenario)).expect("every scenario's target is valid");
+        let name: Id = TARGET.parse().expect("it is an id");
+        let said = StepTerms { targets: vec![name], ..StepTerms::default() };
         let bound =
             Bound { state: TARGET.into(), target: Arc::new(target), revision: 1, pause: None };
         Self {
@@ -65,6 +69,7 @@ impl Coordinated {
             salt: chance.salt(),
             bounds: vec![bound],
             book: Book::default(),
+            said,
             records: Vec::new(),
         }
     }
@@ -128,7 +133,7 @@ impl Strategy for Coordinated {
             lease: Some(LEASE_MAX),
             host: Some(ask.host.to_string().into()),
             worker: String::new(),
-            step: StepTerms::default(),
+            step: self.said.clone(),
         };
         match self.decide(ask.step, &Event::Begin(begin), ask.now) {
             Some(Answer::Granted(_)) => Start::Now,
