@@ -30,7 +30,7 @@ pub fn backlog(storm: &Comparison) -> String {
 fn picture(storm: &Comparison, what: &str, curves: Vec<(Kind, Vec<u32>)>) -> String {
     let seconds = curves.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0).max(1);
     let highest = curves.iter().flat_map(|(_, counts)| counts).copied().max().unwrap_or(0);
-    let decades = scaled(highest).ceil().max(1.0);
+    let top = highest.max(10);
     let (width, height) = SIZE;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -39,10 +39,10 @@ fn picture(storm: &Comparison, what: &str, curves: Vec<(Kind, Vec<u32>)>) -> Str
          <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{}: {what}</text>\n",
         storm.scenario.name
     );
-    axes(&mut svg, seconds, decades);
+    axes(&mut svg, seconds, top);
     recovery(&mut svg, storm.scenario.recovery.as_secs_f64(), seconds);
     for (place, (kind, counts)) in curves.iter().enumerate() {
-        curve(&mut svg, *kind, counts, seconds, decades);
+        curve(&mut svg, *kind, counts, seconds, top);
         legend(&mut svg, *kind, place);
     }
     svg.push_str("</svg>\n");
@@ -57,21 +57,20 @@ fn x_at(second: f64, seconds: usize) -> f64 {
     LEFT + second / seconds as f64 * FIELD.0
 }
 
-fn y_at(count: u32, decades: f64) -> f64 {
-    TOP + FIELD.1 * (1.0 - scaled(count) / decades)
+fn y_at(count: u32, top: u32) -> f64 {
+    TOP + FIELD.1 * (1.0 - scaled(count) / scaled(top))
 }
 
-fn axes(svg: &mut String, seconds: usize, decades: f64) {
+fn axes(svg: &mut String, seconds: usize, top: u32) {
     let (right, bottom) = (LEFT + FIELD.0, TOP + FIELD.1);
-    for decade in 0..=decades as u32 {
-        let count = if decade == 0 { 0 } else { 10_u32.saturating_pow(decade) - 1 };
-        let label = if decade == 0 { 0 } else { count + 1 };
-        let y = y_at(count, decades);
+    let decades = (0..=9).map(|decade| 10_u32.pow(decade)).filter(|count| *count <= top);
+    for count in std::iter::once(0).chain(decades) {
+        let y = y_at(count, top);
         add(
             svg,
             format_args!(
                 "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#ddd\"/>\n\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{count}</text>",
                 LEFT - 6.0,
                 y + 4.0
             ),
@@ -120,13 +119,13 @@ fn recovery(svg: &mut String, at: f64, seconds: usize) {
 }
 
 /// The highest count of each stretch, so that no peak is lost.
-fn curve(svg: &mut String, kind: Kind, counts: &[u32], seconds: usize, decades: f64) {
+fn curve(svg: &mut String, kind: Kind, counts: &[u32], seconds: usize, top: u32) {
     let stretch = seconds.div_ceil(POINTS);
     let mut points = String::new();
     for (place, counts) in counts.chunks(stretch).enumerate() {
         let highest = counts.iter().copied().max().unwrap_or(0);
         let x = x_at((place * stretch) as f64, seconds);
-        let _ = write!(points, "{x:.0},{:.0} ", y_at(highest, decades));
+        let _ = write!(points, "{x:.0},{:.0} ", y_at(highest, top));
     }
     let (colour, dash) = style(kind);
     add(

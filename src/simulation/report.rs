@@ -78,12 +78,15 @@ impl Comparison {
     /// In what Reprise is behind, in two sentences.
     #[must_use]
     pub fn standing(&self) -> String {
-        let told = |rivals: &str, behind: &[String]| match behind {
-            [] => format!("Behind {rivals} Reprise is in nothing."),
-            behind => format!("Behind {rivals} Reprise is in {}.", behind.join("; ")),
+        let told = |behind: &[String]| match behind {
+            [] => "nothing".to_owned(),
+            behind => behind.join("; "),
         };
-        let others = told("the others", &self.behind);
-        format!("{others} {}", told("the oracle", &self.behind_oracle))
+        format!(
+            "Reprise is behind the others in {}. It is behind the oracle in {}.",
+            told(&self.behind),
+            told(&self.behind_oracle)
+        )
     }
 
     /// The cells of the table, a row for each strategy.
@@ -248,7 +251,7 @@ fn preface(made_by: &str, seeds: &[u64]) -> String {
         "# Retry storms\n\n\
          What rules of retrying do to a target that breaks, in virtual time. This page is written by\n\n\
          ```console\n$ {made_by}\n```\n\n\
-         and by nothing else{}; the same seeds give the same figures. They are medians over {} seeds ({first} to {last}), \
+         and by nothing else{}; the same seeds give the same figures. They are medians over {} seeds, {first} to {last}; \
          plots show the first. Every strategy meets the same arrivals and the same luck, with the scenario's `max_retries`; \
          the other numbers of the libraries are those that their makers publish:\n\n",
         if cfg!(debug_assertions) { " (here by a debug build)" } else { "" },
@@ -270,8 +273,8 @@ fn preface(made_by: &str, seeds: &[u64]) -> String {
 
 impl Comparison {
     fn write(&self, page: &mut String, plots: Option<&str>) {
-        let Scenario { name, about, steps, fresh_per_second, max_retries, capacity, .. } =
-            &self.scenario;
+        let Scenario { name, about, fresh_per_second, max_retries, capacity, .. } = &self.scenario;
+        let steps = counted(self.scenario.steps.into());
         line(page, format_args!("\n## {name}\n\n{about}"));
         line(
             page,

@@ -55,6 +55,18 @@ fn equal_seeds_give_equal_storms_and_others_do_not() {
 }
 
 #[test]
+fn whatever_the_command_line_changes_is_a_policy_and_a_target() {
+    for preset in preset::all() {
+        for (capacity, max_retries) in [(1, 0), (100_000, 1000)] {
+            let capacity = NonZeroU32::new(capacity).unwrap();
+            let changed = Scenario { capacity, max_retries, ..preset.clone() };
+            let chance = Chance::new(1);
+            drop(Kind::Reprise.strategy(&changed, &Target::new(&changed, chance), chance));
+        }
+    }
+}
+
+#[test]
 fn every_strategy_meets_the_same_arrivals() {
     let steps: Vec<u32> = Kind::ALL.map(|kind| run(&small(), kind, 3).steps).into();
     assert!(steps.iter().all(|count| *count == steps[0]), "{steps:?}");
@@ -99,6 +111,9 @@ fn nobody_beats_the_oracle() {
     assert!((least - 0.2..least + 0.2).contains(&drain), "10 a second: {drain} for {least}");
     for kind in Kind::ALL {
         let figures = run(&outage, kind, 1).figures();
+        if kind == Kind::Reprise {
+            assert_eq!(figures.lost, 0.0, "it waits as long as the policy lets it");
+        }
         assert!(figures.done <= oracle.done, "{}", kind.name());
         if figures.lost == 0.0 {
             let longer = figures.drain_seconds.is_none_or(|seconds| drain <= seconds + 0.2);

@@ -147,11 +147,15 @@ fn not_written(path: &Path, error: &std::io::Error) -> CliError {
 fn plots_from<'a>(page: &Path, plots: Option<&'a Path>) -> Option<&'a str> {
     let plots = plots?;
     let beside = page.parent().and_then(|folder| plots.strip_prefix(folder).ok());
-    beside.unwrap_or(plots).to_str()
+    match beside {
+        Some(same) if same.as_os_str().is_empty() => Some("."),
+        beside => beside.unwrap_or(plots).to_str(),
+    }
 }
 
 /// The command as it was given, by the program's own name.
 fn command_line() -> String {
-    let arguments = std::env::args().skip(1);
+    let arguments =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     std::iter::once("reprise".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }

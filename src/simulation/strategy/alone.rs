@@ -2,8 +2,9 @@
 //!
 //! Their numbers are those that their makers publish; only `max_retries` and
 //! `max_elapsed` are the scenario's, for all alike. A Retry-After is a lower
-//! bound of the wait for the step that was told, as gRPC and Envoy take it. That
-//! is more than some of them do, and in their favour.
+//! bound of the wait, for the step that was told and no other, as gRPC takes it
+//! (grpc/proposal: A6-client-retries.md); Envoy's is spread upwards by up to a
+//! half (route_components.proto). Not every library looks at it at all.
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Waits {
     growth: Growth,
     /// Whether each is drawn from zero up, rather than kept.
     is_jittered: bool,
+    /// By how much of it a Retry-After is spread upwards.
+    spread: f64,
 }
 
 /// How waits grow with n = 1, 2, 3 …
@@ -51,18 +54,23 @@ impl Waits {
     /// Temporal's default retry policy: initial interval 1 s, coefficient 2,
     /// maximum 100 times the initial one.
     pub const EXPONENTIAL: Self =
-        Self { first: 1.0, most: 100.0, growth: Growth::Doubling, is_jittered: false };
+        Self { first: 1.0, most: 100.0, growth: Growth::Doubling, is_jittered: false, spread: 0.0 };
     /// AWS's full jitter with the numbers of the SDK's standard mode: base 2, 20 s
     /// at most. (Its newer table begins at 50 ms, and would only spend the same
     /// retries sooner.)
     pub const FULL_JITTER: Self =
-        Self { first: 1.0, most: 20.0, growth: Growth::Doubling, is_jittered: true };
+        Self { first: 1.0, most: 20.0, growth: Growth::Doubling, is_jittered: true, spread: 0.0 };
     /// Airflow's `default_task_retry_delay`.
     pub const FIXED: Self =
-        Self { first: 300.0, most: 300.0, growth: Growth::Fixed, is_jittered: false };
+        Self { first: 300.0, most: 300.0, growth: Growth::Fixed, is_jittered: false, spread: 0.0 };
     /// Envoy's router: base interval 25 ms, at most ten times that, full jitter.
-    pub const ENVOY: Self =
-        Self { first: 0.025, most: 0.25, growth: Growth::DoublingSum, is_jittered: true };
+    pub const ENVOY: Self = Self {
+        first: 0.025,
+        most: 0.25,
+        growth: Growth::DoublingSum,
+        is_jittered: true,
+        spread: 0.5,
+    };
 
     /// The wait before retry `n`, 1 being the first; `draw` in [0, 1).
     #[must_use]
@@ -74,6 +82,11 @@ impl Waits {
         };
         let height = (self.first * times).min(self.most);
         Duration::from_secs_f64(if self.is_jittered { height * draw } else { height })
+    }
+
+    /// The wait that a Retry-After leads to.
+    fn asked(&self, retry_after: Duration, draw: f64) -> Duration {
+        retry_after.mul_f64(1.0 + self.spread * draw)
     }
 }
 
@@ -101,8 +114,8 @@ impl<B: Budget> Strategy for Alone<B> {
             return Next::Lost;
         }
         let draw = self.chance.draw(Question::Jitter, ask.step, ask.attempt);
-        let wait =
-            self.waits.before(ask.attempt, draw).max(failing.retry_after.unwrap_or_default());
+        let asked = self.waits.asked(failing.retry_after.unwrap_or_default(), draw);
+        let wait = self.waits.before(ask.attempt, draw).max(asked);
         let at = ask.now.plus(wait);
         if self.max_elapsed < at - ask.arrived || !self.budget.allows(ask, failing.class) {
             return Next::Lost;
@@ -129,5 +142,8 @@ mod tests {
         assert_eq!(millis(Waits::FIXED, 0.1), [300_000; 8]);
         let envoy = [20, 60, 140, 200, 200, 200, 200, 200];
         assert_eq!(millis(Waits::ENVOY, 0.8), envoy, "25 ms, 75 ms, 175 ms, 250 ms …, times 0.8");
+        let asked = Duration::from_secs(10);
+        assert_eq!(Waits::FULL_JITTER.asked(asked, 0.5), asked, "exactly");
+        assert_eq!(Waits::ENVOY.asked(asked, 0.5), Duration::from_millis(12_500), "10 s to 15 s");
     }
 }

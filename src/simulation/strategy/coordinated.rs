@@ -53,12 +53,12 @@ impl Coordinated {
     /// The service as it is before anybody asked.
     ///
     /// # Panics
-    /// Never: the policy and the target that scenarios make are valid, which
-    /// their tests prove.
+    /// When a scenario's numbers are none of a policy or a target. Those of the
+    /// presets are, with whatever the command line changes; a test proves it.
     #[must_use]
     pub fn new(scenario: &Scenario, chance: Chance) -> Self {
-        let policy = Policy::parse(&policy(scenario)).expect("every scenario's policy is valid");
-        let target = Target::parse(&target(scenario)).expect("every scenario's target is valid");
+        let policy = Policy::parse(&policy(scenario)).expect("a scenario has a policy's numbers");
+        let target = Target::parse(&target(scenario)).expect("a scenario has a target's numbers");
         let name: Id = TARGET.parse().expect("it is an id");
         let said = StepTerms { targets: vec![name], ..StepTerms::default() };
         let bound =
