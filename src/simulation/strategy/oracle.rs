@@ -1,4 +1,5 @@
-//! What perfect knowledge would do: the bound that no rule can pass.
+//! What perfect knowledge of the outage would do: for scale, and for no blame,
+//! since no rule can know it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,7 +15,8 @@ use crate::{
 
 /// Starts calls one by one, each when the target can serve it, and none while it
 /// cannot; keeps away from a broken host. Which single calls a target that fails
-/// in part will fail, it does not know.
+/// in part will fail, it does not know, and what is under way when the target goes
+/// down fails like anybody's.
 pub struct Oracle {
     /// The target as planned: at its capacity none breaks again.
     target: Target,
