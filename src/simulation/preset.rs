@@ -115,7 +115,8 @@ fn first_429() -> Scenario {
 
 fn bad_node() -> Scenario {
     let about = "One of 50 hosts is broken and fails attempts in 10 ms, so that it draws 60 % of \
-                 them. The target is well. Five hundred steps at once, which it can hold in line.";
+                 them. The target is well. Five hundred steps at once, which it can hold in line. \
+                 Reprise's policy has `host_anti_affinity`, which no library has.";
     let profile = Profile { bad_node: Some(0.6), ..Profile::default() };
     Scenario { steps: 500, profile, ..storm("bad-node", about, Duration::ZERO) }
 }
