@@ -114,6 +114,10 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 	$(TARGET)/release/reprise bench --data-dir $(TARGET)
 	$(CARGO) bench $(LOCKED) --bench rule --bench condition --bench store --bench memory --bench log
 
+.PHONY: storms
+storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
+	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
+
 ##@ Upkeep
 
 .PHONY: proto-baseline

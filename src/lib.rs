@@ -18,4 +18,5 @@ pub mod config;
 pub mod policies;
 pub mod server;
 pub mod proto;
+pub mod simulation;
 pub mod cli;

@@ -26,6 +26,7 @@ mod policy_file;
 mod policy_flags;
 mod schedule;
 mod serve;
+mod simulate;
 mod step;
 mod store;
 mod target;
@@ -124,6 +125,9 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Measure the service against a bare gRPC echo
     Bench(Box<bench::Args>),
+    /// See what rules of retrying do to a target that breaks, in virtual time
+    #[command(subcommand)]
+    Simulate(Box<simulate::SimulateCommand>),
     /// Show or check the settings of a server
     Config(config::ConfigArgs),
     /// Set up, copy or pause the store that several servers share
@@ -147,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(*args, global.output),
+        Command::Simulate(command) => simulate::run(&global, *command),
         Command::Store(command) => asking(store::run(&global, *command)),
         Command::Config(args) => config::run(&global, args),
     };

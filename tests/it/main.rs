@@ -14,6 +14,7 @@ mod cli_ask;
 mod cli_config;
 mod cli_exec;
 mod cli_server;
+mod cli_simulate;
 mod history;
 mod kill;
 mod laws;

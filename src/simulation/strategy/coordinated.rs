@@ -1,0 +1,205 @@
+//! Reprise: the production rule over the production limits, composed as the
+//! embedded store composes them.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Ask, Next, Start, Strategy};
+use crate::{
+    domain::{
+        decision::{Reason, Verdict},
+        draw::Salt,
+        event::{AttemptName, Begin, Event, Report, StepTerms},
+        failure::{Failure, Pushback},
+        id::{Id, StepKey},
+        limit::{
+            Book, Bound, Target,
+            book::charges,
+            spec::{BudgetSpec, RateSpec, TargetSpec},
+        },
+        namespace::{LEASE_MAX, Settings},
+        plan::{self, Answer, Now, Plan, Terms},
+        policy::{
+            Policy,
+            spec::{
+                AntiAffinityMode, AntiAffinitySpec, BackoffSpec, ExponentialSpec, JitterSpec,
+                PolicySpec,
+            },
+        },
+        record::{Identity, PolicyChoice, Record},
+        time::{Span, Timestamp},
+    },
+    simulation::{chance::Chance, scenario::Scenario, target::Failing},
+};
+
+/// Name of the target.
+const TARGET: &str = "target";
+/// How long a worker that was told no instant waits before it asks again.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// A namespace with one target, and the records of its steps.
+pub struct Coordinated {
+    policy: Policy,
+    settings: Settings,
+    salt: Salt,
+    bounds: Vec<Bound>,
+    book: Book,
+    /// What a worker says about its step.
+    said: StepTerms,
+    /// By number of the step. A step that is over is not remembered.
+    records: Vec<Option<Record>>,
+}
+
+impl Coordinated {
+    /// The service as it is before anybody asked.
+    ///
+    /// # Panics
+    /// When a scenario's numbers are none of a policy or a target. Those of the
+    /// presets are, with whatever the command line changes; a test proves it.
+    #[must_use]
+    pub fn new(scenario: &Scenario, chance: Chance) -> Self {
+        let policy = Policy::parse(&policy(scenario)).expect("a scenario has a policy's numbers");
+        let target = Target::parse(&target(scenario)).expect("a scenario has a target's numbers");
+        let name: Id = TARGET.parse().expect("it is an id");
+        let said = StepTerms { targets: vec![name], ..StepTerms::default() };
+        let bound =
+            Bound { state: TARGET.into(), target: Arc::new(target), revision: 1, pause: None };
+        Self {
+            policy,
+            settings: Settings::default(),
+            salt: chance.salt(),
+            bounds: vec![bound],
+            book: Book::default(),
+            said,
+            records: Vec::new(),
+        }
+    }
+
+    /// Decides one event, and keeps what follows. None where it was refused,
+    /// which no event of a simulation is.
+    fn decide(&mut self, step: u32, event: &Event, at: Timestamp) -> Option<Answer> {
+        let now = Now::at(at);
+        let number = step.to_string();
+        let key = StepKey { namespace: "storm", run: "storm", step: &number };
+        let terms = Terms {
+            policy: &self.policy,
+            revision: 1,
+            choice: &PolicyChoice::Default,
+            settings: &self.settings,
+            salt: self.salt,
+            bounds: &self.bounds,
+        };
+        let place = step as usize;
+        if self.records.len() <= place {
+            self.records.resize_with(place + 1, || None);
+        }
+        let known = self.records[place].clone();
+        let draft = match plan::plan(&terms, &key, known, event, now).ok()? {
+            Plan::Stands(answer) => return Some(answer),
+            Plan::Purge => return None,
+            Plan::Write(draft) => draft,
+        };
+        let admitted = match draft.asks() {
+            None => draft.admitted(),
+            Some(asks) => {
+                let admitted = self.book.admit(asks, now);
+                for charge in charges(asks, admitted.admission, at) {
+                    self.book.charge(&asks.member, &charge, at);
+                }
+                admitted
+            }
+        };
+        let settlement = plan::settle(*draft, &admitted);
+        let record = settlement.record;
+        self.records[place] = (!record.is_over()).then_some(record);
+        Some(settlement.answer)
+    }
+
+    fn report(&mut self, ask: &Ask, failure: Option<Failure>) -> Option<Answer> {
+        let fence = self.records.get(ask.step as usize)?.as_ref()?.fence;
+        let report = Report {
+            attempt: AttemptName::Fence(fence),
+            payload: 0,
+            failure,
+            step: StepTerms::default(),
+        };
+        self.decide(ask.step, &Event::Report(report), ask.now)
+    }
+}
+
+impl Strategy for Coordinated {
+    fn start(&mut self, ask: &Ask) -> Start {
+        let begin = Begin {
+            identity: Identity { id: u64::from(ask.attempt), payload: 0 },
+            lease: Some(LEASE_MAX),
+            host: Some(ask.host.to_string().into()),
+            worker: String::new(),
+            step: self.said.clone(),
+        };
+        match self.decide(ask.step, &Event::Begin(begin), ask.now) {
+            Some(Answer::Granted(_)) => Start::Now,
+            Some(Answer::Refused(refused)) => match refused.settled.verdict {
+                Verdict::Wait(None) if refused.settled.reason == Reason::ExcludedHost => {
+                    Start::OtherHost
+                }
+                Verdict::Wait(until) | Verdict::Hold(until) => {
+                    Start::At(until.unwrap_or(ask.now.plus(ASKED_AGAIN)))
+                }
+                Verdict::Retry(at) => Start::At(at),
+                Verdict::Stop | Verdict::Done => Start::Lost,
+            },
+            _ => Start::Lost,
+        }
+    }
+
+    fn succeeded(&mut self, ask: &Ask) {
+        self.report(ask, None);
+    }
+
+    fn failed(&mut self, ask: &Ask, failing: Failing) -> Next {
+        let pushback = failing.retry_after.map(Pushback::After);
+        let failure = Failure { pushback, ..Failure::of(failing.class) };
+        let Some(Answer::Reported(reported)) = self.report(ask, Some(failure)) else {
+            return Next::Lost;
+        };
+        match reported.decision.settled.verdict {
+            Verdict::Retry(at) => Next::At(at),
+            Verdict::Wait(until) | Verdict::Hold(until) => {
+                Next::At(until.unwrap_or(ask.now.plus(ASKED_AGAIN)))
+            }
+            Verdict::Stop | Verdict::Done => Next::Lost,
+        }
+    }
+}
+
+/// The waits of full jitter, so that what differs is the coordination.
+fn policy(scenario: &Scenario) -> PolicySpec {
+    let seconds = |seconds| Span(Duration::from_secs(seconds));
+    let exponential = ExponentialSpec { delay: seconds(1), factor: Some(2.0), max_doublings: None };
+    let backoff = BackoffSpec {
+        exponential: Some(exponential),
+        max_delay: Some(seconds(20)),
+        jitter: Some(JitterSpec::Full),
+        ..BackoffSpec::default()
+    };
+    // Where a host is broken, a step that failed on it goes elsewhere.
+    let affinity = AntiAffinitySpec { mode: AntiAffinityMode::Hard, decay: None };
+    PolicySpec {
+        max_retries: Some(scenario.max_retries),
+        max_elapsed: Some(Span(scenario.max_elapsed)),
+        backoff: Some(backoff),
+        host_anti_affinity: scenario.profile.bad_node.map(|_| affinity),
+        ..PolicySpec::default()
+    }
+}
+
+/// A rate at the target's capacity, and the scenario's budget.
+fn target(scenario: &Scenario) -> TargetSpec {
+    let rate = RateSpec { limit: scenario.capacity.get(), ..RateSpec::default() };
+    let budget = scenario.budget.map(|budget| BudgetSpec {
+        ratio: Some(budget.ratio),
+        floor: Some(budget.floor),
+        window: Some(Span(budget.window)),
+        ..BudgetSpec::default()
+    });
+    TargetSpec { rate: Some(rate), budget, ..TargetSpec::default() }
+}
