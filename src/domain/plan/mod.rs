@@ -3,7 +3,7 @@
 //! [`plan`] decides all that the step itself decides. What limits say about the
 //! start of a retry is not known to it: that is an input, an [`Admission`],
 //! and [`settle`] is the same choice for every store. A store without limits
-//! takes [`Draft::admission`].
+//! takes [`Draft::admitted`].
 
 mod begin;
 mod decide;
