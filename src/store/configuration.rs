@@ -30,6 +30,8 @@ pub const REVISIONS_KEPT: usize = 32;
 pub const POLICIES_MAX: usize = 1000;
 /// Targets at most in a namespace.
 pub const TARGETS_MAX: usize = 1000;
+/// Targets at most that every step of a namespace calls.
+pub const EVERY_STEP_MAX: usize = 16;
 /// Policies given inline that are remembered at most in a namespace.
 pub const INLINE_MAX: usize = 1000;
 
@@ -274,12 +276,13 @@ impl TargetEntry {
     }
 
     /// How it bounds a step of `run` that calls it `name`.
-    fn bound(&self, name: &Id, run: &str, at: Timestamp) -> Bound {
+    fn bound(&self, name: &Id, run: &str, at: Timestamp, is_written: bool) -> Bound {
         let state = if self.target.each_run { format!("{name} {run}") } else { name.to_string() };
         Bound {
             state: state.into(),
             target: Arc::clone(&self.target),
             revision: self.revision,
+            is_passing: self.target.each_run || !is_written,
             pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).map(|pause| pause.until),
         }
     }
@@ -354,7 +357,7 @@ impl Configuration {
             .filter(|(name, entry)| !entry.target.every_step || !self.targets.contains_key(*name));
         let mut bounds: Vec<Bound> = Vec::new();
         for (name, entry) in every.chain(named) {
-            let bound = entry.bound(name, run, at);
+            let bound = entry.bound(name, run, at, self.targets.contains_key(name));
             let is_known = bounds.iter().any(|known| known.state == bound.state);
             if bound.says_something() && !is_known {
                 bounds.push(bound);
@@ -367,7 +370,13 @@ impl Configuration {
     ///
     /// # Errors
     /// It would be one too many.
-    pub fn check_room_for_target(&self, name: &Id) -> Result<(), StoreError> {
+    pub fn check_room_for_target(&self, name: &Id, entry: &TargetEntry) -> Result<(), StoreError> {
+        let others = self.targets.iter().filter(|(known, _)| *known != name);
+        let every = others.filter(|(_, known)| known.target.every_step).count();
+        if entry.target.every_step && every >= EVERY_STEP_MAX {
+            let what = "targets that every step calls";
+            return Err(StoreError::QuotaReached { what, max: EVERY_STEP_MAX as u64 });
+        }
         if self.targets.len() < TARGETS_MAX || self.targets.contains_key(name) {
             return Ok(());
         }

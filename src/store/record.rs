@@ -244,7 +244,7 @@ impl Body<'_> {
         self.optional(record.first_began_at);
         self.out.number(micros(record.held_for));
         self.out.number(micros(record.lease));
-        self.last_delay(record);
+        self.out.number(micros(record.last_delay));
         self.policy(&record.policy);
         self.out.text(&record.kind);
         self.out.number(record.targets.len() as u64);
@@ -286,19 +286,6 @@ impl Body<'_> {
                 self.out.text(state);
             }
         }
-    }
-
-    /// In format 2 one more than it is; 0 is the time from the end of the latest
-    /// attempt to the instant in the header.
-    fn last_delay(&mut self, record: &Record) {
-        let delay = micros(record.last_delay);
-        if record.claims.is_none() {
-            return self.out.number(delay);
-        }
-        let ended = record.latest().and_then(|attempt| attempt.end.as_ref()).map(|end| end.at);
-        let waited = ended.and_then(|ended| self.due.map(|due| due - ended));
-        let is_waited = waited.is_some_and(|waited| waited == record.last_delay);
-        self.out.number(if is_waited { 0 } else { delay.saturating_add(1) });
     }
 
     fn instant(&mut self, instant: Timestamp) {
@@ -468,7 +455,7 @@ impl Parse<'_, '_> {
         let first_began_at = self.optional()?;
         let held_for = self.span()?;
         let lease = self.span()?;
-        let last_delay = self.input.number()?;
+        let last_delay = self.span()?;
         let policy = self.policy()?;
         let kind = self.input.text()?.into();
         let mut targets = Vec::new();
@@ -486,7 +473,6 @@ impl Parse<'_, '_> {
         let attempts = self.attempts(fixed.attempts)?;
         let standing = if self.input.flag()? { Some(self.settled(self.base)?) } else { None };
         let state = self.state(fixed)?;
-        let last_delay = self.last_delay(last_delay, attempts.back())?;
         let claims = if self.is_bound { Some(Box::new(self.claims()?)) } else { None };
         Ok(Record {
             version: fixed.version,
@@ -510,17 +496,6 @@ impl Parse<'_, '_> {
             standing,
             claims,
         })
-    }
-
-    fn last_delay(&self, stored: u64, latest: Option<&Attempt>) -> Result<Duration, Malformed> {
-        match stored {
-            delay if !self.is_bound => Ok(Duration::from_micros(delay)),
-            0 => {
-                let ended = latest.and_then(|attempt| attempt.end.as_ref()).ok_or(Malformed)?.at;
-                self.due.map(|due| due - ended).ok_or(Malformed)
-            }
-            more => Ok(Duration::from_micros(more - 1)),
-        }
     }
 
     fn claims(&mut self) -> Result<Claims, Malformed> {

@@ -240,7 +240,6 @@ proptest! {
             if let Some(end) = record.attempts.back_mut().and_then(|attempt| attempt.end.as_mut()) {
                 end.at = START;
                 end.settled = Settled { verdict, ..settled.clone() };
-                record.last_delay = due - end.at;
             } else {
                 record.standing = Some(Settled { verdict, ..settled.clone() });
             }

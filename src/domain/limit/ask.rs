@@ -15,6 +15,9 @@ pub struct Bound {
     pub target: Arc<Target>,
     /// Revision of what it allows.
     pub revision: u64,
+    /// Whether its state is of no use once a run is over: each run has its own, or
+    /// nobody wrote a target of this name.
+    pub is_passing: bool,
     /// Whether it starts nothing for now: the end of the pause, if one is known.
     pub pause: Option<Option<Timestamp>>,
 }

@@ -1,6 +1,6 @@
 //! What the targets of a namespace have granted, promised and spent.
 //!
-//! [`Book::admit`] reads, [`charges`] says what follows from an answer, and
+//! [`Book::admit`] answers, [`charges`] says what follows from an answer, and
 //! [`Book::charge`] writes it: a store logs the charges in between. The same
 //! primitive exists as a script; a property holds the two equal.
 
@@ -104,6 +104,24 @@ impl Book {
         self.states.iter().map(|(name, state)| (&**name, state))
     }
 
+    /// Forgets states of which nothing has been of use for a while: names of
+    /// runs, and of targets that nobody wrote, come and go.
+    pub fn forget_idle(&mut self, now: Timestamp) {
+        self.states.retain(|_, state| !state.is_idle(now));
+    }
+
+    /// How many states there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
     /// One state.
     #[must_use]
     pub fn state(&self, name: &str) -> Option<&TargetState> {
@@ -160,15 +178,31 @@ impl Book {
     }
 }
 
+/// How long a state is kept that is of no use; longer than any retry budget's
+/// window and its own look back.
+const KEPT_IDLE: u64 = 2 * 3600 * 1_000_000;
+
 impl TargetState {
+    fn is_idle(&self, now: Timestamp) -> bool {
+        let past = Timestamp::from_micros(now.as_micros().saturating_sub(KEPT_IDLE));
+        let latest = self.window.stretches.last_key_value().map(|(number, _)| *number);
+        self.permits.is_empty()
+            && self.line.is_empty()
+            && self.cooldown <= past
+            && latest.is_none_or(|number| (number + 1) * self.window.width <= past.as_micros())
+            && self.calendar.is_idle(past)
+    }
+
     fn leave_line(&mut self, member: &str) {
         if let Some((name, since)) = self.places.remove_entry(member) {
             self.line.remove(&(since, name));
         }
     }
 
-    /// Permits in force, but for that of `member`.
+    /// Permits in force, but for that of `member`. One is until no plan can be
+    /// carried out any more that was made before its lease ended, and keeps it.
     fn live(&self, member: &str, leases: Timestamp) -> u64 {
+        let leases = oldest(leases);
         let has_ended = |until: Timestamp| until <= leases && !planted!("permit-beyond-lease");
         let others = self.permits.iter().filter(|(known, _)| ***known != *member);
         others.filter(|(_, until)| !has_ended(**until)).count() as u64
@@ -382,6 +416,19 @@ fn is_promised(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
         })
 }
 
+/// States whose permits a running attempt has from now on: those that it had, and
+/// those of targets that have permits by now.
+#[must_use]
+pub fn kept(asks: &Asks) -> Vec<Box<str>> {
+    let mut kept = asks.held.clone();
+    for bound in asks.pools() {
+        if !kept.contains(&bound.state) {
+            kept.push(bound.state.clone());
+        }
+    }
+    kept
+}
+
 /// What follows from an answer.
 #[must_use]
 pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge> {
@@ -427,9 +474,10 @@ pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge>
         add(state, Effect::Release);
     }
     match (asks.want, admission) {
+        // An attempt that ran before its target had permits takes one as well.
         (Want::Keep { lease_until }, _) if !planted!("permit-not-kept") => {
-            for state in &asks.held {
-                add(state, Effect::Permit { until: lease_until });
+            for state in kept(asks) {
+                add(&state, Effect::Permit { until: lease_until });
             }
         }
         (Want::Start { lease_until, .. }, Admission::Now) => {

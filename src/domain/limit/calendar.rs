@@ -120,6 +120,13 @@ impl Calendar {
         }
     }
 
+    /// Whether nothing that is promised ends after `past`.
+    #[must_use]
+    pub fn is_idle(&self, past: Timestamp) -> bool {
+        let past = instant(past);
+        self.closed <= past && self.layers.iter().all(|layer| layer.ends_at() <= past)
+    }
+
     /// How many starts count against the bucket of an instant, and how many it
     /// may take, 0 before the calendar was opened. For explanations.
     #[must_use]

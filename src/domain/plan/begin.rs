@@ -34,7 +34,8 @@ pub(super) fn plan(
     }
     let refusal = match &record.state {
         State::Waiting { due } if now.at < *due && !planted!("begun-before-due") => {
-            wait(terms, &record, now, Some(*due), Reason::NotDue)
+            limits::refused_before(terms, &record, now)
+                .unwrap_or_else(|| wait(terms, &record, now, Some(*due), Reason::NotDue))
         }
         State::Waiting { .. } if is_excluded(terms, &record, begin, now) => {
             wait(terms, &record, now, None, Reason::ExcludedHost)

@@ -12,7 +12,9 @@ use crate::domain::{
     event::Event,
     failure::{Failure, FailureClass},
     id::StepKey,
-    limit::{Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want, ask::COST},
+    limit::{
+        Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want, ask::COST, book::kept,
+    },
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State, Ticket},
     time::Timestamp,
@@ -264,7 +266,7 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
         asks.rates(is_retry).filter_map(ticket).collect()
     };
     let claims = match (asks.want, admission) {
-        (Want::Keep { .. }, _) => return,
+        (Want::Keep { .. }, _) => Claims { held: kept(asks), ..Claims::default() },
         (Want::Start { .. }, Admission::Now) => {
             Claims { held: states(&mut asks.pools()), ..Claims::default() }
         }
@@ -311,6 +313,17 @@ pub fn standing_constraints(record: &Record) -> Vec<Constraint> {
         claims.tickets.iter().map(|ticket| constraint(ConstraintKind::Rate, &ticket.state));
     let lines = claims.held.iter().map(|state| constraint(ConstraintKind::Concurrency, state));
     promised.chain(lines).collect()
+}
+
+/// The refusal that a step waits under, again.
+pub(super) fn refused_before(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
+    let settled = record.decision()?;
+    let is_refusal = matches!(settled.reason, Reason::Limited | Reason::InLine);
+    is_refusal.then(|| Decision {
+        constraints: standing_constraints(record),
+        ends_by: super::ends_by(terms, record).map(|(at, _)| at),
+        ..super::standing(terms, record, now)
+    })
 }
 
 /// What limits had to say, as constraints.

@@ -373,7 +373,8 @@ fn settle_retry(
     if !planted!("retry-not-counted") {
         record.counters.count(&retry.counter);
     }
-    record.last_delay = due - decided_at;
+    // What limits add is no part of the policy's own wait.
+    record.last_delay = retry.earliest - decided_at;
     record.state = State::Waiting { due };
     let settled = Settled {
         verdict,

@@ -61,8 +61,13 @@ impl Coordinated {
         let target = Target::parse(&target(scenario)).expect("a scenario has a target's numbers");
         let name: Id = TARGET.parse().expect("it is an id");
         let said = StepTerms { targets: vec![name], ..StepTerms::default() };
-        let bound =
-            Bound { state: TARGET.into(), target: Arc::new(target), revision: 1, pause: None };
+        let bound = Bound {
+            state: TARGET.into(),
+            target: Arc::new(target),
+            revision: 1,
+            is_passing: false,
+            pause: None,
+        };
         Self {
             policy,
             settings: Settings::default(),

@@ -62,6 +62,10 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// A pause between two sweeps that is an outage: the process was stopped, or
 /// the machine was.
 const STALL: Duration = Duration::from_secs(3);
+/// States of targets below which none is looked at, whether it is of any use.
+const BOOK_MIN: usize = 1024;
+/// How long a plan holds about a step that targets bound.
+const PLAN_KEPT: Duration = Duration::from_millis(250);
 /// Log bytes below which no snapshot is made.
 const SNAPSHOT_MIN: u64 = 64 << 20;
 /// While the store is full a snapshot is what makes room, however short the log:
@@ -407,6 +411,10 @@ impl Inner {
         let grace = held.grace;
         let (mut due, mut is_partial) = (Vec::new(), false);
         for (name, namespace) in &mut held.state.namespaces {
+            if namespace.book.len() >= namespace.book_forgotten_at {
+                namespace.book.forget_idle(now);
+                namespace.book_forgotten_at = (2 * namespace.book.len()).max(BOOK_MIN);
+            }
             let (found, more) =
                 namespace.steps.due(now, limit, |header| grace.event_at(header, now));
             due.extend(found.into_iter().map(|(event_at, joined)| Due {
@@ -481,6 +489,10 @@ impl Store for Embedded {
             let appended = self.0.commit(key, &mut pending)?;
             if let Some(committed) = self.0.acknowledged(appended, pending.growth).await? {
                 return Ok(committed);
+            }
+            // What limits promise is promised as of when it was planned.
+            if pending.is_bound() && self.0.clock.now() - pending.at > PLAN_KEPT {
+                return Ok(Committed::Conflict);
             }
         }
     }
@@ -709,6 +721,11 @@ impl Pending {
         }
     }
 
+    /// Whether targets are asked again, since there was no room for the change.
+    const fn is_bound(&self) -> bool {
+        self.change.is_some()
+    }
+
     /// Keeps a change for which there is no room yet. What targets said may not
     /// be so any more when there is: they are asked again.
     fn keep(&mut self, written: Written) {
@@ -848,8 +865,8 @@ fn configuration_entries(
         }
         ConfigurationChange::Target(target, entry) => {
             let configuration = &current.ok_or_else(unknown)?.configuration;
-            if entry.is_some() {
-                configuration.check_room_for_target(target)?;
+            if let Some(entry) = entry {
+                configuration.check_room_for_target(target, entry)?;
             }
             let value = entry.as_ref().map(TargetEntry::to_bytes).transpose()?.unwrap_or_default();
             entries.push(joined(&Entry::Target {

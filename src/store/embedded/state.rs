@@ -64,6 +64,8 @@ pub struct Namespace {
     pub book: Book,
     /// The change that it is of.
     pub booked: u64,
+    /// How many states of targets it takes to look which are of no use any more.
+    pub book_forgotten_at: usize,
 }
 
 /// The latest changes of a namespace, numbered densely.
@@ -109,6 +111,7 @@ impl Namespace {
             changes: ChangeLog::default(),
             book: Book::default(),
             booked: 0,
+            book_forgotten_at: 0,
         }
     }
 

@@ -138,7 +138,7 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
         promise.is_some(),
         asks.held.iter().any(|held| **held == *state),
         asks.cool.as_ref().is_some_and(|(cooled, _)| **cooled == *state),
-        target.is_some_and(|target| target.each_run),
+        bound.is_some_and(|bound| bound.is_passing),
     ];
     out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
     out.extend(index.to_le_bytes());

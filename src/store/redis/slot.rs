@@ -362,8 +362,8 @@ impl Inner {
             }
             ConfigurationChange::Target(target, entry) => {
                 let configuration = &known()?.configuration;
-                if entry.is_some() {
-                    configuration.check_room_for_target(target)?;
+                if let Some(entry) = entry {
+                    configuration.check_room_for_target(target, entry)?;
                 }
                 let value = entry.as_ref().map(TargetEntry::to_bytes).transpose()?;
                 ("target", format!("{TARGET}{target}"), value.unwrap_or_default())
@@ -390,7 +390,13 @@ impl Inner {
         );
         args.push(value);
         args.extend(forgotten.iter().cloned().map(String::into_bytes));
-        let heading = self.configured(name, &args).await?;
+        let states: Vec<&Id> = match (change, current) {
+            (ConfigurationChange::DeleteNamespace, Some(known)) => {
+                known.configuration.targets.keys().collect()
+            }
+            _ => Vec::new(),
+        };
+        let heading = self.configured(name, &args, &states).await?;
         if let Some(known) = current {
             self.learn_change(name, known, change, &forgotten, &heading);
         }
@@ -427,10 +433,16 @@ impl Inner {
         }
     }
 
-    async fn configured(&self, name: &Id, args: &[Vec<u8>]) -> Result<Heading, StoreError> {
+    /// `states` are those of targets that go with the namespace.
+    async fn configured(
+        &self,
+        name: &Id,
+        args: &[Vec<u8>],
+        states: &[&Id],
+    ) -> Result<Heading, StoreError> {
         let slot = self.slot(name);
         let keys = &slot.keys;
-        let keys = [
+        let fixed = [
             &keys.state,
             &keys.events,
             &keys.changes,
@@ -438,6 +450,8 @@ impl Inner {
             &keys.inline,
             &keys.uses,
         ];
+        let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
+        keys.extend(states.iter().flat_map(|state| slot.keys.target_state(state)));
         let said = self.call(&slot, &scripts::CONFIGURE, &keys, args).await?;
         match said {
             Said::Done(heading, _) => Ok(heading),

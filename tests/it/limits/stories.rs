@@ -29,6 +29,7 @@ macro_rules! stories {
             $make,
             a_hundred_failures_at_once_are_retried_within_the_rate,
             a_first_attempt_beyond_the_rate_waits_and_is_not_counted,
+            who_runs_when_permits_are_introduced_takes_one_with_the_next_heartbeat,
             a_rate_on_retries_leaves_first_attempts_alone,
             a_third_stands_in_line_and_the_line_keeps_its_order,
             the_permit_of_a_silent_worker_comes_back_with_its_lease,
@@ -135,10 +136,29 @@ async fn a_first_attempt_beyond_the_rate_waits_and_is_not_counted<S: Store>(mut 
     let record = stage.record("b").await;
     assert_eq!((record.counters.attempts, record.state), (0, State::Waiting { due: at }));
 
-    assert_eq!(stage.begin("b", &["api"]).await.waits(Reason::NotDue), at);
+    // Who comes too early, or asks again since the answer was lost, is told the same.
+    assert_eq!(stage.begin("b", &["api"]).await.waits(Reason::Limited), at);
     stage.reach(at).await;
     let grant = stage.begin("b", &["api"]).await.granted();
     assert_eq!((grant.attempt, grant.began_at), (1, at));
+}
+
+async fn who_runs_when_permits_are_introduced_takes_one_with_the_next_heartbeat<S: Store>(
+    mut stage: Stage<S>,
+) {
+    stage.target("pool", "rate: {limit: 100, period: 1s, burst: 20}").await;
+    let first = stage.begin("a", &["pool"]).await.granted();
+    let second = stage.begin("b", &["pool"]).await.granted();
+    stage.target("pool", "concurrency: {max: 1}").await;
+    assert!(stage.beat("a", first.fence).await.is_some(), "nothing that runs is ended");
+    assert!(stage.beat("b", second.fence).await.is_some());
+    stage.begin("c", &["pool"]).await.waits(Reason::InLine);
+    stage.succeed("a", first.fence).await;
+    stage.until_due("c").await;
+    stage.begin("c", &["pool"]).await.waits(Reason::InLine);
+    stage.succeed("b", second.fence).await;
+    stage.until_due("c").await;
+    stage.begin("c", &["pool"]).await.granted();
 }
 
 async fn a_rate_on_retries_leaves_first_attempts_alone<S: Store>(mut stage: Stage<S>) {

@@ -21,7 +21,7 @@ do
 local ASKS, BOUND = '<BdddddddddB', '<BHddBdddddBB'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT = 0, 1, 2, 3, 4, 5
-local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, EACH_RUN = 1, 2, 4, 8, 16, 32, 64, 128
+local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
 local BINDS, CURRENT = 1, 2
 local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN = 0, 1, 2, 3
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
@@ -30,7 +30,8 @@ local TURN, TURNS_MAX = 250e3, 40
 local STRETCHES = 10
 -- A plan may be so old, and starts count from when it was made.
 local BEHIND = 250000
--- The state of a target that one run has for itself outlives every run, µs.
+-- The state of a target that one run has for itself, or that nobody wrote by its
+-- name, outlives every run, ms.
 local KEPT_MS = 40 * 24 * 3600 * 1000
 local TARGETS, TIES = 64, 64
 
@@ -102,8 +103,10 @@ local function put_place(state, member, since)
   state.line[member] = since
 end
 
--- Permits in force, but for that of `member`.
+-- Permits in force, but for that of `member`. One is until no plan can be carried
+-- out any more that was made before its lease ended, and keeps it.
 local function live(state, member, leases)
+  leases = max(leases - BEHIND, 0)
   local count = redis.call('ZCOUNT', state.permits_key, '(' .. text(leases), '+inf')
   for other, till in pairs(state.permits) do
     local before = state.permits_before[other]
@@ -214,6 +217,9 @@ local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
   asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
     asks.draw, asks.counted, asks.cool, count, from = struct.unpack(ASKS, raw, from)
+  if count > TARGETS then
+    error('too many targets')
+  end
   for at = 1, TARGETS do
     if at > count then
       break
@@ -222,8 +228,8 @@ local function unpack_asks(raw, from)
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
       bound.ratio, bound.floor, bound.stretch, bound.stops, bound.bits, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
-    if has(bound.flags, EACH_RUN) then
-      bound.state.each_run = true
+    if has(bound.flags, PASSING) then
+      bound.state.passing = true
     end
     if has(bound.flags, RATE) then
       calendar_of(bound)
@@ -274,7 +280,7 @@ local function spent(asks)
   local till, stops
   for _, bound in ipairs(asks.bounds) do
     if has(bound.flags, BUDGET) then
-      local used, most = balance(window_of(bound.state), bound, asks.at)
+      local used, most = balance(window_of(bound.state), bound, limits_now)
       local earliest = asks.at
       if used + asks.cost > most then
         earliest = asks.at + bound.stretch
@@ -408,7 +414,7 @@ local function charge(asks, code, at)
     end
     local is_pool = has(flags, POOL)
     if asks.want == KEEP then
-      if has(flags, HELD) then
+      if has(flags, HELD) or is_pool then
         put_permit(state, asks.member, asks.lease_until)
         put_place(state, asks.member, false)
       end
@@ -423,9 +429,9 @@ local function charge(asks, code, at)
       put_place(state, asks.member, false)
     end
     if has(flags, BUDGET) and starts and code == NOW then
-      count_start(state, bound.stretch, asks.cost, asks.at)
+      count_start(state, bound.stretch, asks.cost, limits_now)
     elseif has(flags, BUDGET) and asks.counted > -2 and not (starts and code == NOW) then
-      count_start(state, bound.stretch, asks.counted, asks.at)
+      count_start(state, bound.stretch, asks.counted, limits_now)
     end
   end
 end
@@ -484,7 +490,7 @@ function limits_write()
   for _, state in pairs(states) do
     if #state.sets > 0 then
       redis.call('HSET', state.key, unpack(state.sets))
-      if state.each_run then
+      if state.passing then
         redis.call('PEXPIRE', state.key, KEPT_MS)
       end
     end
