@@ -38,6 +38,8 @@ use crate::{
 
 /// Histories on each store in a normal test run.
 const HISTORIES: u32 = 200;
+/// Of those on a server of its own, where each call takes a round trip.
+const OVER_REDIS: u32 = 10;
 /// When all has to be done at the latest: more than the slowest rate, the longest
 /// pauses and the widest windows need, one after the other.
 const DONE_WITHIN: Duration = secs(1800);
@@ -527,12 +529,15 @@ impl<'a, S: Store> Playing<'a, S> {
 }
 
 /// Plays random histories on a store, each in a namespace of its own.
-fn all_keep<S: Store, F: Future<Output = Place<S>>>(make: impl FnOnce(Clock) -> F) {
+fn all_keep<S: Store, F: Future<Output = Place<S>>>(histories: u32, make: impl FnOnce(Clock) -> F) {
     let runtime = Runtime::new().unwrap();
     let stage = runtime.block_on(async { Stage::on(make(subject::clock()).await).await });
     let played = RefCell::new((stage, 0));
-    let config =
-        ProptestConfig { cases: cases(HISTORIES), failure_persistence: None, ..Default::default() };
+    let config = ProptestConfig {
+        cases: cases(histories).min(20 * histories),
+        failure_persistence: None,
+        ..Default::default()
+    };
     let kept = TestRunner::new(config).run(&sketch(), |sketch| {
         let (stage, number) = &mut *played.borrow_mut();
         *number += 1;
@@ -556,16 +561,17 @@ fn all_keep<S: Store, F: Future<Output = Place<S>>>(make: impl FnOnce(Clock) -> 
 
 /// The histories of a store: `$make` makes it, from a clock.
 macro_rules! keeps {
-    ($store:ident, $make:expr) => {
+    ($store:ident, $histories:expr, $make:expr) => {
         #[test]
         fn $store() {
-            super::all_keep($make);
+            super::all_keep($histories, $make);
         }
     };
 }
 
 /// Every history keeps the laws of limits, and comes to its end.
 mod every_history_keeps_the_laws_and_ends_on {
-    keeps!(memory, crate::store_contract::subject::memory);
-    keeps!(embedded, crate::store_contract::subject::embedded);
+    keeps!(memory, super::HISTORIES, crate::store_contract::subject::memory);
+    keeps!(embedded, super::HISTORIES, crate::store_contract::subject::embedded);
+    keeps!(redis, super::OVER_REDIS, crate::store_contract::subject::redis);
 }

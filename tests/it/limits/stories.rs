@@ -67,6 +67,7 @@ macro_rules! stories {
 
 stories!(memory, crate::store_contract::subject::memory);
 stories!(embedded, crate::store_contract::subject::embedded);
+stories!(redis, crate::store_contract::subject::redis);
 
 /// A start of a first attempt, or of a retry, as the checker reads it.
 fn started(step: usize, at: Timestamp, is_retry: bool) -> Happened {
