@@ -99,7 +99,7 @@ fn asked(name: &str, numbers: [u64; 4], answer: String) -> Asked {
 impl Model {
     fn at(&self, ahead: u64) -> u64 {
         // So that no history leaves what doubles can tell apart.
-        self.now + (self.grid.width() * ahead / 256).min(1 << 47)
+        self.now + (self.grid.width().saturating_mul(ahead) / 256).min(1 << 47)
     }
 
     fn room(&self, from: u64) -> Option<(u64, u64)> {
