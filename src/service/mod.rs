@@ -211,7 +211,9 @@ impl<S: Store> Service<S> {
             let commit = Commit { configuration, version, now, change };
             match self.committed(key, commit).await? {
                 Committed::Written(answer) if !overdue => {
-                    self.telemetry.answered(&answer);
+                    if !matches!(event, Event::Tick) {
+                        self.telemetry.answered(&answer);
+                    }
                     return Ok(Handled { answer, policy, at, is_change: true });
                 }
                 Committed::Written(_) => {
@@ -237,7 +239,10 @@ impl<S: Store> Service<S> {
     ) -> Result<(PolicyInForce, Plan), ServiceError> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
-        let bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        let mut bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        if bounds.iter().any(Bound::has_breaker) {
+            self.store.tell_episodes(key.namespace, &mut bounds);
+        }
         let terms = terms(&policy, &choice, configuration, salt, &bounds);
         let plan = plan::plan(&terms, key, record, event, now)?;
         Ok((policy, plan))

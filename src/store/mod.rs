@@ -25,6 +25,7 @@ use self::{
 use crate::domain::{
     draw::Salt,
     id::{Id, StepKey},
+    limit::Bound,
     plan::{Answer, Draft, Now},
     record::{Evidence, Record},
     time::Timestamp,
@@ -72,6 +73,10 @@ pub trait Store: Send + Sync + 'static {
         key: &StepKey<'_>,
         basis: &Basis,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Tells what a decision has to know of the targets' episodes: what the store
+    /// knows without a look. A commit finds out when there are others.
+    fn tell_episodes(&self, namespace: &str, bounds: &mut [Bound]);
 
     /// The texts kept for a step's latest failures.
     ///

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, report,
-    spent, stop, stop_later,
+    Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, outage,
+    report, spent, stop, stop_later,
 };
 use crate::domain::{
     backoff::{Backoff, Window},
@@ -23,6 +23,8 @@ pub(super) struct Failed<'a> {
     pub failure: &'a Failure,
     pub outcome: Outcome,
     pub reported_by: Option<Identity>,
+    /// The target at fault: see [`End::fault`].
+    pub fault: u16,
 }
 
 /// What the policy says about a failure.
@@ -66,7 +68,9 @@ pub(super) fn fail(
 
     let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
     let name = rule.map(|rule| rule.name.clone());
-    let ruling = decide(terms, key, &record, failed.failure, rule, now.at);
+    let failure = failed.failure;
+    let is_outage = outage::covers(terms, failed.fault, now.at);
+    let ruling = decide(terms, key, &record, failure, rule, is_outage, now.at);
     conclude_ruling(terms, record, ruling, name, now, answer)
 }
 
@@ -124,6 +128,7 @@ fn decide(
     record: &Record,
     failure: &Failure,
     rule: Option<&Rule>,
+    is_outage: bool,
     at: Timestamp,
 ) -> Ruling {
     if !failure.retryable {
@@ -142,9 +147,14 @@ fn decide(
         None if failure.class == FailureClass::Canceled => return Ruling::Stop(Reason::Canceled),
         _ => {}
     }
-    let allowance = Allowance::of(terms.policy, failure, rule);
+    let mut allowance = Allowance::of(terms.policy, failure, rule);
+    if is_outage {
+        allowance = allowance.forgiven();
+    }
     let used = record.counters.on(&allowance.counter);
-    let wait = Wait::of(terms, key, record, failure, &allowance, used, at);
+    // Rate and ramp pace what belongs to an outage, so its backoff does not grow.
+    let grown = if is_outage { 0 } else { used };
+    let wait = Wait::of(terms, key, record, failure, &allowance, grown, at);
     if matches!(rule.map(|rule| &rule.action), Some(Action::Stop(StopTiming::AfterBackoff))) {
         return Ruling::StopLater(Reason::Rule, wait.map_or(at, |wait| wait.earliest));
     }
@@ -214,6 +224,18 @@ impl<'a> Allowance<'a> {
     }
 }
 
+impl Allowance<'_> {
+    /// The same of a failure that belongs to an outage: it burns no retry.
+    fn forgiven(self) -> Self {
+        Self {
+            counter: Counter::Forgiven,
+            retries_max: Some(outage::FORGIVEN_MAX),
+            when_spent: Reason::RetriesSpent,
+            ..self
+        }
+    }
+}
+
 /// When the next attempt may start, as far as the step itself is concerned.
 struct Wait {
     earliest: Timestamp,
@@ -276,6 +298,7 @@ impl Wait {
 const fn own_reason(counter: &Counter) -> Reason {
     match counter {
         Counter::Crashes => Reason::Crashed,
+        Counter::Forgiven => Reason::Outage,
         _ => Reason::Backoff,
     }
 }
@@ -307,6 +330,7 @@ fn record_outcome(terms: &Terms<'_>, record: &mut Record, failed: &Failed<'_>, a
             late: false,
             settled,
             counted: None,
+            fault: failed.fault,
         });
     }
 }

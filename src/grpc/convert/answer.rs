@@ -308,6 +308,7 @@ pub fn counters(counters: &Counters) -> proto::Counters {
             .collect(),
         uncounted: counters.uncounted,
         crashes: counters.crashes,
+        forgiven: counters.forgiven,
     }
 }
 
@@ -322,6 +323,9 @@ fn constraint(constraint: Constraint) -> proto::Constraint {
         ConstraintKind::Budget => proto::ConstraintKind::Budget,
         ConstraintKind::Cooldown => proto::ConstraintKind::Cooldown,
         ConstraintKind::Pause => proto::ConstraintKind::Pause,
+        ConstraintKind::Breaker => proto::ConstraintKind::Breaker,
+        ConstraintKind::Ramp => proto::ConstraintKind::Ramp,
+        ConstraintKind::Host => proto::ConstraintKind::Host,
     };
     let Load { used, limit, revision } = constraint.load.unwrap_or_default();
     proto::Constraint {
@@ -358,6 +362,7 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::Wish => proto::Reason::Wish,
         Reason::Crashed => proto::Reason::Crashed,
         Reason::Answered => proto::Reason::Answered,
+        Reason::Outage => proto::Reason::Outage,
         Reason::NotDue => proto::Reason::NotDue,
         Reason::InProgress => proto::Reason::InProgress,
         Reason::Stopping => proto::Reason::Stopping,
@@ -365,6 +370,7 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::Limited => proto::Reason::Limited,
         Reason::InLine => proto::Reason::InLine,
         Reason::Paused => proto::Reason::Paused,
+        Reason::BreakerOpen => proto::Reason::BreakerOpen,
         Reason::BudgetSpent => proto::Reason::BudgetSpent,
         Reason::RetriesSpent => proto::Reason::RetriesSpent,
         Reason::Rule => proto::Reason::Rule,

@@ -48,7 +48,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{Charge, book::charges as charges_of},
+        limit::{self, Charge, book::charges as charges_of},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Now, Settlement},
         record::{Evidence, PolicyChoice},
@@ -417,7 +417,9 @@ impl Inner {
             }
             let (found, more) =
                 namespace.steps.due(now, limit, |header| grace.event_at(header, now));
-            due.extend(found.into_iter().map(|(event_at, joined)| Due {
+            let called = namespace.book.called(now, limit).into_iter();
+            let called = called.map(|joined| (now, Arc::from(joined)));
+            due.extend(found.into_iter().chain(called).map(|(event_at, joined)| Due {
                 namespace: name.clone(),
                 joined,
                 event_at,
@@ -505,6 +507,12 @@ impl Store for Embedded {
                 .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         }
         Ok(true)
+    }
+
+    fn tell_episodes(&self, name: &str, bounds: &mut [limit::Bound]) {
+        if let Some(namespace) = self.0.held().state.namespaces.get(name) {
+            namespace.book.tell_episodes(bounds);
+        }
     }
 
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
@@ -685,7 +693,13 @@ impl Pending {
             None => 0,
         };
         let is_same = version == self.version || planted!("version-not-compared");
-        Ok(is_same && namespace.configuration.revision == self.configuration)
+        let knows_episodes = match &self.change {
+            Some(Change::Write(draft)) => {
+                draft.asks().is_none_or(|asks| namespace.book.knows_episodes(asks))
+            }
+            Some(Change::Purge) | None => true,
+        };
+        Ok(is_same && knows_episodes && namespace.configuration.revision == self.configuration)
     }
 
     /// The change, settled on what the targets say at `at`.
@@ -708,7 +722,7 @@ impl Pending {
                     None => (draft.admitted(), Vec::new()),
                     Some(asks) => {
                         let admitted = namespace.book.admit(asks, now);
-                        let charges = charges_of(asks, admitted.admission, at);
+                        let charges = charges_of(asks, &admitted, at);
                         self.change = Some(Change::Write(draft.clone()));
                         (admitted, charges)
                     }
@@ -1106,6 +1120,14 @@ impl Inner {
                 state,
                 value: &charges::pack_state(kept),
             }));
+            let health = charges::pack_health(kept);
+            if !health.is_empty() {
+                entries.push(joined(&Entry::TargetHealth {
+                    namespace: name,
+                    state,
+                    value: &health,
+                }));
+            }
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {

@@ -687,6 +687,10 @@ fn budget(edit: impl FnOnce(&mut proto::RetryBudget)) -> Option<Invalid> {
     a_target(|t| edit(t.budget.get_or_insert_default()))
 }
 
+fn breaker(edit: impl FnOnce(&mut proto::Breaker)) -> Option<Invalid> {
+    a_target(|t| edit(t.breaker.get_or_insert_default()))
+}
+
 fn pause(edit: impl FnOnce(&mut proto::PauseTargetRequest)) -> Option<Invalid> {
     let mut request = pause_target_request();
     edit(&mut request);
@@ -699,6 +703,12 @@ fn limit_entries() -> Vec<(&'static str, Entry)> {
         ("Target.rate", MESSAGE),
         ("Target.concurrency", MESSAGE),
         ("Target.budget", MESSAGE),
+        ("Target.breaker", MESSAGE),
+        ("Breaker.observe_only", FLAG),
+        (
+            "Breaker.slow_after",
+            refused("target.target.breaker.slow_after", breaker(|b| b.slow_after = seconds(0))),
+        ),
         ("Target.every_step", FLAG),
         ("Target.each_run", FLAG),
         ("Rate.limit", refused("target.target.rate.limit", rate(|r| r.limit = 0))),

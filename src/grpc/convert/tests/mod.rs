@@ -180,6 +180,7 @@ fn named_target() -> proto::NamedTarget {
             window: seconds(60),
             when_spent: proto::WhenSpent::Stop as i32,
         }),
+        breaker: Some(proto::Breaker { slow_after: seconds(30), observe_only: true }),
         every_step: false,
         each_run: true,
     };
