@@ -36,7 +36,7 @@ use crate::{
     },
     http::{Endpoint, Shown},
     policies,
-    service::{Service, sweep_until},
+    service::{Service, follow_until, sweep_until, wake_until},
     store::{
         Store,
         embedded::{Embedded, EmbeddedError, EmbeddedOptions},
@@ -251,6 +251,7 @@ impl<S: Store + Clone> Ready<S> {
             let following = well.follow(&store, &service);
             shutdown.run_until_cancelled(following).await;
             well.tell(false).await;
+            service.end_waits();
             stop.cancel();
         };
         let serving = listener.serve(served, stop.clone());
@@ -303,7 +304,10 @@ struct Background<'a, S> {
 
 impl<S: Store + Clone> Background<'_, S> {
     fn start(&self, endpoint: Option<Endpoint>, ready: &Arc<AtomicBool>) {
-        tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
+        let ended = || self.ended.clone().cancelled_owned();
+        tokio::spawn(sweep_until(Arc::clone(self.service), ended()));
+        tokio::spawn(wake_until(Arc::clone(self.service), ended()));
+        tokio::spawn(follow_until(Arc::clone(self.service), ended()));
         if let Some(endpoint) = endpoint {
             let shown = Shown { metrics: self.metrics(), ready: Arc::clone(ready) };
             let ended = self.ended.clone();

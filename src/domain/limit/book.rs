@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Admission, Admitted, Asks, Bound, Finding, Limit, Rate, Want, WhenSpent,
+    Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Rate, Want, WhenSpent,
     ask::{TURNS_MAX, patience},
     calendar::{Calendar, Room},
     window::Window,
@@ -133,6 +133,16 @@ impl Book {
         self.states.insert(name, state);
     }
 
+    /// Whose turn it is at a state with so many permits: as many as are free, the
+    /// longest waiting first, at most `limit`.
+    #[must_use]
+    pub fn heads(&self, state: &str, permits: u32, now: Now, limit: usize) -> Vec<Box<str>> {
+        let Some(state) = self.state(state) else { return Vec::new() };
+        let free = u64::from(permits).saturating_sub(state.live("", now.leases));
+        let free = usize::try_from(free).unwrap_or(usize::MAX).min(limit);
+        state.line.iter().take(free).map(|(_, member)| member.clone()).collect()
+    }
+
     /// What the targets answer. Nothing is promised by it yet.
     pub fn admit(&mut self, asks: &Asks, now: Now) -> Admitted {
         for bound in &asks.bounds {
@@ -243,9 +253,9 @@ impl Looking<'_> {
                 let from = from.max(self.cooled());
                 self.reserved(from)
             }
-            Want::Start { cost, since, .. } => {
+            Want::Start { cost, since, comes, .. } => {
                 let cooled = self.cooled();
-                if let Some(until) = self.in_line(since) {
+                if let Some(until) = self.in_line(since, comes) {
                     return Admission::InLine(until);
                 }
                 if let Some((until, when_spent)) = cost.and_then(|cost| self.spent(cost)) {
@@ -279,7 +289,7 @@ impl Looking<'_> {
     }
 
     /// When to come again, where permits are short or others come first.
-    fn in_line(&mut self, since: Timestamp) -> Option<Timestamp> {
+    fn in_line(&mut self, since: Timestamp, comes: Comes) -> Option<Timestamp> {
         let asks = self.asks;
         let mut until = None;
         for bound in asks.pools() {
@@ -291,7 +301,8 @@ impl Looking<'_> {
                 )
             });
             let is_short = live + before >= most;
-            let come = self.now.at.plus(patience((live + before).saturating_sub(most), most));
+            let ahead = (live + before).saturating_sub(most);
+            let come = self.now.at.plus(patience(comes, ahead, most));
             let earliest = if is_short { come } else { self.now.at };
             self.find(Limit::Concurrency, bound, earliest, (live, most));
             if is_short {

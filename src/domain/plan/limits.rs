@@ -13,7 +13,8 @@ use crate::domain::{
     failure::{Failure, FailureClass},
     id::StepKey,
     limit::{
-        Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want, ask::COST, book::kept,
+        Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Promise, Want, ask::COST,
+        book::kept,
     },
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State, Ticket},
@@ -107,9 +108,13 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
-    if stands(draft) {
+    if stands(draft) || matches!(event, Event::Wake) {
         return;
     }
+    let comes = match event {
+        Event::Begin(begin) => begin.comes,
+        _ => Comes::ByItself,
+    };
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
     if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
@@ -118,7 +123,7 @@ pub(super) fn ask(
     let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
         (Answer::Granted(grant), _, Some(start)) => {
             let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
-            (Want::Start { cost, lease_until, since }, start.latest)
+            (Want::Start { cost, lease_until, since, comes }, start.latest)
         }
         (_, Some(retry), _) => (Want::Reserve { from: retry.earliest }, retry.latest),
         (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),

@@ -9,14 +9,17 @@ mod begin;
 mod decide;
 mod heartbeat;
 mod limits;
+mod outlook;
 mod report;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod wake;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 pub use limits::standing_constraints;
+pub use outlook::{Outlook, Readiness, outlook};
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
@@ -93,7 +96,7 @@ pub enum Answer {
     Lost,
     /// Report: the decision.
     Reported(Box<Reported>),
-    /// Tick: done.
+    /// Tick or wake: done.
     Ticked,
 }
 
@@ -247,6 +250,9 @@ pub fn plan(
         Event::Report(report) => report::plan(terms, key, record, report, now)?,
         Event::Tick => record
             .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now)),
+        Event::Wake => {
+            record.map_or(Plan::Stands(Answer::Ticked), |record| wake::plan(terms, record, now))
+        }
     };
     if let Some(before) = before {
         limits::ask(&mut plan, before, terms, key, event, now);

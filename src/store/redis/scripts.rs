@@ -64,6 +64,10 @@ script!(
     FOLLOW, "follow", " flags=no-writes"
 );
 script!(
+    /// Reads whose turn it is.
+    HEADS, "heads", " flags=no-writes"
+);
+script!(
     /// Changes what governs a namespace.
     CONFIGURE, "configure", ""
 );
@@ -81,7 +85,7 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 11] {
+pub fn all() -> [&'static Script; 12] {
     [
         &GRANT,
         &SETTLE,
@@ -90,6 +94,7 @@ pub fn all() -> [&'static Script; 11] {
         &PEEK,
         &DESCRIBE,
         &FOLLOW,
+        &HEADS,
         &CONFIGURE,
         &PAUSE,
         &FOUND,

@@ -15,10 +15,10 @@ local limits_admit, limits_read, limits_write
 local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
--- targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
+-- within which it is woken (0: it comes by itself), targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
 -- thousandths, floor, stretch, whether a spent budget stops, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back.
-local ASKS, BOUND = '<BdddddddddB', '<BHddBdddddBB'
+local ASKS, BOUND = '<BddddddddddB', '<BHddBdddddBB'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT = 0, 1, 2, 3, 4, 5
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
@@ -216,7 +216,7 @@ end
 local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
   asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
-    asks.draw, asks.counted, asks.cool, count, from = struct.unpack(ASKS, raw, from)
+    asks.draw, asks.counted, asks.cool, asks.woken, count, from = struct.unpack(ASKS, raw, from)
   if count > TARGETS then
     error('too many targets')
   end
@@ -266,7 +266,7 @@ local function in_line(asks)
       local earliest = asks.at
       if used + before >= bound.most then
         local turns = floor(max(used + before - bound.most, 0) / bound.most) + 1
-        earliest = asks.at + TURN * min(turns, TURNS_MAX)
+        earliest = asks.at + (asks.woken > 0 and asks.woken or TURN * min(turns, TURNS_MAX))
         till = max(till or 0, earliest)
       end
       find(asks, FOUND_PERMITS, bound, earliest, used, bound.most)
