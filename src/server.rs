@@ -342,6 +342,7 @@ impl<S: Store + Clone> Background<'_, S> {
             (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
+            telemetry.calls_awaiting.set(service.waiting() as u64);
             telemetry.store_unsafe.set(u64::from(store.is_unsafe()));
             if let Some(sizes) = store.sizes() {
                 telemetry.steps.set(sizes.steps);

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::Path,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -34,6 +35,7 @@ use reprise::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
+    process::Command,
     task::{JoinHandle, JoinSet},
     time::{Instant, timeout},
 };
@@ -79,7 +81,14 @@ async fn server() -> (TempDir, Server) {
     (folder, server)
 }
 
-/// An instance on a shared store.
+/// One that keeps nothing, for figures that are not the disk's.
+async fn server_in_memory() -> (TempDir, Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = instance(folder.path(), "none", "memory").await;
+    (folder, server)
+}
+
+/// An instance on a store.
 async fn instance(folder: &Path, name: &str, url: &str) -> Server {
     let data = folder.join(name);
     let mut command = serve(&data, "127.0.0.1:0");
@@ -243,8 +252,7 @@ fn spent(server: &Server) -> (u64, f64) {
 }
 
 /// So many waiters for four permits, which are given back one after the other.
-async fn waiters_for_permits(count: usize) {
-    let (_folder, server) = server().await;
+async fn waiters_for_permits(server: Server, count: usize) {
     create(&server, "pool", pool(4)).await;
     let mut holders = Vec::new();
     for at in 0..4 {
@@ -263,13 +271,15 @@ async fn waiters_for_permits(count: usize) {
 
 #[tokio::test]
 async fn a_thousand_waiters_for_four_permits_are_sent_for_once_each_in_their_order() {
-    waiters_for_permits(1000).await;
+    let (_folder, server) = server().await;
+    waiters_for_permits(server, 1000).await;
 }
 
 #[tokio::test]
 #[ignore = "takes a minute"]
 async fn ten_thousand_waiters_for_four_permits_are_sent_for_once_each_in_their_order() {
-    waiters_for_permits(10_000).await;
+    let (_folder, server) = server_in_memory().await;
+    waiters_for_permits(server, 10_000).await;
 }
 
 /// So many waiters for a rate.
@@ -491,4 +501,33 @@ async fn who_waits_for_a_step_that_another_runs_hears_of_its_end() {
     let answer = wait.await.unwrap();
     assert_eq!((answer.state(), asked.load(Ordering::Relaxed)), (AwaitState::Ready, 1));
     assert_eq!(answer.decision.unwrap().reason(), Reason::Succeeded);
+}
+
+#[tokio::test]
+async fn exec_runs_its_command_when_its_turn_has_come() {
+    let (_folder, server) = server().await;
+    create(&server, "pool", pool(1)).await;
+    let mut holder = Worker::new(server.client(), "holder", "pool");
+    let grant = holder.granted().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
+    command
+        .args(["--addr", &server.address, "exec", "--run", "r", "--step", "b"])
+        .args(["--target", "pool", "--", "echo", "it ran"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let exec = command.spawn().unwrap();
+    let mut watcher = Worker::new(server.client(), "b", "pool");
+    timeout(PATIENCE, async {
+        while watcher.wait(0).await.map_or(true, |seen| seen.state() != AwaitState::Waiting) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it stands in line");
+    holder.succeed(&grant).await;
+    // Long before it would have come by itself.
+    let output = timeout(PATIENCE, exec.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "it ran\n", "{output:?}");
 }
