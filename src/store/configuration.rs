@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{Arc, LazyLock},
 };
 
@@ -374,6 +375,17 @@ impl Configuration {
         let fallback = self.namespace.settings.default_target.as_ref();
         let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
         entry.target.rate
+    }
+
+    /// How many permits there are in the pool that is filed under `state`, while
+    /// starts are made there; None where there is no such pool, or it is paused.
+    #[must_use]
+    pub fn permits(&self, state: &str, at: Timestamp) -> Option<NonZeroU32> {
+        let name = state.split_once(' ').map_or(state, |(name, _)| name);
+        let fallback = self.namespace.settings.default_target.as_ref();
+        let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
+        let is_paused = entry.pause.as_ref().is_some_and(|pause| pause.holds_at(at));
+        entry.target.concurrency.filter(|_| !is_paused)
     }
 
     /// Whether a target may be written.

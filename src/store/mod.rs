@@ -94,6 +94,26 @@ pub trait Store: Send + Sync + 'static {
     /// The store is away.
     fn peek_due(&self, limit: usize) -> impl Future<Output = Result<Vec<Due>, StoreError>> + Send;
 
+    /// Whose turn it is at a pool with so many permits, which is filed under
+    /// `state`: the names of as many steps in line as permits are free, the longest
+    /// waiting first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn heads(
+        &self,
+        namespace: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// Whether other processes change what it holds: who waits for a change then
+    /// has to follow it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The changes of a namespace after number `after`, at most `limit`.
     ///
     /// # Errors

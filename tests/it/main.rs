@@ -8,6 +8,7 @@
     reason = "a test that fails is told by its panic, helpers included"
 )]
 
+mod awaits;
 mod bench;
 mod chance;
 mod cli_ask;

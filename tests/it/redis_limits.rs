@@ -12,7 +12,7 @@ use redis::cmd;
 use reprise::{
     clock::Clock,
     domain::{
-        event::{AttemptName, Begin, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         plan::Answer,
         record::Identity,
@@ -147,12 +147,14 @@ impl<S: Store> Side<S> {
     /// One step after the other, so that they ask in the same order everywhere.
     async fn sweep(&self) {
         while self.service.sweep(1).await.unwrap() > 0 {}
+        self.service.wake_heads().await.unwrap();
     }
 
     async fn happens(&self, run: &str, step: usize, event: &Event) -> Result<Answer, String> {
         let name = format!("step-{step}");
         let given = reprise::service::GivenPolicy::Named(id("p"));
         let handled = self.service.apply(&key("n", run, &name), Some(&given), event).await;
+        self.service.wake_heads().await.unwrap();
         handled.map(|handled| handled.answer).map_err(|error| error.to_string())
     }
 }
@@ -285,10 +287,14 @@ impl Story {
                 let identity = Identity { id: at, payload: at };
                 let host = Some(format!("host-{}", (step + at as usize) % 4).into());
                 let worker = String::new();
-                let step_terms = terms(*step);
                 // No two leases end at the same instant.
                 let lease = Some(Duration::from_millis(10_000 + *step as u64));
-                (*step, Event::Begin(Begin { identity, lease, host, worker, step: step_terms }))
+                let comes = if step % 2 == 0 { Comes::ByItself } else { Comes::WhenWoken };
+                let step_terms = terms(*step);
+                (
+                    *step,
+                    Event::Begin(Begin { identity, lease, host, worker, comes, step: step_terms }),
+                )
             }
             Move::Beat(step) => {
                 let fence = *self.fences.get(step)?;
@@ -374,6 +380,7 @@ async fn works(
                 lease: None,
                 host: None,
                 worker: String::new(),
+                comes: Comes::ByItself,
                 step: terms.clone(),
             };
             let handled = service.apply(&key, None, &Event::Begin(begin)).await.unwrap();

@@ -139,6 +139,8 @@ pub enum Want {
         lease_until: Timestamp,
         /// Since when the step has been waiting for it: the longer, the sooner.
         since: Timestamp,
+        /// How its worker comes again where it has to stand in line.
+        comes: Comes,
     },
     /// A start from this instant on.
     Reserve {
@@ -278,16 +280,36 @@ impl Asks {
     }
 }
 
+/// How a worker comes again that stands in line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Comes {
+    /// By itself, so often that it hardly misses its turn.
+    #[default]
+    ByItself,
+    /// When it is woken, since a permit is free for it.
+    WhenWoken,
+}
+
 /// Turns of all permits that somebody in line waits for at most.
 pub const TURNS_MAX: u64 = 40;
+
+/// How long a worker waits that is woken, before it comes by itself after all: a
+/// wake-up may be lost with the process that was to make it. Long, since what a
+/// lost one costs is mended sooner, by whoever next looks at the line.
+pub const WOKEN_WITHIN: Duration = Duration::from_secs(300);
 
 /// How long who stands in line waits before it comes again, by how many go
 /// before it, for so many permits.
 #[must_use]
-pub fn patience(before: u64, permits: u64) -> Duration {
+pub fn patience(comes: Comes, before: u64, permits: u64) -> Duration {
     /// Milliseconds in which a permit is thought to come free.
     const TURN: u64 = 250;
-    Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
+    match comes {
+        Comes::ByItself => {
+            Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
+        }
+        Comes::WhenWoken => WOKEN_WITHIN,
+    }
 }
 
 /// How long who is parked sleeps at most. It is told when its target is back, and
@@ -298,10 +320,19 @@ pub const PROBERS: u64 = 8;
 /// From one of their probes to the next.
 const PROBE_EVERY: Duration = Duration::from_micros(2_500_000);
 
-/// When who is parked comes again: the first in line for the next probes, the
+/// When who is parked comes again: who is woken when it is long overdue, the first in line for the next probes, the
 /// others spread over a while.
 #[must_use]
-pub fn parked_until(before: u64, draw: u16, next_probe: Timestamp, now: Timestamp) -> Timestamp {
+pub fn parked_until(
+    before: u64,
+    draw: u16,
+    comes: Comes,
+    next_probe: Timestamp,
+    now: Timestamp,
+) -> Timestamp {
+    if comes == Comes::WhenWoken {
+        return now.plus(WOKEN_WITHIN);
+    }
     if before < PROBERS {
         let turns = u32::try_from(before).unwrap_or_default();
         return next_probe.max(now).plus(PROBE_EVERY * turns);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Admission, Admitted, Asks, Bound, Finding, Limit, Rate, Want, WhenSpent,
+    Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Rate, Want, WhenSpent,
     ask::{PROBERS, TURNS_MAX, parked_until, patience},
     breaker::{Admits, Breaker, Ended},
     calendar::{Calendar, Room},
@@ -199,6 +199,16 @@ impl Book {
         states.flat_map(|state| state.called(now, limit)).collect()
     }
 
+    /// Whose turn it is at a state with so many permits: as many as are free, the
+    /// longest waiting first, at most `limit`.
+    #[must_use]
+    pub fn heads(&self, state: &str, permits: u32, now: Now, limit: usize) -> Vec<Box<str>> {
+        let Some(state) = self.state(state) else { return Vec::new() };
+        let free = u64::from(permits).saturating_sub(state.live("", now.leases));
+        let free = usize::try_from(free).unwrap_or(usize::MAX).min(limit);
+        state.line.iter().take(free).map(Box::from).collect()
+    }
+
     /// What the targets answer. Nothing is promised by it yet.
     pub fn admit(&mut self, asks: &Asks, now: Now) -> Admitted {
         for bound in &asks.bounds {
@@ -372,7 +382,7 @@ impl Looking<'_> {
                     _ => self.reserved(from),
                 }
             }
-            Want::Start { cost, since, .. } => {
+            Want::Start { cost, since, comes, .. } => {
                 let cooled = self.cooled();
                 let cost = match self.health(since) {
                     Health::Out(until) => return self.parked(until),
@@ -381,7 +391,7 @@ impl Looking<'_> {
                     Health::Probe => None,
                     Health::Well => cost,
                 };
-                if let Some(until) = self.in_line(since) {
+                if let Some(until) = self.in_line(since, comes) {
                     return Admission::InLine(until);
                 }
                 if let Some((until, when_spent)) = cost.and_then(|cost| self.spent(cost)) {
@@ -417,7 +427,10 @@ impl Looking<'_> {
     /// What breakers have to say.
     fn health(&mut self, since: Timestamp) -> Health {
         let (asks, now) = (self.asks, self.now.at);
-        let is_start = matches!(asks.want, Want::Start { .. });
+        let (is_start, comes) = match asks.want {
+            Want::Start { comes, .. } => (true, comes),
+            _ => (false, Comes::ByItself),
+        };
         let mut health = Health::Well;
         for bound in asks.breakers() {
             let Some(state) = self.book.state(&bound.state) else { continue };
@@ -437,7 +450,7 @@ impl Looking<'_> {
                 }
                 Admits::Parked(next) => {
                     let before = state.parked.before(&asks.member, since, PROBERS);
-                    let until = parked_until(before, asks.draw, next, now);
+                    let until = parked_until(before, asks.draw, comes, next, now);
                     self.find(Limit::Breaker, bound, until, (before, 0));
                     health = health.worse(Health::Out(until));
                 }
@@ -471,7 +484,7 @@ impl Looking<'_> {
     }
 
     /// When to come again, where permits are short or others come first.
-    fn in_line(&mut self, since: Timestamp) -> Option<Timestamp> {
+    fn in_line(&mut self, since: Timestamp, comes: Comes) -> Option<Timestamp> {
         let asks = self.asks;
         let mut until = None;
         for bound in asks.pools() {
@@ -483,7 +496,8 @@ impl Looking<'_> {
                 )
             });
             let is_short = live + before >= most;
-            let come = self.now.at.plus(patience((live + before).saturating_sub(most), most));
+            let ahead = (live + before).saturating_sub(most);
+            let come = self.now.at.plus(patience(comes, ahead, most));
             let earliest = if is_short { come } else { self.now.at };
             self.find(Limit::Concurrency, bound, earliest, (live, most));
             if is_short {

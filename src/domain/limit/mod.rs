@@ -18,7 +18,7 @@ pub mod spec;
 pub mod window;
 
 pub use self::{
-    ask::{Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want},
+    ask::{Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Promise, Want},
     book::{Book, Charge, Effect},
     breaker::Episodes,
 };

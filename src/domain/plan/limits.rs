@@ -13,7 +13,7 @@ use crate::domain::{
     failure::{Failure, FailureClass},
     id::StepKey,
     limit::{
-        Admission, Admitted, Asks, Bound, Finding, GRACE_MAX, Limit, Promise, Want,
+        Admission, Admitted, Asks, Bound, Comes, Finding, GRACE_MAX, Limit, Promise, Want,
         ask::{AttemptEnd, COST},
         book::kept,
         breaker::{TargetOutcome, mark_of},
@@ -118,9 +118,13 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
-    if stands(draft) {
+    if stands(draft) || matches!(event, Event::Wake) {
         return;
     }
+    let comes = match event {
+        Event::Begin(begin) => begin.comes,
+        _ => Comes::ByItself,
+    };
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
     if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
@@ -133,7 +137,7 @@ pub(super) fn ask(
     let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
         (Answer::Granted(grant), _, Some(start)) => {
             let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
-            (Want::Start { cost, lease_until, since }, start.latest)
+            (Want::Start { cost, lease_until, since, comes }, start.latest)
         }
         (_, Some(retry), _) => (reserve(retry.earliest, false), retry.latest),
         (Answer::Ticked, None, Some(start)) => {

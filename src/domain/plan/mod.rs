@@ -10,14 +10,17 @@ mod decide;
 mod heartbeat;
 mod limits;
 mod outage;
+mod outlook;
 mod report;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod wake;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 pub use limits::standing_constraints;
+pub use outlook::{Outlook, Readiness, outlook};
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
@@ -94,7 +97,7 @@ pub enum Answer {
     Lost,
     /// Report: the decision.
     Reported(Box<Reported>),
-    /// Tick: done.
+    /// Tick or wake: done.
     Ticked,
 }
 
@@ -265,6 +268,9 @@ fn follow(
         Event::Report(report) => report::plan(terms, key, record, report, now)?,
         Event::Tick => record
             .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now)),
+        Event::Wake => {
+            record.map_or(Plan::Stands(Answer::Ticked), |record| wake::plan(terms, record, now))
+        }
     };
     if let Some(before) = before {
         limits::ask(&mut plan, before, terms, key, event, now);

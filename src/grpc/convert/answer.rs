@@ -23,7 +23,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, begin_attempt_response},
-    service::PolicyStamp,
+    service::{PolicyStamp, WaitEnd},
 };
 
 /// What every answer is told against.
@@ -65,6 +65,24 @@ pub fn heartbeat(answer: &Answer, at: Timestamp) -> Option<proto::HeartbeatRespo
             ..proto::HeartbeatResponse::default()
         }),
         Answer::Granted(_) | Answer::Refused(_) | Answer::Reported(_) | Answer::Ticked => None,
+    }
+}
+
+/// The answer to `AwaitDecision`.
+#[must_use]
+pub fn awaited(
+    end: WaitEnd,
+    standing: Decision,
+    context: Context<'_>,
+) -> proto::AwaitDecisionResponse {
+    let state = match end {
+        WaitEnd::Ready => proto::AwaitState::Ready,
+        WaitEnd::Changed => proto::AwaitState::Changed,
+        WaitEnd::StillWaiting => proto::AwaitState::Waiting,
+    };
+    proto::AwaitDecisionResponse {
+        state: state as i32,
+        decision: Some(decision(standing, context)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         decision::{Reason, Verdict},
         draw::Salt,
-        event::{AttemptName, Begin, Event, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
         failure::{Failure, Pushback},
         id::{Id, StepKey},
         limit::{
@@ -175,6 +175,7 @@ impl Strategy for Coordinated {
             lease: Some(LEASE_MAX),
             host: Some(ask.host.to_string().into()),
             worker: String::new(),
+            comes: Comes::ByItself,
             step: self.said.clone(),
         };
         match self.decide(ask.step, &Event::Begin(begin), ask.now) {

@@ -538,6 +538,19 @@ impl Store for Embedded {
         Ok(due)
     }
 
+    async fn heads(
+        &self,
+        name: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let held = self.0.held();
+        let now = held.grace.now(self.0.clock.now());
+        let heads = namespace(&held.state, name)?.book.heads(state, permits, now, limit);
+        Ok(heads.into_iter().map(String::from).collect())
+    }
+
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let held = self.0.held();
         Ok(namespace(&held.state, name)?.changes.after(after, limit))

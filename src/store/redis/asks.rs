@@ -3,7 +3,8 @@
 
 use crate::domain::{
     limit::{
-        Admission, Admitted, Asks, Bound, Episodes, Finding, Limit, Rate, Want, WhenSpent,
+        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, Limit, Rate, Want, WhenSpent,
+        ask::WOKEN_WITHIN,
         breaker::{Episode, TargetOutcome},
         window::Window,
     },
@@ -112,7 +113,7 @@ fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
 pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) {
     let (want, cost, lease_until, since, from) = match asks.want {
         Want::Nothing => (0, None, 0, 0, 0),
-        Want::Start { cost, lease_until, since } => {
+        Want::Start { cost, lease_until, since, .. } => {
             (1, cost, lease_until.as_micros(), since.as_micros(), 0)
         }
         Want::Reserve { from, since, .. } => (2, None, 0, since.as_micros(), from.as_micros()),
@@ -121,6 +122,10 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
     let counted = match asks.counted {
         None => -2.0,
         Some(cost) => spent(cost),
+    };
+    let woken_within = match asks.want {
+        Want::Start { comes: Comes::WhenWoken, .. } => micros(WOKEN_WITHIN),
+        _ => 0,
     };
     let cool = asks.cool.as_ref().map_or(0, |(_, until)| until.as_micros());
     let latest = asks.latest.map_or(LATEST, |latest| latest.as_micros().min(LATEST));
@@ -136,6 +141,7 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
         f64::from(asks.draw),
         counted,
         double(cool),
+        double(woken_within),
         f64::from(asks.step),
         f64::from(asks.host),
     ] {

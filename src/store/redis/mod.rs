@@ -844,6 +844,28 @@ impl Store for Redis {
         Ok(due)
     }
 
+    async fn heads(
+        &self,
+        name: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let slot = self.0.slot(name);
+        let [not_after, given] = self.0.times(&slot);
+        let [_, permits_key, line_key, _] = slot.keys.target_state(state);
+        let [permits, limit] = [permits.to_string(), limit.to_string()].map(String::into_bytes);
+        let keys = [&slot.keys.state, &permits_key, &line_key];
+        let args = [not_after, given, permits, limit];
+        let said = self.0.call(&slot, &scripts::HEADS, &keys, &args).await?;
+        let (_, heads) = self.0.done(name, said)?;
+        Ok(heads.into_iter().filter_map(text).collect())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let slot = self.0.slot(name);
         let [not_after, given] = self.0.times(&slot);

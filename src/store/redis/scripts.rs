@@ -74,6 +74,10 @@ script!(
     FOLLOW, "follow", " flags=no-writes"
 );
 script!(
+    /// Reads whose turn it is.
+    HEADS, "heads", " flags=no-writes"
+);
+script!(
     /// Changes what governs a namespace.
     CONFIGURE, "configure", ""
 );
@@ -91,7 +95,7 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 12] {
+pub fn all() -> [&'static Script; 13] {
     [
         &GRANT,
         &SETTLE,
@@ -101,6 +105,7 @@ pub fn all() -> [&'static Script; 12] {
         &CALLED,
         &DESCRIBE,
         &FOLLOW,
+        &HEADS,
         &CONFIGURE,
         &PAUSE,
         &FOUND,

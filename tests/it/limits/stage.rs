@@ -7,7 +7,7 @@ use reprise::{
     clock::Clock,
     domain::{
         decision::{Constraint, ConstraintKind, Decision, Reason, Verdict},
-        event::{AttemptName, Begin, Deadline, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
         limit::spec::TargetSpec,
@@ -65,6 +65,7 @@ pub struct Asked<'a> {
     pub targets: &'a [&'a str],
     pub lease: Option<Duration>,
     pub deadline: Option<Timestamp>,
+    pub comes: Comes,
 }
 
 impl Begun {
@@ -239,6 +240,7 @@ impl<S: Store> Stage<S> {
         while self.now() < at {
             self.clock.advance(SWEEP_EVERY.min(at - self.now()));
             self.service.sweep(SWEPT).await.unwrap();
+            self.service.wake_heads().await.unwrap();
         }
     }
 
@@ -271,7 +273,9 @@ impl<S: Store> Stage<S> {
     async fn apply(&self, step: &str, event: &Event) -> Answer {
         let (run, step) = parts(step);
         let key = StepKey { namespace: &self.namespace, run, step };
-        self.service.apply(&key, None, event).await.unwrap().answer
+        let answer = self.service.apply(&key, None, event).await.unwrap().answer;
+        self.service.wake_heads().await.unwrap();
+        answer
     }
 
     pub async fn ask(&mut self, asked: Asked<'_>) -> Begun {
@@ -281,6 +285,7 @@ impl<S: Store> Stage<S> {
             lease: asked.lease,
             host: None,
             worker: String::new(),
+            comes: asked.comes,
             step: StepTerms {
                 targets: asked.targets.iter().map(|target| id(target)).collect(),
                 deadline: asked.deadline.map(Deadline::At),
@@ -296,6 +301,12 @@ impl<S: Store> Stage<S> {
 
     pub async fn begin(&mut self, step: &str, targets: &[&str]) -> Begun {
         self.ask(Asked { step, targets, ..Asked::default() }).await
+    }
+
+    /// Asks for a start that is refused, by a worker that waits to be woken.
+    pub async fn stand_in_line(&mut self, step: &str, targets: &[&str]) -> Timestamp {
+        let asked = Asked { step, targets, comes: Comes::WhenWoken, ..Asked::default() };
+        self.ask(asked).await.waits(Reason::InLine)
     }
 
     /// The end of the lease that a heartbeat extends; None when it is lost.

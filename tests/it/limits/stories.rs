@@ -34,6 +34,11 @@ macro_rules! stories {
             a_third_stands_in_line_and_the_line_keeps_its_order,
             the_permit_of_a_silent_worker_comes_back_with_its_lease,
             who_does_not_come_loses_the_place_and_keeps_the_seniority,
+            who_waits_to_be_woken_is_not_sent_for_before_its_turn,
+            who_is_gone_holds_up_nobody_once_it_is_woken,
+            who_waits_for_two_pools_is_woken_when_it_may_have_both,
+            a_pool_that_grows_wakes_as_many_as_it_grows_by,
+            nobody_is_woken_at_a_paused_pool_before_it_is_resumed,
             two_steps_that_want_two_pools_in_opposite_order_both_run,
             a_spent_budget_has_retries_wait_until_it_is_earned_again,
             what_was_spent_counts_to_the_very_end_of_its_window,
@@ -243,13 +248,16 @@ async fn the_permit_of_a_silent_worker_comes_back_with_its_lease<S: Store>(mut s
 async fn who_does_not_come_loses_the_place_and_keeps_the_seniority<S: Store>(mut stage: Stage<S>) {
     stage.target("pool", "concurrency: {max: 1}").await;
     let a = stage.begin("a", &["pool"]).await.granted();
-    let due = stage.begin("b", &["pool"]).await.waits(Reason::InLine);
+    stage.begin("b", &["pool"]).await.waits(Reason::InLine);
     let since = stage.now();
     stage.pass(ms(100)).await;
     stage.begin("c", &["pool"]).await.waits(Reason::InLine);
 
-    // The place is kept for five seconds, and holds up the next one.
+    // The place is kept for five seconds from when it was woken, and holds up the
+    // next one.
     stage.succeed("a", a.fence).await;
+    let due = stage.due("b").await;
+    assert_eq!(due, stage.now());
     stage.reach(due.plus(ms(4900))).await;
     stage.begin("c", &["pool"]).await.waits(Reason::InLine);
     stage.reach(due.plus(ms(5250))).await;
@@ -264,6 +272,78 @@ async fn who_does_not_come_loses_the_place_and_keeps_the_seniority<S: Store>(mut
     stage.succeed("c", c.fence).await;
     stage.pass(ms(600)).await;
     stage.begin("d", &["pool"]).await.waits(Reason::InLine);
+    stage.begin("b", &["pool"]).await.granted();
+}
+
+async fn who_waits_to_be_woken_is_not_sent_for_before_its_turn<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    let b = stage.stand_in_line("b", &["pool"]).await;
+    stage.pass(ms(100)).await;
+    let c = stage.stand_in_line("c", &["pool"]).await;
+    assert_eq!((b, c), (b.min(c), b.plus(ms(100))));
+    assert!(b > stage.now().plus(secs(60)), "it is woken long before it comes by itself");
+
+    stage.pass(ms(100)).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!((stage.due("b").await, stage.due("c").await), (stage.now(), c));
+    stage.begin("c", &["pool"]).await.waits(Reason::InLine);
+    let b = stage.begin("b", &["pool"]).await.granted();
+    stage.pass(ms(100)).await;
+    stage.failed("b", b.fence, of(FailureClass::Failure)).await;
+    assert_eq!(stage.due("c").await, stage.now());
+}
+
+async fn who_is_gone_holds_up_nobody_once_it_is_woken<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    stage.stand_in_line("gone", &["pool"]).await;
+    stage.pass(ms(100)).await;
+    stage.stand_in_line("b", &["pool"]).await;
+    stage.succeed("a", a.fence).await;
+    let woken = stage.now();
+    stage.reach(woken.plus(ms(5250))).await;
+    assert!(stage.due("b").await <= stage.now());
+    stage.begin("b", &["pool"]).await.granted();
+}
+
+async fn who_waits_for_two_pools_is_woken_when_it_may_have_both<S: Store>(mut stage: Stage<S>) {
+    stage.target("one", "concurrency: {max: 1}").await;
+    stage.target("two", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["one"]).await.granted();
+    let b = stage.begin("b", &["two"]).await.granted();
+    let both = stage.stand_in_line("both", &["one", "two"]).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!(stage.due("both").await, both);
+    stage.succeed("b", b.fence).await;
+    assert_eq!(stage.due("both").await, stage.now());
+    stage.begin("both", &["one", "two"]).await.granted();
+}
+
+async fn a_pool_that_grows_wakes_as_many_as_it_grows_by<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    stage.begin("a", &["pool"]).await.granted();
+    for step in ["b", "c", "d"] {
+        stage.stand_in_line(step, &["pool"]).await;
+        stage.pass(ms(10)).await;
+    }
+    stage.target("pool", "concurrency: {max: 3}").await;
+    stage.pass(ms(10)).await;
+    let woken = stage.now();
+    assert!(stage.due("b").await <= woken && stage.due("c").await <= woken);
+    assert!(stage.due("d").await > woken);
+}
+
+async fn nobody_is_woken_at_a_paused_pool_before_it_is_resumed<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    let due = stage.stand_in_line("b", &["pool"]).await;
+    stage.pause("pool", None).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!(stage.due("b").await, due);
+    stage.resume("pool").await;
+    stage.pass(ms(10)).await;
+    assert!(stage.due("b").await <= stage.now());
     stage.begin("b", &["pool"]).await.granted();
 }
 

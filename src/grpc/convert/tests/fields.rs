@@ -83,6 +83,13 @@ fn batch(edit: impl FnOnce(&mut proto::BatchReportAttemptsRequest)) -> Option<In
     }
 }
 
+fn await_decision(edit: impl FnOnce(&mut proto::AwaitDecisionRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::AwaitDecisionRequest { run: "r".into(), step: "s".into(), ..Default::default() };
+    edit(&mut request);
+    request::await_decision(request).err()
+}
+
 fn get_step(edit: impl FnOnce(&mut proto::GetStepRequest)) -> Option<Invalid> {
     let mut request =
         proto::GetStepRequest { run: "r".into(), step: "s".into(), ..Default::default() };
@@ -330,6 +337,17 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
         (
             "BatchReportAttemptsRequest.reports",
             refused("reports[0].outcome", batch(|r| r.reports[0].outcome = None)),
+        ),
+        ("BeginAttemptRequest.awaits", FLAG),
+        (
+            "AwaitDecisionRequest.namespace",
+            refused("namespace", await_decision(|r| r.namespace = id("a b"))),
+        ),
+        ("AwaitDecisionRequest.run", refused("run", await_decision(|r| r.run = id("")))),
+        ("AwaitDecisionRequest.step", refused("step", await_decision(|r| r.step = id("")))),
+        (
+            "AwaitDecisionRequest.timeout",
+            refused("timeout", await_decision(|r| r.timeout = seconds(61))),
         ),
         ("GetStepRequest.namespace", refused("namespace", get_step(|r| r.namespace = id("a b")))),
         ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
@@ -1133,6 +1151,7 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(heartbeat(|_| {}), None);
     assert_eq!(report(|_| {}), None);
     assert_eq!(batch(|_| {}), None);
+    assert_eq!(await_decision(|_| {}), None);
     assert_eq!(get_step(|_| {}), None);
     assert_eq!(a_policy(|_| {}), None);
     assert_eq!(a_namespace(|_| {}), None);

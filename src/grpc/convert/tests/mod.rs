@@ -29,6 +29,7 @@ fn begin_request() -> proto::BeginAttemptRequest {
         queue: "etl".into(),
         deadline: Some(Timestamp { seconds: 1_800_000_000, nanos: 5_000 }),
         time_left: None,
+        awaits: true,
         policy: Some(proto::begin_attempt_request::Policy::InlinePolicy(policy())),
     }
 }

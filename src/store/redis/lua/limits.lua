@@ -16,13 +16,13 @@ local limits_asked, limits_admit, limits_read, limits_write
 local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
--- targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
+-- within which it is woken (0: it comes by itself), targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
 -- thousandths, floor, stretch, whether a spent budget stops, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
 -- thousandths, what the end of an attempt says, and where it ran.
-local ASKS, BOUND = '<BdddddddddddB', '<BHddBdddddBBddBH'
+local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBH'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
@@ -261,7 +261,8 @@ end
 local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
   asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
-    asks.draw, asks.counted, asks.cool, asks.step, asks.host, count, from = struct.unpack(ASKS, raw, from)
+    asks.draw, asks.counted, asks.cool, asks.woken, asks.step, asks.host, count, from =
+      struct.unpack(ASKS, raw, from)
   if count > TARGETS then
     error('too many targets')
   end
@@ -312,9 +313,12 @@ local function in_grace(asks, bound)
   return has(bound.flags, TICKET) and asks.at <= asks.promised + bound.grace
 end
 
--- When who is parked comes again: the first in line for the next probes, the
--- others spread over a while.
+-- When who is parked comes again: who is woken when it is long overdue, the first
+-- in line for the next probes, the others spread over a while.
 local function parked_until(asks, before, next_probe)
+  if asks.woken > 0 then
+    return asks.at + asks.woken
+  end
   if before < PROBERS then
     return max(next_probe, asks.at) + PROBE_EVERY * before
   end
@@ -378,7 +382,7 @@ local function in_line(asks)
       local earliest = asks.at
       if used + before >= bound.most then
         local turns = floor(max(used + before - bound.most, 0) / bound.most) + 1
-        earliest = asks.at + TURN * min(turns, TURNS_MAX)
+        earliest = asks.at + (asks.woken > 0 and asks.woken or TURN * min(turns, TURNS_MAX))
         till = max(till or 0, earliest)
       end
       find(asks, FOUND_PERMITS, bound, earliest, used, bound.most)
