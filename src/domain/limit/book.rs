@@ -17,8 +17,13 @@ use super::{
     line::Line,
     window::Window,
 };
-use crate::domain::{plan::Now, time::Timestamp};
+use crate::domain::{
+    plan::Now,
+    time::{Timestamp, micros},
+};
 
+/// Time over which a cooldown spreads those who waited for its end, at most, µs.
+const SPREAD: u64 = 10_000_000;
 /// Rounds in which rates agree on an instant, at most.
 const ROUNDS: usize = 64;
 /// How long a step waits before it asks again, when no instant within the
@@ -417,11 +422,22 @@ impl Looking<'_> {
                 cooldown = cooldown.max(*instant);
             }
             if cooldown > self.now.at && !planted!("cooldown-not-compared") {
-                self.find(Limit::Cooldown, bound, cooldown, (0, 0));
-                until = until.max(cooldown);
+                let own = self.spread(bound, cooldown);
+                self.find(Limit::Cooldown, bound, own, (0, 0));
+                until = until.max(own);
             }
         }
         until
+    }
+
+    /// Where neither a rate nor a ramp paces those who waited, they come spread over
+    /// a sixteenth of the time that they were kept away.
+    fn spread(&self, bound: &Bound, cooldown: Timestamp) -> Timestamp {
+        if bound.target.rate.is_some() || bound.has_breaker() {
+            return cooldown;
+        }
+        let width = (micros(cooldown - self.now.at) / 16).min(SPREAD);
+        cooldown.plus(Duration::from_micros((width * u64::from(self.asks.draw)) >> 16))
     }
 
     /// What breakers have to say.

@@ -117,7 +117,7 @@ struct Held {
 struct Grace {
     /// The latest outage.
     outage: Option<Outage>,
-    /// The latest sweep.
+    /// The latest sweep or change: until then somebody was heard.
     swept_at: Timestamp,
 }
 
@@ -295,7 +295,7 @@ impl Inner {
         pending: &mut Pending,
     ) -> Result<Appended<Committed>, StoreError> {
         let mut held = self.held();
-        let Held { state, latest, .. } = &mut *held;
+        let Held { state, latest, grace } = &mut *held;
         let namespace = state
             .namespaces
             .get_mut(key.namespace)
@@ -320,6 +320,7 @@ impl Inner {
         };
         let answer = written.apply(key, namespace, found, noted).map_err(unreadable(key))?;
         *latest = position.or(*latest);
+        grace.swept(self.clock.now());
         Ok(Appended::Done(Committed::Written(answer), position))
     }
 

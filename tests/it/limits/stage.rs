@@ -62,6 +62,7 @@ pub enum Begun {
 pub struct Asked<'a> {
     /// `step`, or `run/step`.
     pub step: &'a str,
+    pub host: &'a str,
     pub targets: &'a [&'a str],
     pub lease: Option<Duration>,
     pub deadline: Option<Timestamp>,
@@ -283,7 +284,7 @@ impl<S: Store> Stage<S> {
         let event = Event::Begin(Begin {
             identity: Identity { id: self.calls, payload: self.calls },
             lease: asked.lease,
-            host: None,
+            host: (!asked.host.is_empty()).then(|| asked.host.into()),
             worker: String::new(),
             comes: asked.comes,
             step: StepTerms {
@@ -307,6 +308,11 @@ impl<S: Store> Stage<S> {
     pub async fn stand_in_line(&mut self, step: &str, targets: &[&str]) -> Timestamp {
         let asked = Asked { step, targets, comes: Comes::WhenWoken, ..Asked::default() };
         self.ask(asked).await.waits(Reason::InLine)
+    }
+
+    /// The same on a host.
+    pub async fn begin_on(&mut self, host: &str, step: &str, targets: &[&str]) -> Begun {
+        self.ask(Asked { step, host, targets, ..Asked::default() }).await
     }
 
     /// The end of the lease that a heartbeat extends; None when it is lost.
@@ -355,6 +361,12 @@ impl<S: Store> Stage<S> {
         self.service.step(&key).await.unwrap().record
     }
 
+    /// Whether a step waits for a target that is out of order.
+    pub async fn is_parked(&self, step: &str) -> bool {
+        let record = self.record(step).await;
+        record.decision().is_some_and(|settled| settled.reason == Reason::BreakerOpen)
+    }
+
     /// When a step that waits is due.
     pub async fn due(&self, step: &str) -> Timestamp {
         match self.record(step).await.state {
@@ -368,3 +380,25 @@ impl<S: Store> Stage<S> {
         self.reach(self.due(step).await.max(self.now())).await;
     }
 }
+
+/// Each story on every store: a store joins with one line.
+macro_rules! stories_on_every_store {
+    ($($story:ident),* $(,)?) => {
+        crate::limits::stage::stories_on_every_store!(@store memory $($story)*);
+        crate::limits::stage::stories_on_every_store!(@store embedded $($story)*);
+        crate::limits::stage::stories_on_every_store!(@store redis $($story)*);
+    };
+    (@store $store:ident $($story:ident)*) => {
+        mod $store {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    let clock = crate::store_contract::subject::clock();
+                    let place = crate::store_contract::subject::$store(clock).await;
+                    super::$story(super::Stage::on(place).await).await;
+                }
+            )*
+        }
+    };
+}
+pub(super) use stories_on_every_store;

@@ -16,8 +16,8 @@ local limits_asked, limits_admit, limits_read, limits_write
 local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
--- within which it is woken (0: it comes by itself), targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
--- thousandths, floor, stretch, whether a spent budget stops, bits: whether it
+-- within which it is woken (0: it comes by itself), step, host, targets; for each:
+-- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, whether a spent budget stops, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
@@ -30,7 +30,7 @@ local BINDS, CURRENT, PACED, BREAKER, HAS_SAY = 1, 2, 4, 8, 16
 local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST =
   0, 1, 2, 3, 4, 5, 6
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
-local ROUNDS, REVISIT = 64, 60e6
+local ROUNDS, REVISIT, SPREAD = 64, 60e6, 10e6
 local TURN, TURNS_MAX = 250e3, 40
 local STRETCHES = 10
 -- A plan may be so old, and starts count from when it was made.
@@ -295,14 +295,25 @@ local function find(asks, limit, bound, earliest, used, most)
   asks.findings[#asks.findings + 1] = struct.pack('<BBddd', limit, bound.place, earliest, used, most)
 end
 
+-- Where neither a rate nor a ramp paces those who waited, they come spread over a
+-- sixteenth of the time that they were kept away.
+local function spread(asks, bound, cooldown)
+  if has(bound.flags, RATE) or has(bound.bits, HAS_SAY) then
+    return cooldown
+  end
+  local width = min(floor((cooldown - asks.at) / 16), SPREAD)
+  return cooldown + floor(width * asks.draw / 65536)
+end
+
 -- Until when the targets' own word has everybody wait.
 local function cooled(asks)
   local till = 0
   for _, bound in ipairs(asks.bounds) do
     local cooldown = max(bound.state.cooldown, has(bound.flags, COOLED) and asks.cool or 0)
     if has(bound.bits, BINDS) and cooldown > asks.at then
-      find(asks, FOUND_COOLDOWN, bound, cooldown, 0, 0)
-      till = max(till, cooldown)
+      local own = spread(asks, bound, cooldown)
+      find(asks, FOUND_COOLDOWN, bound, own, 0, 0)
+      till = max(till, own)
     end
   end
   return till

@@ -259,6 +259,10 @@ for at = 3, #ARGV do
     decide(ARGV[at], step, KEYS[2 * at + 1], sub(step, members_from))
 end
 answer[CHANGES] = text(state.changes)
+if noted > 0 then
+  -- Somebody was heard: until now there was no outage.
+  state.swept = now
+end
 if limits_read then
   limits_read()
 end
