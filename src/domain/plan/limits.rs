@@ -306,7 +306,7 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
     let is_wait = matches!(settled.verdict, Verdict::Wait(_));
     // A person's order stands until its attempt begins.
     let is_of_host = admitted.admission == Admission::OtherHost;
-    if !(is_wait && is_ordered(&waiting)) && !is_of_host {
+    if !(is_of_host || is_wait && is_ordered(&waiting)) {
         waiting.standing = Some(settled.clone());
     }
     let decision = Decision {
