@@ -19,9 +19,12 @@ use crate::{
     domain::{
         failure::FailureClass,
         pattern::Pattern,
-        policy::spec::{
-            AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExponentialSpec, MatchSpec,
-            PolicySpec, Quirk, RetrySpec, RuleSpec, StopTimingSpec,
+        policy::{
+            parse::UNCOUNTED_MAX,
+            spec::{
+                AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExponentialSpec,
+                MatchSpec, PolicySpec, Quirk, RetrySpec, RuleSpec, StopTimingSpec,
+            },
         },
         time::Span,
     },
@@ -31,6 +34,9 @@ use crate::{
 const FIELDS: &[&str] = &["limit", "retryPolicy", "backoff", "expression", "affinity"];
 /// The fields of its backoff.
 const BACKOFF_FIELDS: &[&str] = &["duration", "factor", "maxDuration", "cap"];
+
+/// Restarts of a pod when the controller does not say how many.
+const POD_RESTARTS: i64 = 3;
 
 /// What a pod's lost worker and an interrupted platform look like: Argo's phase
 /// Error.
@@ -57,20 +63,19 @@ pub fn read(reader: &mut Reader, root: &Part<'_>) {
     if !reader.mapping(root) {
         return;
     }
-    let transient = root.at(&["env", "TRANSIENT_ERROR_PATTERN"]);
-    let transient = transient.and_then(|part| pattern(reader, &part));
-    let transient = transient.as_deref();
+    let controller = Controller::of(reader, root);
+    let controller = &controller;
     if let Some(spec) = spec_of(root) {
-        read_workflow(reader, root, &spec, transient);
+        read_workflow(reader, root, &spec, controller);
     } else if root.has_any(&["retryStrategy", "containerSet"]) {
         if let Some(strategy) = root.said("retryStrategy") {
-            keep_strategy(reader, &strategy, "argo", transient);
+            keep_strategy(reader, &strategy, "argo", controller);
         }
         if let Some(strategy) = root.at(&["containerSet", "retryStrategy"]) {
             keep_container_set(reader, &strategy, "argo-containers");
         }
     } else if root.has_any(FIELDS) || root.entries().is_empty() {
-        keep_strategy(reader, root, "argo", transient);
+        keep_strategy(reader, root, "argo", controller);
     }
 }
 
@@ -80,7 +85,7 @@ fn spec_of<'a>(root: &Part<'a>) -> Option<Part<'a>> {
     Some(spec.get("workflowSpec").unwrap_or(spec))
 }
 
-fn read_workflow(reader: &mut Reader, root: &Part<'_>, spec: &Part<'_>, transient: Option<&str>) {
+fn read_workflow(reader: &mut Reader, root: &Part<'_>, spec: &Part<'_>, controller: &Controller) {
     let workflow = root
         .at(&["metadata", "name"])
         .or_else(|| root.at(&["metadata", "generateName"]))
@@ -99,10 +104,10 @@ fn read_workflow(reader: &mut Reader, root: &Part<'_>, spec: &Part<'_>, transien
                  multiply; here each step has one count."
             ),
         );
-        keep_strategy(reader, strategy, &workflow, transient);
+        keep_strategy(reader, strategy, &workflow, controller);
     }
     if let Some(strategy) = &defaults {
-        keep_strategy(reader, strategy, &format!("{workflow}-default"), transient);
+        keep_strategy(reader, strategy, &format!("{workflow}-default"), controller);
     }
     for template in spec.get("templates").iter().flat_map(Part::items) {
         let name = template.get("name").and_then(|name| name.text()).unwrap_or("template");
@@ -110,7 +115,7 @@ fn read_workflow(reader: &mut Reader, root: &Part<'_>, spec: &Part<'_>, transien
             if template.get("suspend").is_some() {
                 reader.note(strategy.path.clone(), "a suspend template is never retried: left out");
             } else {
-                keep_merged(reader, &strategy, defaults.as_ref(), name, transient);
+                keep_merged(reader, &strategy, defaults.as_ref(), name, controller);
             }
         }
         if let Some(strategy) = template.at(&["containerSet", "retryStrategy"]) {
@@ -138,6 +143,29 @@ fn pattern(reader: &mut Reader, part: &Part<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// What the controller is set to, when a fragment says so beside the strategy.
+#[derive(Clone, Default)]
+struct Controller {
+    /// The pattern of transient errors, beside Argo's own.
+    transient: Option<String>,
+    /// How often a pod that never started is made anew, uncounted.
+    pod_restarts: u32,
+}
+
+impl Controller {
+    fn of(reader: &mut Reader, root: &Part<'_>) -> Self {
+        let transient = root.at(&["env", "TRANSIENT_ERROR_PATTERN"]);
+        let transient = transient.and_then(|part| pattern(reader, &part));
+        let restarts = root.get("failedPodRestart");
+        let enabled = restarts.as_ref().and_then(|part| part.get("enabled"));
+        let enabled = enabled.is_some_and(|part| part.truth() == Some(true));
+        let max = restarts.and_then(|part| part.get("maxRestarts"));
+        let max = max.map_or(Some(POD_RESTARTS), |part| int32(reader, &part));
+        let pod_restarts = max.filter(|_| enabled).map_or(0, numbers::count);
+        Self { transient, pod_restarts }
+    }
+}
+
 /// A strategy as it is written, each value read.
 #[derive(Default)]
 struct Strategy {
@@ -146,7 +174,7 @@ struct Strategy {
     expression: Option<Translated>,
     backoff: Option<Backoff>,
     anti_affinity: bool,
-    transient: Option<String>,
+    controller: Controller,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,8 +193,8 @@ struct Backoff {
     cap: Option<i64>,
 }
 
-fn keep_strategy(reader: &mut Reader, part: &Part<'_>, name: &str, transient: Option<&str>) {
-    keep_merged(reader, part, None, name, transient);
+fn keep_strategy(reader: &mut Reader, part: &Part<'_>, name: &str, controller: &Controller) {
+    keep_merged(reader, part, None, name, controller);
 }
 
 /// A template's strategy over the defaults of templates, field by field.
@@ -175,7 +203,7 @@ fn keep_merged(
     part: &Part<'_>,
     defaults: Option<&Part<'_>>,
     name: &str,
-    transient: Option<&str>,
+    controller: &Controller,
 ) {
     if *part.kind() != Kind::Nothing && !reader.mapping(part) {
         return;
@@ -183,7 +211,7 @@ fn keep_merged(
     reader.only(part, FIELDS);
     let layers = Layers { own: part, defaults };
     let mut drawn = Drawn::default();
-    if let Some(strategy) = read_strategy(reader, &layers, transient, &mut drawn) {
+    if let Some(strategy) = read_strategy(reader, &layers, controller, &mut drawn) {
         draw(reader, &strategy, &mut drawn);
         reader.keep(part, name, Unit::Step, drawn);
     }
@@ -205,7 +233,7 @@ impl<'a> Layers<'_, 'a> {
 fn read_strategy(
     reader: &mut Reader,
     layers: &Layers<'_, '_>,
-    transient: Option<&str>,
+    controller: &Controller,
     drawn: &mut Drawn,
 ) -> Option<Strategy> {
     let limit = given(layers.get(&["limit"]), |part| int32(reader, part));
@@ -221,7 +249,7 @@ fn read_strategy(
         expression: expression?.flatten(),
         backoff: backoff?,
         anti_affinity: layers.get(&["affinity", "nodeAntiAffinity"]).is_some(),
-        transient: transient.map(str::to_owned),
+        controller: controller.clone(),
     })
 }
 
@@ -333,11 +361,13 @@ fn duration(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<i
     match (read, days) {
         (Ok(nanos), _) => Some(nanos),
         (Err(said), Some(days)) if !reader.is_faithful() => {
+            let field = part.path.rsplit("retryStrategy.").next().unwrap_or_default();
             drawn.note(
-                part.path.clone(),
+                field,
                 format!(
-                    "{text} is what Argo's documentation shows, and read as {days} days here. \
-                     Argo itself ends such a step as Error at its first failure: {said}."
+                    "{text}, as Argo's documentation has it, is {} h here. Argo itself ends such a \
+                     step as Error at its first failure: {said}.",
+                    days.saturating_mul(24)
                 ),
             );
             days.checked_mul(86_400_000_000_000)
@@ -464,6 +494,9 @@ fn rules(strategy: &Strategy, timing: &Timing, faithful: bool) -> Vec<RuleSpec> 
     // While retries are left Argo waits before it looks whether to retry at all.
     let late = limit.filter(|limit| faithful && timing.waits && *limit > 0);
     let mut rules = Vec::new();
+    if strategy.controller.pod_restarts > 0 {
+        rules.push(pod_restarts(strategy.controller.pod_restarts));
+    }
     let rejected = match policy {
         RetryPolicy::Always => None,
         RetryPolicy::OnFailure => Some(("errors-end", of_classes(&ERRORS))),
@@ -499,7 +532,7 @@ fn of_classes(classes: &[FailureClass]) -> MatchSpec {
 
 fn not_transient(strategy: &Strategy) -> MatchSpec {
     let pattern = |text: &str| format!("failure.message.matches({})", quoted(text));
-    let own = strategy.transient.as_deref().map(|own| format!(" || {}", pattern(own)));
+    let own = strategy.controller.transient.as_deref().map(|own| format!(" || {}", pattern(own)));
     let transient = pattern(TRANSIENT) + own.as_deref().unwrap_or_default();
     let condition = format!("failure.class != \"CANCELED\" && !({transient})");
     MatchSpec { condition, ..MatchSpec::default() }
@@ -543,6 +576,28 @@ fn stop_late(name: &str, matches: &MatchSpec, limit: u32) -> RuleSpec {
     RuleSpec {
         stop: Some(StopTimingSpec::AfterBackoff),
         ..stop(&format!("{name}-late"), while_left(matches, limit))
+    }
+}
+
+/// A pod that failed before its work began, for reasons of its node.
+fn pod_restarts(max: u32) -> RuleSpec {
+    let pattern = "^(?:Evicted|NodeShutdown|NodeAffinity|UnexpectedAdmissionError)";
+    let at_once = BackoffSpec {
+        fixed: Some(DelaySpec { delay: Span(Duration::ZERO) }),
+        ..BackoffSpec::default()
+    };
+    RuleSpec {
+        name: "pod-restarts".to_owned(),
+        matches: Some(MatchSpec {
+            message_pattern: pattern.to_owned(),
+            condition: "failure.executed == \"NO\"".to_owned(),
+            ..MatchSpec::default()
+        }),
+        retry_uncounted: Some(RetrySpec {
+            max_retries: Some(max.min(UNCOUNTED_MAX)),
+            backoff: Some(at_once),
+        }),
+        ..RuleSpec::default()
     }
 }
 

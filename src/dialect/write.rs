@@ -26,18 +26,29 @@ fn write_policy(out: &mut String, policy: &ImportedPolicy) {
         let text = format!("for runs; each further run begins {}", resume.name());
         comment(out, "  ", &Note { field: String::new(), text });
     }
-    // Names of policies have no character that YAML would read otherwise, but
-    // whole names such as 1 or true: quoted, they are text.
     let spec = serde_saphyr::to_string(&policy.spec).unwrap_or_default();
     let body = spec.trim_end();
-    let name = &policy.name;
+    let name = key(&policy.name);
     if body.is_empty() || body == "{}" {
-        out.push_str(&format!("  \"{name}\": {{}}\n"));
+        out.push_str(&format!("  {name}: {{}}\n"));
         return;
     }
-    out.push_str(&format!("  \"{name}\":\n"));
+    out.push_str(&format!("  {name}:\n"));
     for line in body.lines() {
         out.push_str(&format!("    {line}\n"));
+    }
+}
+
+/// A name as a key; in quotes where YAML might read something else.
+fn key(name: &str) -> String {
+    let letters =
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let known = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    if letters && begins && !known.contains(&name.to_lowercase().as_str()) {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     meaning::Meaning,
     report,
-    stage::{self, Stage, Told, instant, seconds},
+    stage::{self, Stage, Told, instant},
     vector::{Expected, Failed, Vector},
 };
 use crate::{
@@ -86,8 +86,8 @@ impl Case<'_> {
         if failures.len() != expected.len() {
             return Err(format!("{} failures, {} expected", failures.len(), expected.len()));
         }
-        for (number, expected) in (1..).zip(expected) {
-            for (key, value) in &expected.unknown {
+        for (number, (failed, expected)) in (1..).zip(failures.iter().zip(expected)) {
+            for (key, value) in failed.unknown.iter().chain(&expected.unknown) {
                 self.uncompared.push(format!("failure {number}: {key}: {value}"));
             }
         }
@@ -127,6 +127,9 @@ impl Case<'_> {
         let is_expected = !expected.retry && (expected.config_error || wrong.is_some());
         if !is_expected || !names_it {
             return Err(told());
+        }
+        if let Some(after) = expected.decided_after_s {
+            return Err(format!("the configuration is refused at once, not after {after} s"));
         }
         match expected.terminal_phase.as_deref() {
             None | Some("Error") => Ok(()),
@@ -186,7 +189,7 @@ impl Case<'_> {
             }
         }
         self.compare_reason(failed, expected, followed)?;
-        compare_state(expected, followed)?;
+        compare_state(failed, expected, followed)?;
         same("strategy", resume, expected.strategy.as_deref())?;
         same(
             "resume_from",
@@ -259,12 +262,12 @@ impl Case<'_> {
 }
 
 /// What the step became.
-fn compare_state(expected: &Expected, followed: &Followed) -> Result<(), String> {
+fn compare_state(failed: &Failed, expected: &Expected, followed: &Followed) -> Result<(), String> {
     let settled = &followed.settled;
     let phase = followed.class.map(|class| match class {
         FailureClass::Error | FailureClass::Crash => "Error",
-        // What a shutdown ends keeps the phase that it had: nobody can tell here.
-        FailureClass::Canceled => expected.terminal_phase.as_deref().unwrap_or("Failed"),
+        // What a shutdown ends keeps the phase that it had.
+        FailureClass::Canceled => failed.class.as_str(),
         _ => "Failed",
     });
     same("terminal_phase", phase, expected.terminal_phase.as_deref())?;
@@ -427,9 +430,14 @@ fn fail_stage(
     failed: &Failed,
     at: Timestamp,
 ) -> Result<Followed, String> {
-    // Attempts that the vector leaves out failed alike.
-    while failed.attempt.is_some_and(|number| stage.next_number() < number) && stage.is_waiting() {
-        stage.fail(failure.clone(), at)?;
+    // Attempts that the vector leaves out failed alike, and where a person was
+    // asked there was another one.
+    let first = failed.attempt.unwrap_or(0);
+    while stage.next_number() < first && stage.is_waiting() {
+        let told = stage.fail(failure.clone(), at)?;
+        if told.decision.hold_answers.contains(&HoldAnswer::Retry) {
+            stage.answered(HoldAnswer::Retry, at)?;
+        }
     }
     let told = stage.fail(failure, at)?;
     let mut settled = told.decision.settled.clone();
@@ -443,20 +451,22 @@ fn fail_stage(
     }
     let was_held = matches!(settled.verdict, Verdict::Hold(_));
     if let (true, Some(answer)) = (was_held, failed.guidance.as_deref()) {
-        settled = match guidance(answer)? {
-            // A machine that is excluded is not deployed to any more.
-            HoldAnswer::ExcludeHost => {
-                let offered = told.decision.hold_answers.contains(&HoldAnswer::ExcludeHost);
-                if !offered {
-                    return Err("the machine cannot be excluded".to_owned());
-                }
-                stage.answered(HoldAnswer::Skip, at)?
-            }
-            answer => stage.answered(answer, at)?,
-        };
+        let answer = guidance(answer)?;
+        // What is not offered cannot be chosen.
+        if told.decision.hold_answers.contains(&answer) {
+            settled = stage.answered(ends_as(answer), at)?;
+        }
     }
     let class = stage.latest_class();
     Ok(Followed { settled, told, decided_after, was_held, class })
+}
+
+/// A machine that is excluded is not deployed to any more: its step is skipped.
+const fn ends_as(answer: HoldAnswer) -> HoldAnswer {
+    match answer {
+        HoldAnswer::ExcludeHost => HoldAnswer::Skip,
+        answer => answer,
+    }
 }
 
 fn verdict(verdict: Verdict) -> &'static str {
@@ -476,5 +486,5 @@ fn range(least: f64, most: f64) -> String {
 /// Equal to the microsecond, or as well as a number can say.
 fn close(one: f64, other: f64) -> bool {
     let tolerance = 1.5e-6_f64.max(one.abs().max(other.abs()) * 1e-12);
-    (one - other).abs() <= tolerance || seconds(one) == seconds(other)
+    (one - other).abs() <= tolerance
 }

@@ -56,6 +56,9 @@ pub struct Failed {
     pub guidance: Option<String>,
     /// Octopus: the action that failed.
     pub action: String,
+    /// What nobody here knows how to tell.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, Value>,
 }
 
 /// What the system decides.
