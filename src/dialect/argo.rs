@@ -13,18 +13,15 @@ use super::{
     document::{Drawn, Part, Reader},
     expression::{self, Translated},
     numbers,
+    parts::{crashes, exponential, fixed, of_classes, retry_uncounted, stop, stop_late, when},
 };
 use crate::{
     config::{problem::Place, yaml::Kind},
     domain::{
         failure::FailureClass,
         pattern::Pattern,
-        policy::{
-            parse::UNCOUNTED_MAX,
-            spec::{
-                AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExponentialSpec,
-                MatchSpec, PolicySpec, Quirk, RetrySpec, RuleSpec, StopTimingSpec,
-            },
+        policy::spec::{
+            AntiAffinityMode, AntiAffinitySpec, BackoffSpec, MatchSpec, PolicySpec, Quirk, RuleSpec,
         },
         time::Span,
     },
@@ -428,29 +425,16 @@ impl Timing {
 }
 
 fn spec_of_backoff(backoff: &Backoff, limit: Option<i64>, faithful: bool) -> BackoffSpec {
-    let delay = Span(numbers::nanos(backoff.duration));
+    let delay = numbers::nanos(backoff.duration);
     let factor = u32::try_from(backoff.factor.unwrap_or(0)).unwrap_or(0);
     let cap = backoff.cap.map(|cap| Span(numbers::nanos(cap)));
     if factor <= 1 {
-        let max_delay = cap.filter(|cap| *cap < delay);
-        return BackoffSpec {
-            fixed: Some(DelaySpec { delay }),
-            max_delay,
-            ..BackoffSpec::default()
-        };
+        return BackoffSpec { max_delay: cap.filter(|cap| *cap < Span(delay)), ..fixed(delay) };
     }
     // Argo's longest wait is what fits in 64 bits of nanoseconds.
     let longest = (faithful && overflows(backoff.duration, factor, limit))
         .then(|| Span(numbers::nanos(i64::MAX)));
-    BackoffSpec {
-        exponential: Some(ExponentialSpec {
-            delay,
-            factor: Some(f64::from(factor)),
-            max_doublings: None,
-        }),
-        max_delay: cap.or(longest),
-        ..BackoffSpec::default()
-    }
+    BackoffSpec { max_delay: cap.or(longest), ..exponential(delay, f64::from(factor)) }
 }
 
 /// Whether a wait within the limit is longer than Argo can count.
@@ -505,15 +489,17 @@ fn rules(strategy: &Strategy, timing: &Timing, faithful: bool) -> Vec<RuleSpec> 
     };
     if let Some((name, matches)) = rejected {
         if let Some(limit) = late {
-            rules.push(stop_late(name, &matches, limit));
+            rules.push(stop_late(&format!("{name}-late"), while_left(&matches, limit)));
         }
         rules.push(stop(name, matches));
     }
     if let Some(false_when) = strategy.expression.as_ref().and_then(false_when) {
-        let matches = MatchSpec { condition: false_when, ..MatchSpec::default() };
+        let matches = when(false_when);
         // The limit comes before the expression in Argo, and gives the reason.
         match (late, limit) {
-            (Some(limit), _) => rules.push(stop_late("expression-false", &matches, limit)),
+            (Some(limit), _) => {
+                rules.push(stop_late("expression-false-late", while_left(&matches, limit)))
+            }
             (None, Some(limit)) if faithful => {
                 rules.push(stop("expression-false", while_left(&matches, limit)));
             }
@@ -526,16 +512,11 @@ fn rules(strategy: &Strategy, timing: &Timing, faithful: bool) -> Vec<RuleSpec> 
     rules
 }
 
-fn of_classes(classes: &[FailureClass]) -> MatchSpec {
-    MatchSpec { classes: classes.to_vec(), ..MatchSpec::default() }
-}
-
 fn not_transient(strategy: &Strategy) -> MatchSpec {
     let pattern = |text: &str| format!("failure.message.matches({})", quoted(text));
     let own = strategy.controller.transient.as_deref().map(|own| format!(" || {}", pattern(own)));
     let transient = pattern(TRANSIENT) + own.as_deref().unwrap_or_default();
-    let condition = format!("failure.class != \"CANCELED\" && !({transient})");
-    MatchSpec { condition, ..MatchSpec::default() }
+    when(format!("failure.class != \"CANCELED\" && !({transient})"))
 }
 
 fn quoted(text: &str) -> String {
@@ -563,52 +544,12 @@ fn while_left(matches: &MatchSpec, limit: u32) -> MatchSpec {
     MatchSpec { condition, ..matches.clone() }
 }
 
-fn stop(name: &str, matches: MatchSpec) -> RuleSpec {
-    RuleSpec {
-        name: name.to_owned(),
-        matches: Some(matches),
-        stop: Some(StopTimingSpec::AtOnce),
-        ..RuleSpec::default()
-    }
-}
-
-fn stop_late(name: &str, matches: &MatchSpec, limit: u32) -> RuleSpec {
-    RuleSpec {
-        stop: Some(StopTimingSpec::AfterBackoff),
-        ..stop(&format!("{name}-late"), while_left(matches, limit))
-    }
-}
-
 /// A pod that failed before its work began, for reasons of its node.
 fn pod_restarts(max: u32) -> RuleSpec {
     let pattern = "^(?:Evicted|NodeShutdown|NodeAffinity|UnexpectedAdmissionError)";
-    let at_once = BackoffSpec {
-        fixed: Some(DelaySpec { delay: Span(Duration::ZERO) }),
-        ..BackoffSpec::default()
-    };
-    RuleSpec {
-        name: "pod-restarts".to_owned(),
-        matches: Some(MatchSpec {
-            message_pattern: pattern.to_owned(),
-            condition: "failure.executed == \"NO\"".to_owned(),
-            ..MatchSpec::default()
-        }),
-        retry_uncounted: Some(RetrySpec {
-            max_retries: Some(max.min(UNCOUNTED_MAX)),
-            backoff: Some(at_once),
-        }),
-        ..RuleSpec::default()
-    }
-}
-
-/// A pod that was lost counts like any other failure.
-fn crashes() -> RuleSpec {
-    RuleSpec {
-        name: "crashes".to_owned(),
-        matches: Some(of_classes(&[FailureClass::Crash])),
-        retry: Some(RetrySpec::default()),
-        ..RuleSpec::default()
-    }
+    let matches =
+        MatchSpec { message_pattern: pattern.to_owned(), ..when("failure.executed == \"NO\"") };
+    retry_uncounted("pod-restarts", matches, max, Some(fixed(Duration::ZERO)))
 }
 
 /// What differs, and what to know.
@@ -682,10 +623,7 @@ fn keep_container_set(reader: &mut Reader, part: &Part<'_>, name: &str) {
     let granted = if reader.is_faithful() { retries.max(1) - 1 } else { retries };
     drawn.spec = PolicySpec {
         max_retries: Some(numbers::count(granted)),
-        backoff: wait.filter(|nanos| *nanos > 0).map(|nanos| BackoffSpec {
-            fixed: Some(DelaySpec { delay: Span(numbers::nanos(nanos)) }),
-            ..BackoffSpec::default()
-        }),
+        backoff: wait.filter(|nanos| *nanos > 0).map(|nanos| fixed(numbers::nanos(nanos))),
         rules: vec![crashes()],
         ..PolicySpec::default()
     };

@@ -11,17 +11,14 @@ use super::{
     Resume, System, Unit,
     document::{Drawn, Part, Reader},
     numbers,
+    parts::{crashes, fixed, of_classes, of_types, retry, retry_uncounted, stop, up_to, when},
 };
 use crate::{
     config::yaml::Kind,
     domain::{
         failure::FailureClass,
-        policy::{
-            parse::UNCOUNTED_MAX,
-            spec::{
-                BackoffSpec, DelaySpec, JitterSpec, LinearSpec, MatchSpec, PolicySpec, RetrySpec,
-                RuleSpec, StopTimingSpec,
-            },
+        policy::spec::{
+            BackoffSpec, DelaySpec, JitterSpec, LinearSpec, MatchSpec, PolicySpec, RuleSpec,
         },
         time::Span,
     },
@@ -220,7 +217,7 @@ fn spec_of_backoff(
         _ => JitterSpec::Base,
     });
     let shape = match backoff {
-        None => BackoffSpec { fixed: Some(DelaySpec { delay }), ..BackoffSpec::default() },
+        None => fixed(delay.0),
         Some("LINEAR") => BackoffSpec {
             linear: Some(LinearSpec { delay, increment: None }),
             ..BackoffSpec::default()
@@ -248,38 +245,11 @@ fn op_rules(reader: &Reader, has_policy: bool, executor: &Executor) -> Vec<RuleS
     rules.push(stop("framework", of_types(&["Dagster*"])));
     rules.push(stop("exits", of_types(&["SystemExit"])));
     if executor.in_process {
-        rules.push(stop("run-died", of_class(FailureClass::Crash)));
+        rules.push(stop("run-died", of_classes(&[FailureClass::Crash])));
     } else {
-        rules.push(retry("crashes", of_class(FailureClass::Crash)));
+        rules.push(crashes());
     }
     rules
-}
-
-fn of_types(types: &[&str]) -> MatchSpec {
-    let error_types = types.iter().map(|name| (*name).to_owned()).collect();
-    MatchSpec { error_types, ..MatchSpec::default() }
-}
-
-fn of_class(class: FailureClass) -> MatchSpec {
-    MatchSpec { classes: vec![class], ..MatchSpec::default() }
-}
-
-fn stop(name: &str, matches: MatchSpec) -> RuleSpec {
-    RuleSpec {
-        name: name.to_owned(),
-        matches: (matches != MatchSpec::default()).then_some(matches),
-        stop: Some(StopTimingSpec::AtOnce),
-        ..RuleSpec::default()
-    }
-}
-
-fn retry(name: &str, matches: MatchSpec) -> RuleSpec {
-    RuleSpec {
-        name: name.to_owned(),
-        matches: Some(matches),
-        retry: Some(RetrySpec::default()),
-        ..RuleSpec::default()
-    }
 }
 
 /// What is said of the retries of runs.
@@ -296,8 +266,7 @@ fn keep_run(reader: &mut Reader, root: &Part<'_>) {
     let (Some(retries), Some(resumes)) = (retries, monitoring) else { return };
     let mut rules = Vec::new();
     if reader.is_faithful() {
-        let condition = "failure.action == \"launch\"".to_owned();
-        rules.push(stop("launch-lost", MatchSpec { condition, ..MatchSpec::default() }));
+        rules.push(stop("launch-lost", when("failure.action == \"launch\"")));
         drawn.note(
             "run_retries",
             "when launching a retry fails, Dagster drops it for good: kept for failures that name \
@@ -314,7 +283,7 @@ fn keep_run(reader: &mut Reader, root: &Part<'_>) {
         rules.push(stop("steps-end", of_types(&["STEP_FAILURE"])));
     }
     rules.extend(resumes.map(|resumes| resumes.rule(retries.max, reader.is_faithful())));
-    rules.push(retry("crashes", of_class(FailureClass::Crash)));
+    rules.push(crashes());
     drawn.spec = PolicySpec {
         max_retries: Some(retries.max),
         backoff: reader.is_faithful().then(|| up_to(TICK)),
@@ -327,15 +296,6 @@ fn keep_run(reader: &mut Reader, root: &Part<'_>) {
          its id.",
     );
     reader.keep(root, "dagster-run", Unit::Run(retries.resume), drawn);
-}
-
-/// Any wait up to a length: somebody looks that often.
-fn up_to(period: Duration) -> BackoffSpec {
-    BackoffSpec {
-        fixed: Some(DelaySpec { delay: Span(period) }),
-        jitter: Some(JitterSpec::Full),
-        ..BackoffSpec::default()
-    }
 }
 
 fn run_retries(reader: &mut Reader, root: &Part<'_>, drawn: &mut Drawn) -> Option<RunRetries> {
@@ -476,20 +436,12 @@ impl Resumes {
     /// one has as many of its own.
     fn rule(&self, run_retries: u32, faithful: bool) -> RuleSpec {
         let rounds = i64::from(run_retries) + 1;
-        let ceiling = numbers::count(self.max.saturating_mul(rounds)).clamp(1, UNCOUNTED_MAX);
+        let ceiling = numbers::count(self.max.saturating_mul(rounds));
         let waits = faithful && !self.poll.is_zero();
-        RuleSpec {
-            name: "resume".to_owned(),
-            matches: Some(MatchSpec {
-                classes: vec![FailureClass::Crash],
-                condition: format!("consecutive(\"CRASH\") % {} != 0", self.max.saturating_add(1)),
-                ..MatchSpec::default()
-            }),
-            retry_uncounted: Some(RetrySpec {
-                max_retries: Some(ceiling),
-                backoff: waits.then(|| up_to(self.poll)),
-            }),
-            ..RuleSpec::default()
-        }
+        let matches = MatchSpec {
+            condition: format!("consecutive(\"CRASH\") % {} != 0", self.max.saturating_add(1)),
+            ..of_classes(&[FailureClass::Crash])
+        };
+        retry_uncounted("resume", matches, ceiling, waits.then(|| up_to(self.poll)))
     }
 }

@@ -1,6 +1,6 @@
 //! Documents of other systems: parts with their places, and what is wrong.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Imported, ImportedPolicy, Note, Reading, System, Unit};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     domain::{
         id::is_id,
         policy::{Policy, spec::PolicySpec},
+        time::Span,
     },
 };
 
@@ -135,6 +136,22 @@ impl<'a> Part<'a> {
         }
     }
 
+    /// The number, when it is one.
+    pub fn number(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "more than anybody counts or waits")]
+        match self.node.kind {
+            Kind::Count(number) => Some(number as f64),
+            Kind::Negative(number) => Some(number as f64),
+            Kind::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The first of these keys that says something.
+    pub fn any(&self, keys: &[&str]) -> Option<Self> {
+        keys.iter().find_map(|key| self.get(key))
+    }
+
     /// The whole number, when it is one.
     pub fn whole(&self) -> Option<i64> {
         match self.node.kind {
@@ -228,6 +245,49 @@ impl Reader {
             self.refuse(part, "accepted: true or false");
         }
         truth
+    }
+
+    /// Reads a whole number that is at least so much.
+    pub fn whole(&mut self, part: &Part<'_>, least: i64) -> Option<i64> {
+        let number = part.whole().filter(|number| *number >= least);
+        if number.is_none() {
+            self.refuse(part, format!("accepted: a whole number, {least} or more"));
+        }
+        number
+    }
+
+    /// Reads a number that is at least so much.
+    pub fn number(&mut self, part: &Part<'_>, least: f64) -> Option<f64> {
+        let number = part.number().filter(|number| *number >= least);
+        if number.is_none() {
+            self.refuse(part, format!("accepted: a number, {least} or more"));
+        }
+        number
+    }
+
+    /// Reads a length of time: seconds, or a text with its unit.
+    pub fn span(&mut self, part: &Part<'_>) -> Option<Duration> {
+        let span = match part.text() {
+            Some(text) => text.parse::<Span>().ok().map(|span| span.0),
+            None => part.number().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        };
+        if span.is_none() {
+            self.refuse(
+                part,
+                "accepted: seconds, or a length of time such as 90s, 1m30s or PT1M30S",
+            );
+        }
+        span
+    }
+
+    /// Reads a list of texts.
+    pub fn texts<'a>(&mut self, part: &Part<'a>) -> Option<Vec<&'a str>> {
+        let texts: Option<Vec<&str>> = part.items().iter().map(Part::text).collect();
+        let texts = texts.filter(|_| matches!(part.kind(), Kind::List(_)));
+        if texts.is_none() {
+            self.refuse(part, "accepted: a list of texts");
+        }
+        texts
     }
 
     /// Reads text, refusing a template that only the engine resolves.
@@ -337,6 +397,14 @@ const fn accepted(system: System) -> &'static str {
             "a run configuration with steps.<name>.retry or retry, or a StepRetryConfig"
         }
         System::Octopus => "a deployment process with Steps, or the properties of a step",
+        System::Temporal => "a RetryPolicy, by itself or as retryPolicy",
+        System::StepFunctions => "a state machine with Retry in its States, or a list of retriers",
+        System::CloudTasks => "a queue with retryConfig, or a RetryConfig",
+        System::Kubernetes => "a Job or CronJob",
+        System::Airflow => "default_args or arguments of a task: retries, retry_delay …",
+        System::Prefect => "arguments of a task or flow: retries, retry_delay_seconds …",
+        System::Celery => "arguments of a task: autoretry_for, max_retries, retry_backoff …",
+        System::Sidekiq | System::Asynq => "retry: a number",
     }
 }
 

@@ -634,11 +634,9 @@ fn equal(left: &Term, sign: &str, right: &Term) -> Result<Term, Refused> {
         _ => (left, right),
     };
     match (&variable.origin, &value.origin) {
-        (Origin::Number(number), Origin::Literal(text)) => {
-            // "3" is the number 3; "03" is no number that Argo would write.
-            if text.parse::<i64>().is_ok_and(|number| number.to_string() == *text) {
-                return Ok(related(number, sign, text, left.at));
-            }
+        // "3" is the number 3; "03" is no number that Argo would write.
+        (Origin::Number(number), Origin::Literal(text)) if is_whole(text) => {
+            return Ok(related(number, sign, text, left.at));
         }
         (Origin::Status, Origin::Literal(text)) => {
             let is_error = match text.as_str() {
@@ -670,6 +668,10 @@ fn equal(left: &Term, sign: &str, right: &Term) -> Result<Term, Refused> {
     }
     let sides = (left.tighter(Binding::Relation), right.tighter(Binding::Relation));
     Ok(related(&sides.0, sign, &sides.1, left.at))
+}
+
+fn is_whole(text: &str) -> bool {
+    text.parse::<i64>().is_ok_and(|number| number.to_string() == text)
 }
 
 /// Whether the attempt ended as Error, or as Failed.

@@ -7,11 +7,18 @@
 //! see [`Reading`].
 
 mod argo;
+mod cloud_tasks;
 mod dagster;
 mod document;
 mod expression;
+mod kubernetes;
 mod numbers;
 mod octopus;
+mod parts;
+mod python;
+mod queues;
+mod step_functions;
+mod temporal;
 mod write;
 mod zenml;
 
@@ -36,11 +43,43 @@ pub enum System {
     Zenml,
     /// Octopus Deploy: step retries and guided failure.
     Octopus,
+    /// Temporal: `RetryPolicy` of activities and workflows.
+    Temporal,
+    /// AWS Step Functions: `Retry` of states.
+    StepFunctions,
+    /// Google Cloud Tasks: `RetryConfig` of queues.
+    CloudTasks,
+    /// Kubernetes: `backoffLimit` and `podFailurePolicy` of Jobs.
+    Kubernetes,
+    /// Airflow: retry arguments of operators.
+    Airflow,
+    /// Prefect: retry arguments of tasks and flows.
+    Prefect,
+    /// Celery: automatic retries of tasks.
+    Celery,
+    /// Sidekiq: the retries of jobs.
+    Sidekiq,
+    /// Asynq: the retries of tasks.
+    Asynq,
 }
 
 impl System {
     /// Every system.
-    pub const ALL: [Self; 4] = [Self::Argo, Self::Dagster, Self::Zenml, Self::Octopus];
+    pub const ALL: [Self; 13] = [
+        Self::Argo,
+        Self::Dagster,
+        Self::Zenml,
+        Self::Octopus,
+        Self::Temporal,
+        Self::StepFunctions,
+        Self::CloudTasks,
+        Self::Kubernetes,
+        Self::Airflow,
+        Self::Prefect,
+        Self::Celery,
+        Self::Sidekiq,
+        Self::Asynq,
+    ];
 
     /// The name on the command line.
     #[must_use]
@@ -50,6 +89,15 @@ impl System {
             Self::Dagster => "dagster",
             Self::Zenml => "zenml",
             Self::Octopus => "octopus",
+            Self::Temporal => "temporal",
+            Self::StepFunctions => "step-functions",
+            Self::CloudTasks => "cloud-tasks",
+            Self::Kubernetes => "kubernetes",
+            Self::Airflow => "airflow",
+            Self::Prefect => "prefect",
+            Self::Celery => "celery",
+            Self::Sidekiq => "sidekiq",
+            Self::Asynq => "asynq",
         }
     }
 
@@ -61,6 +109,15 @@ impl System {
             Self::Dagster => "Dagster",
             Self::Zenml => "ZenML",
             Self::Octopus => "Octopus Deploy",
+            Self::Temporal => "Temporal",
+            Self::StepFunctions => "AWS Step Functions",
+            Self::CloudTasks => "Google Cloud Tasks",
+            Self::Kubernetes => "Kubernetes",
+            Self::Airflow => "Airflow",
+            Self::Prefect => "Prefect",
+            Self::Celery => "Celery",
+            Self::Sidekiq => "Sidekiq",
+            Self::Asynq => "Asynq",
         }
     }
 
@@ -171,6 +228,15 @@ pub fn import(
             System::Dagster => dagster::read(&mut reader, &root),
             System::Zenml => zenml::read(&mut reader, &root),
             System::Octopus => octopus::read(&mut reader, &root),
+            System::Temporal => temporal::read(&mut reader, &root),
+            System::StepFunctions => step_functions::read(&mut reader, &root),
+            System::CloudTasks => cloud_tasks::read(&mut reader, &root),
+            System::Kubernetes => kubernetes::read(&mut reader, &root),
+            System::Airflow => python::read_airflow(&mut reader, &root),
+            System::Prefect => python::read_prefect(&mut reader, &root),
+            System::Celery => python::read_celery(&mut reader, &root),
+            System::Sidekiq => queues::read(&mut reader, &root, &queues::SIDEKIQ),
+            System::Asynq => queues::read(&mut reader, &root, &queues::ASYNQ),
         }
     }
     reader.finish(system)

@@ -9,15 +9,13 @@ use super::{
     System, Unit,
     document::{Drawn, Part, Reader},
     numbers,
+    parts::{crashes, fixed, of_classes, stop},
 };
 use crate::{
     config::yaml::Kind,
     domain::{
         failure::FailureClass,
-        policy::spec::{
-            BackoffSpec, DelaySpec, ExhaustionSpec, HoldAnswer, HoldSpec, MatchSpec, PolicySpec,
-            RetrySpec, RuleSpec, StopTimingSpec,
-        },
+        policy::spec::{BackoffSpec, ExhaustionSpec, HoldAnswer, HoldSpec, MatchSpec, PolicySpec},
         time::Span,
     },
 };
@@ -214,26 +212,17 @@ fn draw(faithful: bool, action: &Action, of_all: &OfAll, drawn: &mut Drawn) {
     let late_timeouts = of_all.version.is_none_or(|version| version >= GUIDES_TIMEOUTS);
     let mut rules = Vec::new();
     if guided && !late_timeouts && faithful {
-        rules.push(RuleSpec {
-            name: "timeouts-end".to_owned(),
-            matches: Some(MatchSpec {
-                condition: format!("step.retries >= {}", action.retries),
-                ..of_class(FailureClass::Timeout)
-            }),
-            stop: Some(StopTimingSpec::AtOnce),
-            ..RuleSpec::default()
-        });
+        let matches = MatchSpec {
+            condition: format!("step.retries >= {}", action.retries),
+            ..of_classes(&[FailureClass::Timeout])
+        };
+        rules.push(stop("timeouts-end", matches));
         drawn.note(
             "octopus_version",
             "before 2024.2.7909 a timeout ended the deployment without guidance: kept.",
         );
     }
-    rules.push(RuleSpec {
-        name: "crashes".to_owned(),
-        matches: Some(of_class(FailureClass::Crash)),
-        retry: Some(RetrySpec::default()),
-        ..RuleSpec::default()
-    });
+    rules.push(crashes());
     drawn.spec = PolicySpec {
         max_retries: Some(numbers::count(action.retries)),
         backoff: backoff(action),
@@ -244,18 +233,13 @@ fn draw(faithful: bool, action: &Action, of_all: &OfAll, drawn: &mut Drawn) {
     tell(action, guided, drawn);
 }
 
-fn of_class(class: FailureClass) -> MatchSpec {
-    MatchSpec { classes: vec![class], ..MatchSpec::default() }
-}
-
 /// The first retry at once, the others after the interval.
 fn backoff(action: &Action) -> Option<BackoffSpec> {
     let wait = action.wait.unwrap_or(WAIT);
     let seconds = u64::try_from(wait).unwrap_or(0);
     (action.retries > 0 && seconds > 0).then(|| BackoffSpec {
-        fixed: Some(DelaySpec { delay: Span(Duration::from_secs(seconds)) }),
         first_delay: Some(Span(Duration::ZERO)),
-        ..BackoffSpec::default()
+        ..fixed(Duration::from_secs(seconds))
     })
 }
 

@@ -10,18 +10,12 @@ use super::{
     System, Unit,
     document::{Drawn, Part, Reader},
     numbers,
+    parts::{crashes, exponential, fixed, of_types, retry, retry_uncounted, stop},
 };
 use crate::{
     config::yaml::Kind,
     domain::{
-        failure::FailureClass,
-        policy::{
-            parse::UNCOUNTED_MAX,
-            spec::{
-                BackoffSpec, DelaySpec, ExponentialSpec, MatchSpec, PolicySpec, RetrySpec,
-                RuleSpec, StopTimingSpec,
-            },
-        },
+        policy::spec::{BackoffSpec, PolicySpec, RuleSpec},
         time::Span,
     },
 };
@@ -192,74 +186,33 @@ fn draw(faithful: bool, retry: &Retry, place: &Place, drawn: &mut Drawn) {
 }
 
 fn backoff(faithful: bool, retry: &Retry, place: &Place) -> Option<BackoffSpec> {
-    let exponential = |delay, factor| ExponentialSpec {
-        delay: Span(delay),
-        factor: Some(f64::from(factor)),
-        max_doublings: None,
-    };
     if faithful && place.kubernetes {
         let (first, longest) = JOB_WAITS;
-        return Some(BackoffSpec {
-            exponential: Some(exponential(first, 2)),
-            max_delay: Some(Span(longest)),
-            ..BackoffSpec::default()
-        });
+        return Some(BackoffSpec { max_delay: Some(Span(longest)), ..exponential(first, 2.0) });
     }
     if retry.delay == 0 || (faithful && place.isolated) {
         return None;
     }
     let delay = Duration::from_secs(u64::try_from(retry.delay).unwrap_or(0));
     let constant = retry.backoff == 1 || (retry.backoff == 0 && !faithful);
-    Some(if constant {
-        BackoffSpec { fixed: Some(DelaySpec { delay: Span(delay) }), ..BackoffSpec::default() }
-    } else {
-        let factor = numbers::count(retry.backoff);
-        BackoffSpec { exponential: Some(exponential(delay, factor)), ..BackoffSpec::default() }
-    })
+    let factor = f64::from(numbers::count(retry.backoff));
+    Some(if constant { fixed(delay) } else { exponential(delay, factor) })
 }
 
 fn rules(faithful: bool, place: &Place) -> Vec<RuleSpec> {
-    let mut rules = vec![stop("run-stopped", &["RunStoppedException"])];
+    let mut rules = vec![stop("run-stopped", of_types(&["RunStoppedException"]))];
     if place.kubernetes {
-        rules.push(stop("never-starts", &NEVER_STARTS));
-        rules.push(RuleSpec {
-            name: "disruption".to_owned(),
-            matches: Some(of_types(&["DisruptionTarget", "PodDisruption"])),
-            retry_uncounted: Some(RetrySpec { max_retries: Some(UNCOUNTED_MAX), backoff: None }),
-            ..RuleSpec::default()
-        });
+        rules.push(stop("never-starts", of_types(&NEVER_STARTS)));
+        let disruption = of_types(&["DisruptionTarget", "PodDisruption"]);
+        rules.push(retry_uncounted("disruption", disruption, u32::MAX, None));
     } else if faithful {
         // The loop catches what ends a process as well.
         rules.push(retry("interrupts", of_types(&["KeyboardInterrupt", "SystemExit"])));
     }
     if !faithful || place.kubernetes {
-        let classes = vec![FailureClass::Crash];
-        rules.push(retry("crashes", MatchSpec { classes, ..MatchSpec::default() }));
+        rules.push(crashes());
     }
     rules
-}
-
-fn of_types(types: &[&str]) -> MatchSpec {
-    let error_types = types.iter().map(|name| (*name).to_owned()).collect();
-    MatchSpec { error_types, ..MatchSpec::default() }
-}
-
-fn stop(name: &str, types: &[&str]) -> RuleSpec {
-    RuleSpec {
-        name: name.to_owned(),
-        matches: Some(of_types(types)),
-        stop: Some(StopTimingSpec::AtOnce),
-        ..RuleSpec::default()
-    }
-}
-
-fn retry(name: &str, matches: MatchSpec) -> RuleSpec {
-    RuleSpec {
-        name: name.to_owned(),
-        matches: Some(matches),
-        retry: Some(RetrySpec::default()),
-        ..RuleSpec::default()
-    }
 }
 
 fn tell(faithful: bool, retry: &Retry, place: &Place, drawn: &mut Drawn) {

@@ -263,6 +263,142 @@ fn what_a_system_refuses_is_refused_with_place_value_and_what_is_accepted() {
     }
 }
 
+/// The smaller dialects, each with what its policy comes to.
+#[test]
+fn further_systems_are_read_by_their_formulas() {
+    let crashes = json!({"name": "crashes", "match": {"classes": ["CRASH"]}, "retry": {}});
+    for (system, text, expected) in [
+        (
+            "temporal",
+            "retryPolicy: { initialInterval: 2s, maximumAttempts: 4, nonRetryableErrorTypes: [Bad] }\nscheduleToCloseTimeout: 1h",
+            json!({
+                "max_retries": 3, "max_elapsed": "1h",
+                "backoff": {"exponential": {"delay": "2s", "factor": 2.0}, "max_delay": "3m 20s"},
+                "rules": [
+                    {"name": "non-retryable", "match": {"error_types": ["Bad"]}, "stop": "at_once"},
+                    crashes,
+                ],
+            }),
+        ),
+        (
+            "temporal",
+            "{\"backoff_coefficient\": 1}",
+            json!({
+                "backoff": {"exponential": {"delay": "1s", "factor": 1.0}, "max_delay": "1m 40s"},
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "step-functions",
+            "{\"States\": {\"Load\": {\"Type\": \"Task\", \"Retry\": [
+                {\"ErrorEquals\": [\"Throttled\", \"Busy\"], \"IntervalSeconds\": 3, \"MaxAttempts\": 2, \"BackoffRate\": 1.5},
+                {\"ErrorEquals\": [\"States.ALL\"], \"MaxDelaySeconds\": 60, \"JitterStrategy\": \"FULL\"}]}}}",
+            json!({
+                "max_retries": 0,
+                "rules": [
+                    {
+                        "name": "retrier-1", "match": {"error_types": ["Throttled", "Busy"]},
+                        "retry": {"max_retries": 2, "backoff": {"exponential": {"delay": "3s", "factor": 1.5}}},
+                    },
+                    {
+                        "name": "retrier-2", "match": {"condition": "failure.class != \"CANCELED\""},
+                        "retry": {"max_retries": 3, "backoff": {
+                            "exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "1m", "jitter": "full",
+                        }},
+                    },
+                    {"name": "unmatched", "match": {"condition": "failure.class != \"CANCELED\""}, "stop": "at_once"},
+                ],
+            }),
+        ),
+        (
+            "cloud-tasks",
+            "name: projects/p/queues/mail\nretryConfig: { maxAttempts: 5, minBackoff: 10s, maxBackoff: 300s, maxDoublings: 3, maxRetryDuration: 0s }",
+            json!({
+                "max_retries": 4,
+                "backoff": {
+                    "exponential": {"delay": "10s", "factor": 2.0, "max_doublings": 3}, "max_delay": "5m",
+                },
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "kubernetes",
+            "kind: Job\nmetadata: { name: etl }\nspec:\n  activeDeadlineSeconds: 600\n  podFailurePolicy:\n    rules:\n      - { action: FailJob, onExitCodes: { operator: In, values: [42] } }\n      - { action: Ignore, onPodConditions: [{ type: DisruptionTarget }] }\n",
+            json!({
+                "max_retries": 6, "max_elapsed": "10m",
+                "backoff": {"exponential": {"delay": "10s", "factor": 2.0}, "max_delay": "6m"},
+                "rules": [
+                    {"name": "fail-1", "match": {"exit_codes": [42]}, "stop": "at_once"},
+                    {
+                        "name": "ignore-2", "match": {"error_types": ["DisruptionTarget"]},
+                        "retry_uncounted": {"max_retries": 10000},
+                    },
+                    crashes,
+                ],
+            }),
+        ),
+        (
+            "airflow",
+            "default_args: { retries: 4, retry_delay: 60, retry_exponential_backoff: true, max_retry_delay: 1h }",
+            json!({
+                "max_retries": 4,
+                "backoff": {"exponential": {"delay": "2m", "factor": 2.0}, "max_delay": "1h", "jitter": "equal"},
+                "rules": [
+                    {"name": "skipped", "match": {"error_types": ["AirflowSkipException"]}, "skip": {}},
+                    {"name": "fail", "match": {"error_types": ["AirflowFailException"]}, "stop": "at_once"},
+                    crashes,
+                ],
+            }),
+        ),
+        (
+            "prefect",
+            "{ retries: 3, retry_delay_seconds: [1, 10, 100], retry_jitter_factor: 0.5 }",
+            json!({
+                "max_retries": 3,
+                "backoff": {
+                    "schedule": {"delays": ["1s", "10s", "1m 40s"], "end": "repeat"}, "jitter": {"ratio": 0.5},
+                },
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "celery",
+            "{ autoretry_for: [Exception], retry_backoff: true, max_retries: 5 }",
+            json!({
+                "max_retries": 5,
+                "backoff": {"exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "10m", "jitter": "full"},
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "sidekiq",
+            "retry: 3",
+            json!({
+                "max_retries": 3,
+                "backoff": {
+                    "schedule": {"delays": ["19s 500ms", "25s", "44s 500ms"], "end": "repeat"},
+                    "jitter": {"ratio": 0.1},
+                },
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "asynq",
+            "MaxRetry: 1",
+            json!({
+                "max_retries": 1,
+                "backoff": {
+                    "schedule": {"delays": ["29s 500ms"], "end": "repeat"}, "jitter": {"ratio": 0.1},
+                },
+                "rules": [crashes],
+            }),
+        ),
+    ] {
+        let imported = policy(system, &[], text);
+        assert_eq!(imported, expected, "{system}\n{imported:#}");
+    }
+}
+
 #[test]
 fn a_system_that_is_not_known_and_a_file_that_is_not_there_are_told() {
     let (code, _, errors) = import("cron", &[], "");

@@ -17,6 +17,7 @@ mod cli_import;
 mod cli_server;
 mod cli_simulate;
 mod conformance;
+mod dialect;
 mod history;
 mod kill;
 mod laws;

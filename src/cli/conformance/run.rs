@@ -3,7 +3,7 @@
 use super::{
     meaning::Meaning,
     report,
-    stage::{self, Stage, Told, instant},
+    stage::{START, Stage, Told, instant},
     vector::{Expected, Failed, Vector},
 };
 use crate::{
@@ -209,10 +209,10 @@ impl Case<'_> {
         let window = followed.told.window.filter(|_| !followed.was_held);
         let (least, most) = window
             .map_or((drawn, drawn), |window| (window.min.as_secs_f64(), window.max.as_secs_f64()));
-        if let Some(delay) = expected.delay_s {
-            if !close(least, delay) || !close(most, delay) {
-                return Err(format!("waits {}, expected {delay} s", range(least, most)));
-            }
+        if let Some(delay) = expected.delay_s
+            && !(close(least, delay) && close(most, delay))
+        {
+            return Err(format!("waits {}, expected {delay} s", range(least, most)));
         }
         if let Some([low, high]) = expected.delay_range_s {
             let inside = |delay: f64| {
@@ -384,7 +384,7 @@ impl<'p> Theatre<'p> {
         let Some(run) = &mut self.run else { return Ok(()) };
         for _ in 0..by_hand {
             if run.is_waiting() {
-                run.fail(run_failure(), stage::START)?;
+                run.fail(run_failure(), START)?;
             }
         }
         Ok(())
@@ -442,12 +442,10 @@ fn fail_stage(
     let told = stage.fail(failure, at)?;
     let mut settled = told.decision.settled.clone();
     let mut decided_after = None;
-    if settled.reason == Reason::Stopping {
-        if let Some(until) = stage::given_at(settled.verdict) {
-            decided_after = Some((until - at).as_secs_f64());
-            stage.passes(until)?;
-            settled = stage.standing().cloned().ok_or("no decision is left")?;
-        }
+    if let (Reason::Stopping, Verdict::Wait(Some(until))) = (settled.reason, settled.verdict) {
+        decided_after = Some((until - at).as_secs_f64());
+        stage.passes(until)?;
+        settled = stage.standing().cloned().ok_or("no decision is left")?;
     }
     let was_held = matches!(settled.verdict, Verdict::Hold(_));
     if let (true, Some(answer)) = (was_held, failed.guidance.as_deref()) {

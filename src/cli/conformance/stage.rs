@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::{
     backoff::Window,
-    decision::{Decision, Settled, Verdict},
+    decision::{Decision, Settled},
     draw::Salt,
     event::{AttemptName, Deadline, Event, Report, StepTerms},
     failure::{Failure, FailureClass},
@@ -148,12 +148,4 @@ pub fn seconds(s: f64) -> Duration {
     } else {
         Duration::ZERO
     })
-}
-
-/// When the verdict is given, where that is later.
-pub const fn given_at(verdict: Verdict) -> Option<Timestamp> {
-    match verdict {
-        Verdict::Wait(until) => until,
-        _ => None,
-    }
 }
