@@ -13,7 +13,10 @@ use crate::domain::{
     draw::Draw,
     failure::{Code, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
-    policy::{Action, HoldTerms, Policy, Rule, RuleName, StopTiming, spec::AntiAffinityMode},
+    policy::{
+        Action, HoldTerms, Policy, Rule, RuleName, StopTiming,
+        spec::{AntiAffinityMode, Quirk},
+    },
     record::{Attempt, End, Ending, Identity, Outcome, Record},
     time::Timestamp,
 };
@@ -140,6 +143,9 @@ fn decide(
     if terms.policy.never_retry_kinds.iter().any(|kind| **kind == *record.kind) {
         return Ruling::Stop(Reason::StepKind);
     }
+    if let Some(ruling) = bound_first(terms, key, record, failure, at) {
+        return ruling;
+    }
     match rule.map(|rule| &rule.action) {
         Some(Action::Stop(StopTiming::AtOnce)) => return Ruling::Stop(Reason::Rule),
         Some(Action::Hold(terms)) => return Ruling::Hold(terms.clone()),
@@ -147,7 +153,7 @@ fn decide(
         None if failure.class == FailureClass::Canceled => return Ruling::Stop(Reason::Canceled),
         _ => {}
     }
-    let mut allowance = Allowance::of(terms.policy, failure, rule);
+    let mut allowance = Allowance::of(terms.policy, failure, rule).waited(terms.policy);
     if is_outage {
         allowance = allowance.forgiven();
     }
@@ -177,6 +183,27 @@ fn decide(
         constraints: wait.constraints,
         window: wait.window,
     })
+}
+
+/// The bound that ends the step before any rule is asked, where the policy
+/// keeps [`Quirk::BoundsFirst`].
+fn bound_first(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: &Record,
+    failure: &Failure,
+    at: Timestamp,
+) -> Option<Ruling> {
+    if !terms.policy.keeps(Quirk::BoundsFirst) || failure.class == FailureClass::Canceled {
+        return None;
+    }
+    if record.deadline.is_some_and(|deadline| deadline < at) {
+        return Some(Ruling::Stop(Reason::Deadline));
+    }
+    let latest = record.first_began_at?.plus(record.held_for).plus(terms.policy.max_elapsed?);
+    let backoff = Allowance { wish: None, ..Allowance::of(terms.policy, failure, None) };
+    let wait = Wait::of(terms, key, record, failure, &backoff, record.counters.retries, at)?;
+    (wait.earliest > latest).then_some(Ruling::Spent(Reason::MaxElapsed, wait.earliest))
 }
 
 /// How many retries a failure may have, on which counter, with which backoff.
@@ -222,6 +249,14 @@ impl<'a> Allowance<'a> {
             when_spent,
         }
     }
+
+    /// The same with the backoff that is waited for.
+    fn waited(self, policy: &Policy) -> Self {
+        match policy.keeps(Quirk::BackoffNotWaited) {
+            true => Self { backoff: &NOT_WAITED, ..self },
+            false => self,
+        }
+    }
 }
 
 impl Allowance<'_> {
@@ -235,6 +270,9 @@ impl Allowance<'_> {
         }
     }
 }
+
+/// No wait, where [`Quirk::BackoffNotWaited`] is kept.
+static NOT_WAITED: Backoff = Backoff::NONE;
 
 /// When the next attempt may start, as far as the step itself is concerned.
 struct Wait {

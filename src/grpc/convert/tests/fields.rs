@@ -455,6 +455,7 @@ fn policy_entries() -> Vec<(&'static str, Entry)> {
                 a_policy(|p| p.never_retry_kinds = vec![id("")]),
             ),
         ),
+        ("Policy.quirks", refused("inline_policy.quirks", a_policy(|p| p.quirks = vec![99]))),
         (
             "Rule.name",
             refused("inline_policy.rules[0].name", a_rule(|r| r.name = id("Not a name"))),

@@ -101,6 +101,7 @@ fn policy() -> proto::Policy {
             outcome: Some(proto::exhaustion::Outcome::Hold(terms)),
         }),
         never_retry_kinds: vec!["send-email".into()],
+        quirks: vec![proto::Quirk::BoundsFirst as i32],
     }
 }
 
