@@ -232,7 +232,8 @@ def _grpc_code(error: BaseException) -> int | None:
             code = code()
         except Exception:  # noqa: BLE001, RUF100 - somebody else's method is no reason to fail
             return None
-    else:
+    elif _status(getattr(error, "response", None), "status_code") is None:
+        # google.api_core names a code for what came over HTTP too; the status says more.
         code = getattr(error, "grpc_status_code", None)
     value = getattr(code, "value", None)
     number = value[0] if isinstance(value, tuple) and value else None

@@ -114,13 +114,18 @@ class Course:
             return None
         return AlreadyDone(f"{self.job.run} {self.job.step}", self.decision)
 
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next attempt may be asked for. Not negative."""
+        return max(0.0, self._due - self._clock.now())
+
     # Beginning
 
     def begin(self) -> Plan[Started | None]:
         """Waits for the next attempt. None when the step is over; raises what ended it."""
         while not self.over:
-            if self._due > self._clock.now():
-                yield Sleep(self._due - self._clock.now())
+            if self.due_in > 0:
+                yield Sleep(self.due_in)
             sent_at = self._clock.now()
             begun = yield from self._ask()
             if begun.grant is not None and not _ended(begun):
