@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import email.message
 import http.client
 import subprocess
@@ -165,6 +166,15 @@ def test_types_messages_and_fingerprints() -> None:
     assert len(failures[0].cause) == 16
     assert built_in(ValueError("x")).error_type == "ValueError"
     assert built_in(ValueError("x")).cause != failures[0].cause
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there are no groups")
+def test_a_group_is_what_all_of_it_is() -> None:
+    group = getattr(builtins, "ExceptionGroup", None)
+    assert group is not None
+    throttled = group("tasks", [of_httpx(429, {"Retry-After": "3"}), of_httpx(429, {"Retry-After": "9"})])
+    assert (built_in(throttled).failure_class, built_in(throttled).pushback) == (THROTTLED, 9.0)
+    assert built_in(group("tasks", [TimeoutError(), ValueError()])).failure_class is FAILURE
 
 
 def test_a_classifier_of_the_users_comes_first() -> None:

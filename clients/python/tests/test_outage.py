@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -237,6 +238,21 @@ sys.exit(os.waitstatus_to_exitcode(status))
     command = [sys.executable, "-W", "ignore", "-c", script, shared_server.tcp, run]
     done = subprocess.run(command, env=environment, timeout=60, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_service_that_accepts_and_never_answers_holds_nobody_up(run: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with Client(address, call_timeout=1, patience=0.1, fallback=SOON, in_background=False) as client:
+            began = time.monotonic()
+            for attempt in client.step("load", run=run):
+                with attempt:
+                    assert attempt.local
+                    if attempt.number < 3:
+                        raise ConnectionResetError
+            # One whole timeout, then half a second for each of five calls.
+            assert time.monotonic() - began < 5
+            assert client.owed == 3
 
 
 def test_backoff_is_the_services(shared_server: Server, run: str) -> None:

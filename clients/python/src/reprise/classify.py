@@ -176,11 +176,21 @@ def _of_causes(error: BaseException) -> Failure | None:
     for _ in range(_CAUSES):
         if each is None:
             return None
-        found = _grpc(each) or _http(each) or _by_type(each)
+        found = _group(each) or _grpc(each) or _http(each) or _by_type(each)
         if found is not None:
             return found
         each = each.__cause__
     return None
+
+
+def _group(error: BaseException) -> Failure | None:
+    """A group of exceptions is what all of them are; of several kinds it is a failure."""
+    members = [built_in(each) for each in _attribute_list(error, "exceptions") if isinstance(each, Exception)]
+    classes = {member.failure_class for member in members}
+    if len(classes) != 1:
+        return Failure(FailureClass.FAILURE) if classes else None
+    pushbacks = [each.pushback for each in members if isinstance(each.pushback, float)]
+    return Failure(classes.pop(), pushback=max(pushbacks, default=None))
 
 
 def _class_of(error: BaseException) -> FailureClass:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import inspect
 import re
@@ -40,6 +41,8 @@ def default_client() -> Client:
     with _lock:
         if _client is None:
             _client = Client()
+            # What is owed at the end is tried once more.
+            atexit.register(_client.close)
         return _client
 
 

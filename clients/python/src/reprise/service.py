@@ -24,6 +24,10 @@ from .model import Report
 PAUSE_MIN = 0.2
 PAUSE_MAX = 5.0
 
+#: Seconds that a try may take in an outage that has outlasted the patience: a service that
+#: accepts calls and answers none would otherwise hold up every attempt for a whole timeout.
+PROBE_TIMEOUT = 0.5
+
 logger = logging.getLogger("reprise")
 
 
@@ -92,7 +96,7 @@ class Service:
         window = PAUSE_MIN
         while True:
             sent = self.clock.now()
-            answer = yield Call(method, request, self.call_timeout)
+            answer = yield Call(method, request, self._timeout(patience, sent))
             if not isinstance(answer, Unanswered):
                 self._back()
                 return cast("Message", answer)
@@ -137,6 +141,11 @@ class Service:
                 logger.warning("a report of %s %s was refused later: %s", owed.run, owed.step, refused)
             self.debts.settled(owed)
         return True
+
+    def _timeout(self, patience: Patience, now: float) -> float:
+        if self.away_since is None or patience.away is None or now - self.away_since <= patience.away:
+            return self.call_timeout
+        return min(self.call_timeout, PROBE_TIMEOUT)
 
     def _exhausted(
         self, answer: Unanswered, patience: Patience, pause: float, began: float, sent: float
