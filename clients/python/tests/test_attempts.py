@@ -199,6 +199,54 @@ def test_options_that_make_no_sense_are_refused(fake: FakeService, options: dict
         fake.client().step("load", **options)  # type: ignore[arg-type]
 
 
+# One attempt at a time
+
+
+def test_one_attempt_at_a_time(fake: FakeService) -> None:
+    client = fake.client()
+    fake.decides(retry(after=30), retry(after=0), stop("RULE"))
+    for expected in (30.0, 0.0):
+        with pytest.raises(reprise.RetryLater) as later:
+            with reprise.once(client, "load", run="today"):
+                raise Broken
+        assert later.value.delay == expected
+        assert isinstance(later.value.__cause__, Broken)
+        assert fake.waits == []
+        fake.clock.advance(expected)
+    with pytest.raises(Broken) as caught:
+        with reprise.once(client, "load", run="today"):
+            raise Broken
+    assert reprise.decision_of(caught.value) is not None
+    with pytest.raises(reprise.Stopped), reprise.once(client, "load", run="today"):
+        raise AssertionError
+    with reprise.once(client, "other", run="today") as attempt:
+        assert attempt.number == 1
+    with pytest.raises(reprise.AlreadyDone), reprise.once(client, "other", run="today"):
+        raise AssertionError
+
+
+def test_an_attempt_that_may_not_start_yet_is_come_back_for(fake: FakeService) -> None:
+    fake.refuses(wait(12, "IN_LINE"))
+    with pytest.raises(reprise.RetryLater) as later:
+        with reprise.once(fake.client(), "load"):
+            raise AssertionError
+    assert later.value.delay == 12
+
+
+def test_one_attempt_at_a_time_is_bounded_alone_too(fake: FakeService) -> None:
+    """Nobody remembers the step in between but the orchestrator."""
+    fake.away = True
+    client = fake.client(patience=0)
+    for before in range(3):
+        with pytest.raises(reprise.RetryLater) as later:
+            with reprise.once(client, "load", attempts_before=before) as attempt:
+                assert attempt.local
+                raise Broken
+        assert later.value.delay == 0.5 * 2**before
+    with pytest.raises(Broken), reprise.once(client, "load", attempts_before=3):
+        raise Broken
+
+
 # asyncio
 
 

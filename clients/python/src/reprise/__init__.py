@@ -47,6 +47,7 @@ from .model import (
     StepState,
     Verdict,
 )
+from .once import once
 from .policy import Backoff, Policy, Rule
 from .retry_after import retry_after
 from .settings import Tls
@@ -101,6 +102,7 @@ __all__ = [
     "decision_of",
     "default_async_client",
     "default_client",
+    "once",
     "retry",
     "retry_after",
 ]

@@ -273,7 +273,7 @@ class Course:
             self._waiting_since = now
         longest = self.job.max_wait
         if longest is not None and now - self._waiting_since + pause > longest:
-            self.over, self._leave = True, RetryLater(self._name(), decision)
+            self.over, self._leave = True, RetryLater(self._name(), decision, pause)
         self._due = now + pause
 
     def _raise_if_left(self) -> None:
@@ -291,7 +291,9 @@ class Course:
             logger.warning("%s %s: deciding locally, since no service answers", self.job.run, self.job.step)
             policy = inline(self.job.policy)
             bound = policy.max_retries if policy is not None and policy.HasField("max_retries") else None
-            self._alone = Alone(self._context.fallback, self._chance, self._known, bound)
+            self._alone = Alone(
+                self._context.fallback, self._chance, self._known, bound, self.job.attempts_before
+            )
         return self._alone
 
     def _patience(self, busy: float | None) -> Patience:

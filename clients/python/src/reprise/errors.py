@@ -96,6 +96,11 @@ class OnHold(Decided):
 class RetryLater(Decided):
     """The next attempt is further away than we were told to wait."""
 
+    def __init__(self, name: str, decision: Decision, delay: float) -> None:
+        super().__init__(name, decision)
+        #: Seconds from when this was raised until it makes sense to come back.
+        self.delay = delay
+
 
 class LeaseLost(RepriseError):
     """Another attempt may be running: this one should stop its side effects."""

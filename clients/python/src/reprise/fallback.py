@@ -40,13 +40,22 @@ class Fallback:
 class Alone:
     """One step in one outage."""
 
-    def __init__(self, fallback: Fallback, chance: Chance, known: Counters, max_retries: int | None) -> None:
+    def __init__(
+        self,
+        fallback: Fallback,
+        chance: Chance,
+        known: Counters,
+        max_retries: int | None,
+        attempts_before: int = 0,
+    ) -> None:
+        """`attempts_before` were made by others whom nobody was there to hold back either."""
         self._fallback = fallback
         self._chance = chance
-        self._attempts = known.attempts
+        self._attempts = max(known.attempts, attempts_before)
+        #: Retries that are charged to this outage.
+        self._retries = attempts_before
         #: Retries that the service counted before it went away.
-        self._before = known.retries
-        self._retries = 0
+        self._before = max(0, known.retries - attempts_before)
         #: What an inline policy allows. None when no such is known.
         self._max_retries = max_retries
 

@@ -56,6 +56,9 @@ class RunlessOptions(TypedDict, total=False):
     #: What happens while no service answers: "local" (the default) decides in this process,
     #: "wait" waits, "fail" raises `NoService`.
     offline: Offline
+    #: Attempts that were made of it elsewhere, by an orchestrator that counts them: they
+    #: are what bounds a process that decides alone and forgets the step in between.
+    attempts_before: int
     #: Which exceptions are worth a retry. The others are reported as not retryable.
     on: On | None
     #: Called when an attempt's lease is lost or its step cancelled: on the heartbeat's thread,
@@ -90,6 +93,7 @@ class Job:
     max_wait: float | None = None
     wait_for_person: bool = True
     offline: Offline = "local"
+    attempts_before: int = 0
     on: On | None = None
     on_lost: Callable[[Attempt], None] | None = None
     when_lost: WhenLost = "tell"
@@ -114,6 +118,7 @@ class Job:
             max_wait=_optional(options.get("max_wait")),
             wait_for_person=options.get("wait_for_person", True),
             offline=offline,
+            attempts_before=options.get("attempts_before", 0),
             on=options.get("on"),
             on_lost=options.get("on_lost"),
             when_lost=options.get("when_lost", "tell"),
