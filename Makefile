@@ -124,6 +124,16 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
+INTEGRATIONS := celery dagster
+
+.PHONY: integration-celery integration-dagster
+integration-celery: ## The integration with Celery: its worker, a broker in memory
+integration-dagster: ## The integration with Dagster: jobs and assets in process
+
+$(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
+	$(CARGO) build $(LOCKED) --bin reprise
+	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
+
 ##@ Upkeep
 
 .PHONY: proto-baseline
@@ -134,7 +144,7 @@ proto-baseline: $(PYTHON)/stamp ## Make the contract as it is now the one that m
 lock: ## Renew the pinned requirements from their .in files
 	python3 -m venv .tools/lock
 	.tools/lock/bin/pip install --quiet pip-tools==7.6.2
-	for pinned in tests/requirements clients/python/requirements-test; do \
+	for pinned in tests/requirements clients/python/requirements-test $(INTEGRATIONS:%=integrations/%/requirements); do \
 	  .tools/lock/bin/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-header --output-file $$pinned.txt $$pinned.in; \
 	done
@@ -151,6 +161,12 @@ $(PYCLIENT)/stamp: clients/python/requirements-test.txt
 	rm -rf .tools/pyclient
 	python3 -m venv .tools/pyclient
 	$(PYCLIENT)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
+.tools/integration-%/bin/stamp: integrations/%/requirements.txt
+	rm -rf .tools/integration-$*
+	python3 -m venv .tools/integration-$*
+	.tools/integration-$*/bin/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
 	touch $@
 
 $(SERVERS)/stamp: tests/servers $(PYTHON)/stamp

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import stamina
 import tenacity
-from conftest import Server
+from server import Server
 
 import reprise
 from reprise import AsyncClient, Client, Policy, StepState

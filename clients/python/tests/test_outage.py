@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Server
+from server import Server
 
 import reprise
 from reprise import AsyncClient, Backoff, Client, Fallback, Policy, StepState, Verdict

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import ROOT, Server
+from server import ROOT, Server
 
 import reprise
 from reprise import Client, Tls

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from conftest import ROOT
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from server import ROOT
 
 import reprise
 from reprise._proto import policy_pb2
