@@ -124,11 +124,12 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
-INTEGRATIONS := celery dagster
+INTEGRATIONS := celery dagster prefect
 
-.PHONY: integration-celery integration-dagster
+.PHONY: $(INTEGRATIONS:%=integration-%)
 integration-celery: ## The integration with Celery: its worker, a broker in memory
 integration-dagster: ## The integration with Dagster: jobs and assets in process
+integration-prefect: ## The integration with Prefect: its engine and its own server
 
 $(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
 	$(CARGO) build $(LOCKED) --bin reprise

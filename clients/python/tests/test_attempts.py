@@ -225,6 +225,21 @@ def test_one_attempt_at_a_time(fake: FakeService) -> None:
         raise AssertionError
 
 
+async def test_one_attempt_at_a_time_in_asyncio(fake: FakeService) -> None:
+    client = fake.async_client()
+    fake.decides(retry(after=30))
+    with pytest.raises(reprise.RetryLater) as later:
+        async with reprise.once_async(client, "load", run="today"):
+            raise Broken
+    assert later.value.delay == 30
+    fake.clock.advance(30)
+    async with reprise.once_async(client, "load", run="today") as attempt:
+        assert attempt.number == 2
+    with pytest.raises(reprise.AlreadyDone):
+        async with reprise.once_async(client, "load", run="today"):
+            raise AssertionError
+
+
 def test_an_attempt_that_may_not_start_yet_is_come_back_for(fake: FakeService) -> None:
     fake.refuses(wait(12, "IN_LINE"))
     with pytest.raises(reprise.RetryLater) as later:

@@ -63,11 +63,16 @@ def test_the_samples_of_the_readme_run(
         done.append(order)
         return order
 
+    def fail(error: Exception) -> None:
+        raise error
+
     scope: dict[str, Any] = {
         "pytest": pytest,
         "DeadlockDetected": DeadlockDetected,
         "load_orders": lambda resume_from: done.append("load_orders"),
         "call_payments_api": charge,
+        "publish": lambda: fail(TimeoutError()),
+        "come_back_in": lambda delay: done.append(f"in {delay:.1f}"),
         "sync": lambda: done.append("sync"),
         "parts": lambda: ["a", "b"],
         "write": lambda part, fence: done.append(f"{part}{fence > 0}"),
@@ -82,7 +87,7 @@ def test_the_samples_of_the_readme_run(
         if "def charge" in text:
             assert scope["charge"]("order-7") == "order-7"
     scope["test_orders_are_loaded_in_the_end"]()
-    assert done == ["load_orders", "order-7", "sync", "aTrue", "bTrue", "order-7", "RETRY"]
+    assert done == ["load_orders", "order-7", "sync", "aTrue", "bTrue", "order-7", "in 0.1", "RETRY"]
 
 
 def test_the_package_says_how_it_is_used() -> None:

@@ -47,7 +47,7 @@ from .model import (
     StepState,
     Verdict,
 )
-from .once import once
+from .once import once, once_async
 from .policy import Backoff, Policy, Rule
 from .retry_after import retry_after
 from .settings import Tls
@@ -103,6 +103,7 @@ __all__ = [
     "default_async_client",
     "default_client",
     "once",
+    "once_async",
     "retry",
     "retry_after",
 ]

@@ -148,5 +148,9 @@ class _Called:
 
 def own_name(function: Callable[..., Any]) -> str:
     """The function's module and name, as an id."""
-    name = f"{function.__module__}.{function.__qualname__}".replace(".<locals>", "")
+    return as_id(f"{function.__module__}.{function.__qualname__}".replace(".<locals>", ""))
+
+
+def as_id(name: str) -> str:
+    """A name with what ids do not take replaced, and its end where it is too long."""
     return _NOT_IN_IDS.sub("_", name)[-128:]

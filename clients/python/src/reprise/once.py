@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from typing_extensions import Unpack
 
+from .aio import AsyncAttempt, AsyncClient
 from .client import Client, SyncAttempt
+from .course import Course
 from .errors import RetryLater
 from .job import StepOptions
 
@@ -21,11 +23,10 @@ def once(client: Client, step: str, **options: Unpack[StepOptions]) -> Iterator[
     step that is to stop raises what the attempt raised, or `Stopped`; one that is done
     already `AlreadyDone`. `attempts_before` should be what the orchestrator has counted.
     """
-    within: StepOptions = {"max_wait": 0, **options}
-    loop = client.step(step, **within)
+    loop = client.step(step, **_in_place(options))
     attempt = next(loop, None)
     if attempt is None:
-        raise _over(loop.course.done_before())
+        raise _left(loop.course)
     failed: BaseException | None = None
     with attempt:
         try:
@@ -33,14 +34,39 @@ def once(client: Client, step: str, **options: Unpack[StepOptions]) -> Iterator[
         except BaseException as error:
             failed = error
             raise
-    if loop.succeeded:
-        return
-    if not loop.course.over and loop.decision is not None:
-        name = f"{attempt.run} {attempt.step}"
-        raise RetryLater(name, loop.decision, loop.course.due_in) from failed
-    raise _over(loop.course.done_before()) from failed
+    if not loop.succeeded:
+        raise _left(loop.course) from failed
 
 
-def _over(done: Exception | None) -> Exception:
-    """What to raise where the caller needs an attempt, and the step is over."""
-    return done or RuntimeError("the step is over")
+@contextlib.asynccontextmanager
+async def once_async(
+    client: AsyncClient, step: str, **options: Unpack[StepOptions]
+) -> AsyncIterator[AsyncAttempt]:
+    """As `once`, in an `async with`."""
+    loop = client.step(step, **_in_place(options))
+    attempt = await anext(loop, None)
+    if attempt is None:
+        raise _left(loop.course)
+    failed: BaseException | None = None
+    async with attempt:
+        try:
+            yield attempt
+        except BaseException as error:
+            failed = error
+            raise
+    if not loop.succeeded:
+        raise _left(loop.course) from failed
+
+
+def _in_place(options: StepOptions) -> StepOptions:
+    """Nothing is waited for in place, unless the caller says so."""
+    within: StepOptions = {"max_wait": 0, **options}
+    return within
+
+
+def _left(course: Course) -> Exception:
+    """Why there is no success of ours: somebody else's, or a retry that is due at once."""
+    done = course.done_before() if course.over else None
+    if done is not None or course.decision is None:
+        return done or RuntimeError("the step is over")
+    return RetryLater(f"{course.job.run} {course.job.step}", course.decision, course.due_in)

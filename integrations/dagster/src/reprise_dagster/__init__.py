@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import reprise
+from reprise.decorator import as_id
 from reprise.job import RunlessOptions
 from typing_extensions import Unpack
 
@@ -95,4 +96,4 @@ def _wishes() -> Iterator[None]:
 
 def _id(step: str) -> str:
     """A mapped step's key has brackets, which ids have not."""
-    return step.replace("[", "/").replace("]", "")
+    return as_id(step.replace("[", "/").replace("]", ""))
