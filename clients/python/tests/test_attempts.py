@@ -180,8 +180,9 @@ def test_closing_delivers_what_is_owed(fake: FakeService) -> None:
 def test_a_busy_service_is_waited_for_as_long_as_told(fake: FakeService) -> None:
     busy = Unanswered("RESOURCE_EXHAUSTED", "overloaded", 4.0, "OVERLOADED")
     fake.answers("BeginAttempt", busy, busy, busy)
-    with pytest.raises(reprise.NoService):
-        next(fake.client().step("load", max_wait=10, offline="fail"))
+    with pytest.raises(reprise.RetryLater) as later:
+        next(fake.client().step("load", max_wait=10))
+    assert later.value.delay == 4
 
 
 @pytest.mark.parametrize(

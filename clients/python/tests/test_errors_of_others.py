@@ -193,6 +193,22 @@ def test_a_classifier_of_the_users_comes_first() -> None:
     assert read.failure(ValueError("other")).failure_class is FAILURE
 
 
+def test_what_cannot_be_read_is_reported_all_the_same() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+        def code(self) -> int:
+            raise RuntimeError
+
+    def broken(error: BaseException) -> FailureClass | None:
+        raise RuntimeError
+
+    failure = Classification([broken]).failure(Mute())
+    assert failure.failure_class is FAILURE
+    assert "cannot be shown" in failure.message
+
+
 def test_none_of_them_is_imported() -> None:
     wanted = ("requests", "httpx", "botocore", "google.api_core", "tenacity", "stamina")
     script = f"import sys, reprise; print([name for name in {wanted!r} if name in sys.modules])"

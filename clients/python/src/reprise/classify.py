@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import errno
 import hashlib
+import logging
 import socket
 import subprocess
 import traceback
@@ -29,6 +30,8 @@ from .retry_after import of_headers
 
 #: Reads an exception: a whole failure, its class alone, or None for "ask the next one".
 Classifier = Callable[[BaseException], "Failure | FailureClass | None"]
+
+logger = logging.getLogger("reprise")
 
 # How far the causes of an exception are followed. They may form a ring.
 _CAUSES = 8
@@ -118,7 +121,7 @@ class Classification:
         """What an exception is reported as."""
         read = built_in(error)
         for classifier in self._classifiers:
-            told = classifier(error)
+            told = _asked(classifier, error)
             if isinstance(told, FailureClass):
                 return replace(read, failure_class=told)
             if told is not None:
@@ -131,6 +134,15 @@ class Classification:
         return read
 
 
+def _asked(classifier: Classifier, error: BaseException) -> Failure | FailureClass | None:
+    """A classifier that fails is no reason to lose the report."""
+    try:
+        return classifier(error)
+    except Exception:
+        logger.exception("a classifier has failed")
+        return None
+
+
 def built_in(error: BaseException) -> Failure:
     """Reads an exception without the user's classifiers."""
     read = _own(error) or _of_causes(error) or Failure(_class_of(error))
@@ -138,7 +150,7 @@ def built_in(error: BaseException) -> Failure:
     return replace(
         read,
         error_type=error_type(error),
-        message=str(error),
+        message=_text(error),
         cause=fingerprint(error),
         wish_delay=None if wished is None else wished.delay,
         wish_max_retries=None if wished is None else wished.max_retries,
@@ -150,6 +162,13 @@ def error_type(error: BaseException) -> str:
     """Where the exception's class lives and its name; built-in ones by their name alone."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"{error_type(error)} cannot be shown"
 
 
 def fingerprint(error: BaseException) -> str:

@@ -16,14 +16,14 @@ from .attempt import Attempt
 from .classify import Classification, Classifier
 from .course import Context, Course
 from .effects import BEGIN, GET_STEP, HEARTBEAT, REPORT_BATCH, Chance, Clock, Plan
-from .errors import CallRefused, Unanswered
+from .errors import CallRefused, NoService, Unanswered
 from .failure import Failure, FailureClass, Span, seconds
 from .fallback import Fallback
 from .heartbeat import Lease, keep
 from .job import Job, StepOptions, fill_outcome, fill_policy
 from .model import Begun, Decision, Heartbeat, Report, Step
 from .policy import PolicyChoice
-from .service import Patience, Service
+from .service import Patience, Service, logger
 from .settings import Settings, Tls
 
 if TYPE_CHECKING:
@@ -158,8 +158,12 @@ class Core:
 
     def tell(self, attempt: Attempt, course: Course) -> None:
         """Tells whoever asked of the decision that followed an attempt."""
-        if self._on_decision is not None and course.decision is not None:
+        if self._on_decision is None or course.decision is None:
+            return
+        try:
             self._on_decision(attempt, course.decision)
+        except Exception:
+            logger.exception("whoever was told of a decision has failed")
 
     @property
     def owed(self) -> int:
@@ -196,16 +200,16 @@ class Core:
         )
         request_id = options.get("request_id") or self.chance.identity()
         request = job.begin(self.settings, request_id, None if time_left is None else seconds(time_left))
-        answer = yield from self.service.insist(BEGIN, request, self._patience())
-        return wire.begun(cast("calls.BeginAttemptResponse", answer))
+        heard = yield from self.service.insist(BEGIN, request, self._patience())
+        return wire.begun(cast("calls.BeginAttemptResponse", heard.message))
 
     def heartbeat(self, step: str, run: str, fence: int, lease: Span | None) -> Plan[Heartbeat]:
         """Extends the lease of a running attempt."""
         request = calls.HeartbeatRequest(namespace=self.settings.namespace, run=run, step=step, fence=fence)
         if lease is not None:
             wire.fill_span(request.lease, seconds(lease))
-        answer = yield from self.service.insist(HEARTBEAT, request, self._patience())
-        return wire.heartbeat(cast("calls.HeartbeatResponse", answer))
+        heard = yield from self.service.insist(HEARTBEAT, request, self._patience())
+        return wire.heartbeat(cast("calls.HeartbeatResponse", heard.message))
 
     def report(self, step: str, run: str, options: ReportOptions) -> Plan[Report]:
         """Ends an attempt."""
@@ -220,8 +224,8 @@ class Core:
                 for item in items[start : start + BATCH_MAX]
             ]
             request = calls.BatchReportAttemptsRequest(namespace=self.settings.namespace, reports=batch)
-            answer = yield from self.service.insist(REPORT_BATCH, request, self._patience())
-            response = cast("calls.BatchReportAttemptsResponse", answer)
+            heard = yield from self.service.insist(REPORT_BATCH, request, self._patience())
+            response = cast("calls.BatchReportAttemptsResponse", heard.message)
             results.extend(_batch_result(result) for result in response.results)
         return results
 
@@ -229,16 +233,20 @@ class Core:
         """Shows a step. None when there is no such step."""
         request = calls.GetStepRequest(namespace=self.settings.namespace, run=run, step=step)
         try:
-            answer = yield from self.service.insist(GET_STEP, request, self._patience())
+            heard = yield from self.service.insist(GET_STEP, request, self._patience())
         except CallRefused as refused:
             if refused.answer.reason == "STEP_NOT_FOUND":
                 return None
             raise
-        return wire.step(cast("calls.GetStepResponse", answer).step)
+        return wire.step(cast("calls.GetStepResponse", heard.message).step)
 
     def settle(self, patience: float | None) -> Plan[bool]:
-        """Delivers what is owed."""
-        return self.service.settle(Patience(away=patience, busy=patience))
+        """Delivers what is owed. False when not all of it was heard."""
+        try:
+            yield from self.service.settle(Patience(away=patience, busy=patience))
+        except NoService:
+            return False
+        return True
 
     def _report_request(self, step: str, run: str, options: ReportOptions) -> calls.ReportAttemptRequest:
         fence, attempt = options.get("fence", 0), options.get("attempt", 0)

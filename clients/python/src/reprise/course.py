@@ -98,6 +98,8 @@ class Course:
         self._due = self._clock.now()
         #: Since when no attempt was granted. None while one runs.
         self._waiting_since: float | None = None
+        #: When the begin that was answered last was sent. Nothing before the first one.
+        self._sent_at = self._due
         self._alone: Alone | None = None
         self._known = Counters()
         self._told_time_left = False
@@ -126,37 +128,48 @@ class Course:
         while not self.over:
             if self.due_in > 0:
                 yield Sleep(self.due_in)
-            sent_at = self._clock.now()
             begun = yield from self._ask()
             if begun.grant is not None and not _ended(begun):
-                return self._started(begun.grant, sent_at)
+                return self._started(begun.grant)
             if begun.refusal is not None:
                 self._follow(begun.refusal)
                 self._raise_if_left()
         return None
 
     def _ask(self) -> Plan[Begun]:
-        patience = self._patience(busy=self.job.max_wait)
-        heard = yield from self._service.settle(patience)
-        if heard or self.job.offline != "local":
-            time_left = None if self._told_time_left else self._time_left()
-            request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
-            try:
-                answer = yield from self._service.insist(BEGIN, request, patience)
-            except NoService:
-                if self.job.offline != "local":
-                    raise
-            else:
-                self._told_time_left, self._alone = True, None
-                return wire.begun(cast("calls.BeginAttemptResponse", answer))
+        """The service's answer, or our own where it may be."""
+        try:
+            return (yield from self._ask_service())
+        except NoService as silence:
+            if silence.answer.busy:
+                raise self._busy(silence) from self._error or silence
+            if self.job.offline != "local":
+                raise
         return Begun(grant=self._by_ourselves().grant(self._time_left()))
 
-    def _started(self, grant: Grant, sent_at: float) -> Started:
+    def _ask_service(self) -> Plan[Begun]:
+        """What is owed is told first: what follows may depend on it."""
+        patience = self._patience(busy=self.job.max_wait)
+        yield from self._service.settle(patience)
+        time_left = None if self._told_time_left else self._time_left()
+        request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
+        answer = yield from self._service.insist(BEGIN, request, patience)
+        self._told_time_left, self._alone, self._sent_at = True, None, answer.sent_at
+        return wire.begun(cast("calls.BeginAttemptResponse", answer.message))
+
+    def _busy(self, silence: NoService) -> RetryLater:
+        """A service that is there has not given the step away: it is waited for, or come back to."""
+        pause = max(silence.answer.retry_delay or 0.0, ASK_AGAIN)
+        self.over = True
+        self.decision = Decision(Verdict.WAIT, explanation=str(silence.answer), delay=pause)
+        return RetryLater(self._name(), self.decision, pause)
+
+    def _started(self, grant: Grant) -> Started:
         now = self._clock.now()
         self._known, self._waiting_since = grant.counters, None
         if grant.time_left is not None:
             self._ends_at = now + grant.time_left
-        return Started(grant, sent_at, now)
+        return Started(grant, self._sent_at, now)
 
     # Ending
 
@@ -193,11 +206,10 @@ class Course:
         request = self._report_request(started, failure)
         self.status = self.unreported = None
         try:
-            heard = yield from self._service.settle(patience)
-            if heard:
-                report = yield from self._service.report(request, patience)
-                self.status, self._alone = report.status, None
-                return report.decision
+            yield from self._service.settle(patience)
+            report = yield from self._service.report(request, patience)
+            self.status, self._alone = report.status, None
+            return report.decision
         except NoService as no_service:
             self.unreported = no_service
         except CallRefused as refused:

@@ -41,6 +41,14 @@ class Patience:
     busy: float | None = None
 
 
+@dataclass(frozen=True)
+class Heard:
+    """An answer, and when the request that it answers was sent, by our clock."""
+
+    message: Message
+    sent_at: float
+
+
 #: How long somebody who was told to end tries to report.
 LAST_PATIENCE = Patience(away=2.0, busy=2.0)
 
@@ -90,7 +98,7 @@ class Service:
         #: Since when nobody has answered. None while somebody does.
         self.away_since: float | None = None
 
-    def insist(self, method: Method, request: Message, patience: Patience) -> Plan[Message]:
+    def insist(self, method: Method, request: Message, patience: Patience) -> Plan[Heard]:
         """Repeats a call that carries its own identity until it is answered."""
         began = self.clock.now()
         window = PAUSE_MIN
@@ -99,7 +107,7 @@ class Service:
             answer = yield Call(method, request, self._timeout(patience, sent))
             if not isinstance(answer, Unanswered):
                 self._back()
-                return cast("Message", answer)
+                return Heard(cast("Message", answer), sent)
             if not answer.may_pass:
                 self._back()
                 raise CallRefused(method.name, answer)
@@ -116,18 +124,18 @@ class Service:
         restarts, is told of it as of one that was never begun.
         """
         try:
-            answer = yield from self.insist(REPORT, request, patience)
+            heard = yield from self.insist(REPORT, request, patience)
         except CallRefused as refused:
             if not request.fence or refused.answer.reason != "STEP_NOT_FOUND":
                 raise
             anew = calls.ReportAttemptRequest()
             anew.CopyFrom(request)
             anew.fence, anew.request_id = 0, self.chance.identity()
-            answer = yield from self.insist(REPORT, anew, patience)
-        return wire.report(cast("calls.ReportAttemptResponse", answer))
+            heard = yield from self.insist(REPORT, anew, patience)
+        return wire.report(cast("calls.ReportAttemptResponse", heard.message))
 
-    def settle(self, patience: Patience) -> Plan[bool]:
-        """Reports what could not be reported before. False when the service is still away.
+    def settle(self, patience: Patience) -> Plan[None]:
+        """Reports what could not be reported before; `NoService` when it still cannot be.
 
         Several may do so at once: whatever is sent twice is counted once, and nothing
         is sent before what was owed earlier has been heard.
@@ -135,12 +143,9 @@ class Service:
         while (owed := self.debts.first()) is not None:
             try:
                 yield from self.report(owed, patience)
-            except NoService:
-                return False
             except CallRefused as refused:
                 logger.warning("a report of %s %s was refused later: %s", owed.run, owed.step, refused)
             self.debts.settled(owed)
-        return True
 
     def _timeout(self, patience: Patience, now: float) -> float:
         if self.away_since is None or patience.away is None or now - self.away_since <= patience.away:
