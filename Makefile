@@ -124,9 +124,10 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
-INTEGRATIONS := celery dagster prefect
+INTEGRATIONS := airflow celery dagster prefect
 
 .PHONY: $(INTEGRATIONS:%=integration-%)
+integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
 integration-celery: ## The integration with Celery: its worker, a broker in memory
 integration-dagster: ## The integration with Dagster: jobs and assets in process
 integration-prefect: ## The integration with Prefect: its engine and its own server
