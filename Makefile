@@ -17,9 +17,10 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 TESTS := $(if $(NEXTEST),$(CARGO) nextest run $(LOCKED),$(CARGO) test $(LOCKED) --lib --bins --tests)
 IGNORED_TOO := $(if $(NEXTEST),--run-ignored all,-- --include-ignored)
 
-# Tools of the tests, at the versions that tests/requirements.txt and
-# tests/foreign/node/package-lock.json name.
+# Tools of the tests, at the versions that tests/requirements.txt,
+# clients/python/requirements-test.txt and tests/foreign/node/package-lock.json name.
 PYTHON := .tools/python/bin
+PYCLIENT := .tools/pyclient/bin
 NODE_MODULES := tests/foreign/node/node_modules
 SERVERS := .tools/servers
 STUBS := .tools/stubs
@@ -50,7 +51,7 @@ run: build ## Build and start a server; data in ./data, or where STORE says: STO
 ##@ Check
 
 .PHONY: test
-test: check unit docs foreign ## Everything CI runs; installs what it needs into .tools
+test: check unit docs foreign python ## Everything CI runs; installs what it needs into .tools
 
 .PHONY: check
 check: fmt clippy proto deny purity ## The quick half: style, lints, contract, licences
@@ -91,6 +92,11 @@ foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, dri
 	$(CARGO) build $(LOCKED) --bin reprise
 	tests/foreign/run $(TARGET)/debug/reprise
 
+.PHONY: python
+python: $(PYCLIENT)/stamp ## The Python client: style, types, and its tests against the server
+	$(CARGO) build $(LOCKED) --bin reprise
+	clients/python/check $(PYCLIENT) $(TARGET)/debug/reprise
+
 ##@ Deeper, and longer than CI should take
 
 .PHONY: deep
@@ -118,6 +124,18 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
+INTEGRATIONS := airflow celery dagster prefect
+
+.PHONY: $(INTEGRATIONS:%=integration-%)
+integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
+integration-celery: ## The integration with Celery: its worker, a broker in memory
+integration-dagster: ## The integration with Dagster: jobs and assets in process
+integration-prefect: ## The integration with Prefect: its engine and its own server
+
+$(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
+	$(CARGO) build $(LOCKED) --bin reprise
+	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
+
 ##@ Upkeep
 
 .PHONY: proto-baseline
@@ -125,11 +143,13 @@ proto-baseline: $(PYTHON)/stamp ## Make the contract as it is now the one that m
 	$(PYTHON)/buf build --exclude-source-info --output proto/baseline.binpb
 
 .PHONY: lock
-lock: ## Renew tests/requirements.txt from requirements.in
+lock: ## Renew the pinned requirements from their .in files
 	python3 -m venv .tools/lock
 	.tools/lock/bin/pip install --quiet pip-tools==7.6.2
-	.tools/lock/bin/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --no-header --output-file tests/requirements.txt tests/requirements.in
+	for pinned in tests/requirements clients/python/requirements-test $(INTEGRATIONS:%=integrations/%/requirements); do \
+	  .tools/lock/bin/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-header --output-file $$pinned.txt $$pinned.in; \
+	done
 
 # What is below is made once and again when what it rests on changes.
 
@@ -137,6 +157,18 @@ $(PYTHON)/stamp: tests/requirements.txt
 	rm -rf .tools/python
 	python3 -m venv .tools/python
 	$(PYTHON)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
+$(PYCLIENT)/stamp: clients/python/requirements-test.txt
+	rm -rf .tools/pyclient
+	python3 -m venv .tools/pyclient
+	$(PYCLIENT)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+	touch $@
+
+.tools/integration-%/bin/stamp: integrations/%/requirements.txt
+	rm -rf .tools/integration-$*
+	python3 -m venv .tools/integration-$*
+	.tools/integration-$*/bin/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
 	touch $@
 
 $(SERVERS)/stamp: tests/servers $(PYTHON)/stamp

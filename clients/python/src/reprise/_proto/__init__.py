@@ -1,0 +1,1 @@
+"""Generated from proto/reprise/v1; `clients/python/generate` renews it."""

@@ -1,0 +1,1 @@
+"""Libraries that retry, steered by the service. Each adapter needs the library it is named after."""

@@ -1,0 +1,172 @@
+"""The service as plans need it: asked until it answers or patience ends.
+
+What an attempt has done is worth more than one lost call. A call that is repeated is
+the same message, identity included, so that the service counts it once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import cast
+
+from google.protobuf.message import Message
+
+from . import wire
+from ._proto import retry_service_pb2 as calls
+from .effects import REPORT, Call, Chance, Clock, Method, Plan, Sleep
+from .errors import CallRefused, NoService, Unanswered
+from .model import Report
+
+#: Seconds between two tries of a call: drawn from zero to this, doubled each time.
+PAUSE_MIN = 0.2
+PAUSE_MAX = 5.0
+
+#: Seconds that a try may take in an outage that has outlasted the patience: a service that
+#: accepts calls and answers none would otherwise hold up every attempt for a whole timeout.
+PROBE_TIMEOUT = 0.5
+
+logger = logging.getLogger("reprise")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a call is repeated. It is made once at least."""
+
+    #: Seconds since somebody last answered any call of this client. None is for ever.
+    away: float | None
+    #: Seconds for a service that is there and asks for patience. None is for ever.
+    busy: float | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer, and when the request that it answers was sent, by our clock."""
+
+    message: Message
+    sent_at: float
+
+
+#: How long somebody who was told to end tries to report.
+LAST_PATIENCE = Patience(away=2.0, busy=2.0)
+
+
+class Debts:
+    """Reports that the service has yet to hear, in their order. Threads may share one."""
+
+    def __init__(self, bound: int) -> None:
+        #: Reports that were dropped because there were too many.
+        self.dropped = 0
+        self._bound = bound
+        self._owed: deque[calls.ReportAttemptRequest] = deque()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._owed)
+
+    def owe(self, report: calls.ReportAttemptRequest) -> None:
+        """Keeps a report. When there are too many the oldest goes: it matters least by now."""
+        with self._lock:
+            if len(self._owed) >= self._bound:
+                self._owed.popleft()
+                self.dropped += 1
+                logger.warning("more than %d reports are owed; the oldest was dropped", self._bound)
+            self._owed.append(report)
+
+    def first(self) -> calls.ReportAttemptRequest | None:
+        """The report that is next. None when nothing is owed."""
+        with self._lock:
+            return self._owed[0] if self._owed else None
+
+    def settled(self, report: calls.ReportAttemptRequest) -> None:
+        """Forgets a report, unless somebody else was faster."""
+        with self._lock:
+            if self._owed and self._owed[0] is report:
+                self._owed.popleft()
+
+
+class Service:
+    """Plans of calls, with what this client knows of the service's health."""
+
+    def __init__(self, clock: Clock, chance: Chance, *, call_timeout: float, debts_max: int) -> None:
+        self.clock = clock
+        self.chance = chance
+        self.call_timeout = call_timeout
+        self.debts = Debts(debts_max)
+        #: Since when nobody has answered. None while somebody does.
+        self.away_since: float | None = None
+
+    def insist(self, method: Method, request: Message, patience: Patience) -> Plan[Heard]:
+        """Repeats a call that carries its own identity until it is answered."""
+        began = self.clock.now()
+        window = PAUSE_MIN
+        while True:
+            sent = self.clock.now()
+            answer = yield Call(method, request, self._timeout(patience, sent))
+            if not isinstance(answer, Unanswered):
+                self._back()
+                return Heard(cast("Message", answer), sent)
+            if not answer.may_pass:
+                self._back()
+                raise CallRefused(method.name, answer)
+            pause = (answer.retry_delay or 0.0) + window * self.chance.unit()
+            window = min(window * 2, PAUSE_MAX)
+            if self._exhausted(answer, patience, pause, began, sent):
+                raise NoService(method.name, answer)
+            yield Sleep(pause)
+
+    def report(self, request: calls.ReportAttemptRequest, patience: Patience) -> Plan[Report]:
+        """Tells how an attempt ended.
+
+        A service that has lost the attempt, as one that keeps nothing does when it
+        restarts, is told of it as of one that was never begun.
+        """
+        try:
+            heard = yield from self.insist(REPORT, request, patience)
+        except CallRefused as refused:
+            if not request.fence or refused.answer.reason != "STEP_NOT_FOUND":
+                raise
+            anew = calls.ReportAttemptRequest()
+            anew.CopyFrom(request)
+            anew.fence, anew.request_id = 0, self.chance.identity()
+            heard = yield from self.insist(REPORT, anew, patience)
+        return wire.report(cast("calls.ReportAttemptResponse", heard.message))
+
+    def settle(self, patience: Patience) -> Plan[None]:
+        """Reports what could not be reported before; `NoService` when it still cannot be.
+
+        Several may do so at once: whatever is sent twice is counted once, and nothing
+        is sent before what was owed earlier has been heard.
+        """
+        while (owed := self.debts.first()) is not None:
+            try:
+                yield from self.report(owed, patience)
+            except CallRefused as refused:
+                logger.warning("a report of %s %s was refused later: %s", owed.run, owed.step, refused)
+            self.debts.settled(owed)
+
+    def _timeout(self, patience: Patience, now: float) -> float:
+        if self.away_since is None or patience.away is None or now - self.away_since <= patience.away:
+            return self.call_timeout
+        return min(self.call_timeout, PROBE_TIMEOUT)
+
+    def _exhausted(
+        self, answer: Unanswered, patience: Patience, pause: float, began: float, sent: float
+    ) -> bool:
+        """Whether the next try would come after the end of our patience."""
+        if answer.busy:
+            self._back()
+            limit, since = patience.busy, began
+        else:
+            if self.away_since is None:
+                self.away_since = sent
+                logger.warning("no service answers: %s", answer)
+            limit, since = patience.away, self.away_since
+        return limit is not None and self.clock.now() + pause - since > limit
+
+    def _back(self) -> None:
+        if self.away_since is not None:
+            logger.info("the service answers again")
+            self.away_since = None

@@ -1,0 +1,123 @@
+"""Celery itself, with a worker and a broker in memory, against a real server."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+
+import pytest
+import reprise
+from celery.contrib.testing.worker import start_worker
+from reprise import Backoff, Policy, StepState
+from reprise_celery import CoordinatedTask
+
+import celery
+
+QUICK = Policy(max_retries=2, backoff=Backoff.fixed(0.3, jitter="none"))
+
+
+class Base(CoordinatedTask):
+    abstract = True
+    reprise = {"policy": QUICK}
+
+
+@pytest.fixture
+def app() -> celery.Celery:
+    return celery.Celery("tests", broker="memory://", backend="cache+memory://")
+
+
+def working(app: celery.Celery) -> AbstractContextManager[object]:
+    """A worker with one place, for the tasks that are there by now."""
+    return start_worker(app, perform_ping_check=False, pool="solo")
+
+
+def task(app: celery.Celery, client: reprise.Client, function: object, **options: object) -> celery.Task:
+    name = f"{function.__name__}-{time.monotonic_ns()}"
+    made = app.task(base=Base, name=name, reprise_client=client, **options)(function)
+    assert made.reprise_client is client
+    return made
+
+
+def step_of(client: reprise.Client, made: celery.Task, result: object) -> reprise.Step:
+    step = client.get_step(f"{made.name}/{result.id}", run=result.id)
+    assert step is not None
+    return step
+
+
+def test_a_task_is_retried_as_decided(app: celery.Celery, client: reprise.Client) -> None:
+    starts: list[float] = []
+
+    def flaky() -> str:
+        starts.append(time.monotonic())
+        assert reprise.current_attempt().number == len(starts)
+        if len(starts) < 3:
+            raise ConnectionResetError
+        return "done"
+
+    made = task(app, client, flaky)
+    with working(app):
+        result = made.delay()
+        assert result.get(timeout=20) == "done"
+    assert all(later - one >= 0.3 for one, later in zip(starts, starts[1:], strict=False))
+    step = step_of(client, made, result)
+    assert (step.state, step.counters.attempts, step.counters.retries) == (StepState.SUCCEEDED, 3, 2)
+
+
+def test_a_stop_raises_what_the_task_raised(app: celery.Celery, client: reprise.Client) -> None:
+    calls = []
+
+    def broken(order: int) -> None:
+        calls.append(order)
+        raise ValueError(f"order {order}")
+
+    made = task(app, client, broken)
+    with working(app), pytest.raises(ValueError, match="order 7"):
+        made.delay(7).get(timeout=20)
+    assert calls == [7, 7, 7]
+
+
+def test_a_wish_is_passed_on(app: celery.Celery, client: reprise.Client) -> None:
+    starts: list[float] = []
+
+    def wishing(self: celery.Task) -> str:
+        starts.append(time.monotonic())
+        if len(starts) < 2:
+            raise self.retry(exc=OSError("later"), countdown=0.8)
+        return "done"
+
+    made = task(app, client, wishing, bind=True)
+    with working(app):
+        assert made.delay().get(timeout=20) == "done"
+    assert starts[1] - starts[0] >= 0.8
+
+
+def test_a_task_that_has_to_wait_leaves_its_worker_free(app: celery.Celery, client: reprise.Client) -> None:
+    """The worker has one place: it could do nothing else if the task waited in it."""
+    order: list[str] = []
+
+    def waiting() -> str:
+        order.append("waiting")
+        return "done"
+
+    def other() -> str:
+        order.append("other")
+        return "done"
+
+    begun = client.begin("holder", run="holders", targets=["narrow-pool"])
+    assert begun.grant is not None
+    made = task(app, client, waiting, reprise={"policy": QUICK, "targets": ["narrow-pool"]})
+    quick = task(app, client, other)
+    with working(app):
+        first = made.delay()
+        assert quick.delay().get(timeout=20) == "done"
+        client.report("holder", run="holders", fence=begun.grant.fence)
+        assert first.get(timeout=30) == "done"
+    assert order == ["other", "waiting"]
+    assert step_of(client, made, first).counters.attempts == 1
+
+
+def test_a_task_that_is_called_as_a_function_is_one(app: celery.Celery, client: reprise.Client) -> None:
+    def plain(order: int) -> int:
+        return order
+
+    assert task(app, client, plain)(7) == 7
