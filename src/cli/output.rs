@@ -19,12 +19,16 @@ pub enum Format {
 
 /// Writes data to stdout. Whoever closed the pipe has read enough.
 pub fn print(text: &str) -> Result<(), CliError> {
+    printed(text).map(drop)
+}
+
+/// The same, of what goes on and on: whether anybody still reads it.
+pub fn printed(text: &str) -> Result<bool, CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(Exit::Failed, format!("could not write to stdout: {e}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(CliError::new(Exit::Failed, format!("could not write to stdout: {e}"))),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     output::{self, Format},
     policy_file,
     target_flags::TargetFlags,
-    text, view,
+    target_watch, text, view,
 };
 use crate::{
     domain::{
@@ -60,6 +60,8 @@ pub enum TargetCommand {
         /// Its name
         name: String,
     },
+    /// Show again and again what is used of a target's limits
+    Watch(WatchArgs),
     /// List the targets of the namespace
     List,
     /// Delete a target; steps that name it have the default target's limits then
@@ -77,6 +79,22 @@ pub enum TargetCommand {
         /// Its name
         name: String,
     },
+}
+
+/// What is watched of a target.
+#[derive(Args, Debug)]
+pub struct WatchArgs {
+    /// Its name
+    pub name: String,
+    /// The run, of a target that each run has for itself
+    #[arg(long, value_name = "RUN", default_value = "", hide_default_value = true)]
+    pub run: String,
+    /// From one look to the next
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = text::parse_positive_duration)]
+    pub every: Duration,
+    /// Looks, at most [default: until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
 }
 
 /// An order to pause a target.
@@ -118,6 +136,7 @@ pub async fn run(global: &Global, command: TargetCommand) -> Result<ExitCode, Cl
             show(global, update(&service, namespace, name, &flags, etag).await?)?;
         }
         TargetCommand::Get { name } => show(global, get(&service, namespace, name).await?)?,
+        TargetCommand::Watch(args) => target_watch::watch(global, &service, args).await?,
         TargetCommand::List => show_all(global, list(&service, &namespace).await?)?,
         TargetCommand::Delete { name, etag } => {
             delete(&service, namespace, name.clone(), etag).await?;

@@ -358,6 +358,18 @@ impl<S: Store> AdminService for Admin<S> {
         Ok(Response::new(proto::PauseTargetResponse { target }))
     }
 
+    async fn get_target_usage(
+        &self,
+        request: Request<proto::GetTargetUsageRequest>,
+    ) -> Result<Response<proto::GetTargetUsageResponse>, Status> {
+        let (name, run) = target::usage(request.into_inner())?;
+        let (namespace, name) = ids(&name)?;
+        let usage = self.service.target_usage(&namespace, &name, &run).await;
+        let usage = usage.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let usage = Some(target::usage_to_proto(&usage));
+        Ok(Response::new(proto::GetTargetUsageResponse { usage }))
+    }
+
     async fn resume_target(
         &self,
         request: Request<proto::ResumeTargetRequest>,

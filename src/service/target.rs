@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         id::Id,
-        limit::{Pause, spec::TargetSpec},
+        limit::{Pause, spec::TargetSpec, usage::Usage},
         time::Timestamp,
     },
     store::{
@@ -123,6 +123,23 @@ impl<S: Store> Service<S> {
             })
         })
         .await
+    }
+
+    /// What is used of a target's limits; `run` says by which run, where each has
+    /// the target for itself.
+    ///
+    /// # Errors
+    /// It does not exist, or the store is away.
+    pub async fn target_usage(
+        &self,
+        namespace: &Id,
+        name: &Id,
+        run: &str,
+    ) -> Result<Usage, AdminError> {
+        let configuration = self.store().configuration(namespace).await?;
+        let bound = configuration.bound(name, run, self.store().now().at);
+        let bound = bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))?;
+        Ok(self.store().usage(namespace, &bound).await?)
     }
 
     /// Deletes a target.

@@ -368,6 +368,13 @@ impl Configuration {
         bounds
     }
 
+    /// A target as it bounds a step of `run`, written or not; None where there is
+    /// none of this name.
+    #[must_use]
+    pub fn bound(&self, name: &Id, run: &str, at: Timestamp) -> Option<Bound> {
+        self.targets.get(name).map(|entry| entry.bound(name, run, at, true))
+    }
+
     /// The rate of the target whose state this is: see [`Bound::state`].
     #[must_use]
     pub fn rate_of(&self, state: &str) -> Option<Rate> {

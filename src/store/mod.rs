@@ -25,7 +25,7 @@ use self::{
 use crate::domain::{
     draw::Salt,
     id::{Id, StepKey},
-    limit::Bound,
+    limit::{Bound, usage::Usage},
     plan::{Answer, Draft, Now},
     record::{Evidence, Record},
     time::Timestamp,
@@ -113,6 +113,16 @@ pub trait Store: Send + Sync + 'static {
     fn is_shared(&self) -> bool {
         false
     }
+
+    /// What is used of a target's limits now.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn usage(
+        &self,
+        namespace: &str,
+        bound: &Bound,
+    ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
     /// The changes of a namespace after number `after`, at most `limit`.
     ///

@@ -231,6 +231,9 @@ async fn targets_are_created_changed_paused_listed_and_deleted() {
     );
     assert!(shown["pause"]["until"].is_string(), "{shown}");
     assert!(row(&stage.says(&["target", "list"]).await, "db")[5].starts_with("moved by ann"));
+    let watched = stage.says(&["target", "watch", "db", "--count", "2", "--every", "1ms"]).await;
+    assert_eq!(watched.lines().count(), 3, "a header and two looks: {watched}");
+    assert!(watched.lines().nth(2).unwrap().contains(" 0/10 "), "{watched}");
     let resumed = stage.json(&["target", "resume", "db"]).await;
     assert_eq!(resumed["pause"], Value::Null);
 

@@ -351,6 +351,12 @@ impl TargetState {
         others.filter(|(_, until)| !has_ended(**until)).count() as u64
     }
 
+    /// Permits in force.
+    #[must_use]
+    pub fn permits_in_force(&self, leases: Timestamp) -> u64 {
+        self.live("", leases)
+    }
+
     /// How many stand in line before one who has been waiting since `since`, as
     /// far as it matters.
     fn before(&self, member: &str, since: Timestamp, matters: u64) -> u64 {

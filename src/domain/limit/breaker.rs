@@ -210,6 +210,29 @@ pub enum Admits {
     Ramp(Timestamp),
 }
 
+/// How a breaker stands, for those who look on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Attempts start.
+    Closed,
+    /// Only probes do.
+    Open {
+        /// The first failure of the outage.
+        since: Timestamp,
+        /// When the next probe may start.
+        next_probe: Timestamp,
+    },
+    /// The target's load grows.
+    Ramp {
+        /// Since when; before that nothing starts.
+        since: Timestamp,
+        /// Until when.
+        until: Timestamp,
+        /// Starts that it has admitted.
+        started: u64,
+    },
+}
+
 /// A name as a small number, to tell it from others in evidence: two names that
 /// fall together weaken the evidence, and no more.
 #[must_use]
@@ -255,6 +278,27 @@ impl Breaker {
     #[must_use]
     pub fn episodes(&self) -> Episodes {
         Episodes { mark: self.mark, list: self.episodes.clone() }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match self.phase {
+            Phase::Open { next, .. } => {
+                let since = self.episodes.last().map_or(next, |episode| episode.from);
+                Standing::Open { since, next_probe: next }
+            }
+            Phase::Ramp { since, length, started, .. } if now < since.plus(span(length)) => {
+                Standing::Ramp { since, until: since.plus(span(length)), started }
+            }
+            Phase::Closed | Phase::Ramp { .. } => Standing::Closed,
+        }
+    }
+
+    /// How many hosts are ejected.
+    #[must_use]
+    pub fn ejected_at(&self, now: Timestamp) -> usize {
+        self.ejected.iter().filter(|known| now < known.until).count()
     }
 
     /// Tells them from others.

@@ -15,6 +15,7 @@ pub mod calendar;
 pub mod line;
 pub mod parse;
 pub mod spec;
+pub mod usage;
 pub mod window;
 
 pub use self::{

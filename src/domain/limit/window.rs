@@ -53,6 +53,25 @@ impl Window {
         (spent, earned + u64::from(budget.floor) * 1000)
     }
 
+    /// As `limits.lua` packs it: the width, then number, first attempts and costs of
+    /// each stretch, as doubles. None when it is not in that form.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole, not negative and below 2⁵³"
+    )]
+    pub fn unpack(bytes: &[u8]) -> Option<Self> {
+        let double = |part: &[u8]| Some(f64::from_le_bytes(part.try_into().ok()?) as u64);
+        let Some((width, rest)) = bytes.split_at_checked(8) else { return Some(Self::default()) };
+        let mut window = Self { width: double(width)?, ..Self::default() };
+        for stretch in rest.chunks_exact(24) {
+            let counted = (double(&stretch[8..16])?, double(&stretch[16..])?);
+            window.stretches.insert(double(&stretch[..8])?, counted);
+        }
+        Some(window)
+    }
+
     /// Counts a start: None is a first attempt, else what the retry cost.
     pub fn count(&mut self, width: u64, cost: Option<u32>, now: Timestamp) {
         let width = width.max(1);

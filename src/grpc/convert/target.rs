@@ -10,7 +10,9 @@ use crate::{
     domain::{
         limit::{
             Pause, Starts, Target, WhenSpent,
+            breaker::Standing,
             spec::{BreakerSpec, BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
+            usage::Usage,
         },
         time::{Span, Timestamp},
     },
@@ -141,6 +143,55 @@ pub fn pause(request: proto::PauseTargetRequest) -> Result<(TargetName, PauseOrd
         None => None,
     };
     check.finish((name, PauseOrder { reason: request.reason, by: request.by, end }))
+}
+
+/// Reads a call of `GetTargetUsage`: the target and the run.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn usage(request: proto::GetTargetUsageRequest) -> Result<(TargetName, String), Invalid> {
+    let mut check = Check::default();
+    let name = target_name(&mut check, request.namespace, request.name);
+    if !request.run.is_empty() {
+        check.name("run", &request.run);
+    }
+    check.finish((name, request.run))
+}
+
+/// What is used of a target's limits, as it is told.
+#[must_use]
+pub fn usage_to_proto(usage: &Usage) -> proto::TargetUsage {
+    let of = |used: Option<(u64, u64)>| used.map(|(used, limit)| proto::LimitUse { used, limit });
+    proto::TargetUsage {
+        rate: of(usage.starts),
+        concurrency: of(usage.permits),
+        budget: of(usage.spent),
+        in_line: usage.in_line,
+        cooldown_until: usage.cooldown.map(instant),
+        breaker: usage.breaker.map(standing_to_proto),
+        parked: usage.parked,
+        ejected_hosts: usage.ejected_hosts,
+        at: Some(instant(usage.at)),
+    }
+}
+
+fn standing_to_proto(standing: Standing) -> proto::BreakerStanding {
+    use proto::BreakerState;
+    let (state, since, until, started) = match standing {
+        Standing::Closed => (BreakerState::Closed, None, None, 0),
+        Standing::Open { since, next_probe } => {
+            (BreakerState::Open, Some(since), Some(next_probe), 0)
+        }
+        Standing::Ramp { since, until, started } => {
+            (BreakerState::Ramp, Some(since), Some(until), started)
+        }
+    };
+    proto::BreakerStanding {
+        state: state as i32,
+        since: since.map(instant),
+        until: until.map(instant),
+        started,
+    }
 }
 
 /// Reads a call of `ResumeTarget`.

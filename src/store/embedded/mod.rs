@@ -48,7 +48,11 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{self, Charge, book::charges as charges_of},
+        limit::{
+            self, Charge,
+            book::charges as charges_of,
+            usage::{Known, Usage},
+        },
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Now, Settlement},
         record::{Evidence, PolicyChoice},
@@ -550,6 +554,14 @@ impl Store for Embedded {
         let now = held.grace.now(self.0.clock.now());
         let heads = namespace(&held.state, name)?.book.heads(state, permits, now, limit);
         Ok(heads.into_iter().map(String::from).collect())
+    }
+
+    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+        let held = self.0.held();
+        let now = held.grace.now(self.0.clock.now());
+        let state = namespace(&held.state, name)?.book.state(&bound.state);
+        let known = state.map(|state| Known::of(state, now)).unwrap_or_default();
+        Ok(Usage::of(bound, &known, now.at))
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {

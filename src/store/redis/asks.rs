@@ -1,11 +1,15 @@
 //! What goes to the scripts about the targets that bound a step, and what comes
 //! back.
 
+use redis::Value;
+
+use super::wire;
 use crate::domain::{
     limit::{
         Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, Limit, Rate, Want, WhenSpent,
         ask::WOKEN_WITHIN,
-        breaker::{Episode, TargetOutcome},
+        breaker::{Breaker, Episode, TargetOutcome},
+        usage::Known,
         window::Window,
     },
     time::{Timestamp, micros},
@@ -260,6 +264,20 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
         rest = others;
     }
     rest.is_empty().then_some(Admitted { admission, findings })
+}
+
+/// Reads what `usage.lua` says of a target's state; None when it is not in the form
+/// of this version.
+#[must_use]
+pub fn known(told: Vec<Value>) -> Option<Known> {
+    let mut told = told.into_iter();
+    let mut count = || wire::number(told.next()?);
+    let starts = (count()?, count()?);
+    let (permits, in_line, parked, cooldown) = (count()?, count()?, count()?, count()?);
+    let window = Window::unpack(&wire::bytes(told.next()?)?)?;
+    let breaker = Breaker::unpack(&wire::bytes(told.next()?)?)?;
+    let cooldown = Timestamp::from_micros(cooldown);
+    Some(Known { starts, permits, in_line, parked, cooldown, window, breaker })
 }
 
 /// Reads the episodes of the targets that are asked; None when they are not in the

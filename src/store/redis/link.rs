@@ -121,7 +121,7 @@ impl Link {
     /// # Errors
     /// See [`Fault`].
     pub async fn send(&self, command: &Cmd) -> Result<Value, Fault> {
-        let Some(live) = self.shared.live.load_full() else {
+        let Some(live) = self.shared.live().await else {
             let why = self.shared.up.borrow().clone().err();
             return Err(Fault::Away(why.unwrap_or_else(|| "it was just lost".to_owned())));
         };
@@ -142,6 +142,21 @@ impl Link {
 }
 
 impl Shared {
+    /// The connection. It is told to be there a moment before it is.
+    async fn live(&self) -> Option<Arc<Live>> {
+        const MOMENT: u32 = 64;
+        for _ in 0..MOMENT {
+            if let Some(live) = self.live.load_full() {
+                return Some(live);
+            }
+            if self.up.borrow().is_err() {
+                return None;
+            }
+            tokio::task::yield_now().await;
+        }
+        None
+    }
+
     /// Gives a connection up, unless that was done already.
     fn lose(&self, live: &Arc<Live>, fault: &Fault) {
         let before = self.live.compare_and_swap(live, None);

@@ -57,7 +57,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{self, Admitted, Asks, Episodes},
+        limit::{self, Admitted, Asks, Episodes, usage::Usage},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Draft, Now},
         record::{Evidence, FailureText, PolicyChoice, Record},
@@ -864,6 +864,18 @@ impl Store for Redis {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+        let slot = self.0.slot(name);
+        let [not_after, given] = self.0.times(&slot);
+        let mut keys = vec![slot.keys.state.clone()];
+        keys.extend(slot.keys.target_state(&bound.state));
+        let args = [not_after, given, asks::grid(bound.target.rate.as_ref())];
+        let said = self.0.call(&slot, &scripts::USAGE, &keys, &args).await?;
+        let (heading, rest) = self.0.done(name, said)?;
+        let known = asks::known(rest).ok_or_else(wire::strange)?;
+        Ok(Usage::of(bound, &known, heading.now))
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {

@@ -66,6 +66,10 @@ script!(
     CALLED, "called", " flags=no-writes", HEALTH
 );
 script!(
+    /// Reads what is used of a target's limits.
+    USAGE, "usage", " flags=no-writes", include_str!("lua/calendar.lua")
+);
+script!(
     /// Reads what governs a namespace.
     DESCRIBE, "describe", " flags=no-writes"
 );
@@ -95,7 +99,7 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 13] {
+pub fn all() -> [&'static Script; 14] {
     [
         &GRANT,
         &SETTLE,
@@ -103,6 +107,7 @@ pub fn all() -> [&'static Script; 13] {
         &SETTLE_BOUND,
         &PEEK,
         &CALLED,
+        &USAGE,
         &DESCRIBE,
         &FOLLOW,
         &HEADS,

@@ -10,7 +10,7 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
-        limit::spec::TargetSpec,
+        limit::{spec::TargetSpec, usage::Usage},
         namespace::Settings,
         plan::{Answer, Grant, ReportStatus, Reported},
         record::{Identity, Record, State},
@@ -353,6 +353,11 @@ impl<S: Store> Stage<S> {
     pub async fn fail_first(&mut self, step: &str, targets: &[&str], failure: Failure) -> Decision {
         let grant = self.begin(step, targets).await.granted();
         self.failed(step, grant.fence, failure).await
+    }
+
+    /// What is used of a target.
+    pub async fn usage(&self, target: &str) -> Usage {
+        self.service.target_usage(&self.named(), &id(target), "").await.unwrap()
     }
 
     pub async fn record(&self, step: &str) -> Record {

@@ -9,6 +9,7 @@ use reprise::{
     domain::{
         decision::{ConstraintKind, Load, Reason, Verdict},
         failure::FailureClass,
+        limit::breaker::Standing,
         plan::ReportStatus,
         record::State,
         time::Timestamp,
@@ -54,6 +55,7 @@ stories_on_every_store!(
     targets_bound_steps_that_do_not_name_them,
     a_deadline_before_the_reserved_instant_stops_and_reserves_nothing,
     what_bounds_a_start_is_told_in_the_contracts_words,
+    what_is_used_of_a_target_is_told,
 );
 
 /// A start of a first attempt, or of a retry, as the checker reads it.
@@ -734,4 +736,38 @@ async fn what_bounds_a_start_is_told_in_the_contracts_words<S: Store>(mut stage:
         revision,
     };
     assert_eq!(decision.constraints, [told]);
+}
+
+async fn what_is_used_of_a_target_is_told<S: Store>(mut stage: Stage<S>) {
+    let yaml = "{rate: {limit: 10, period: 10s, burst: 10}, concurrency: {max: 3}, \
+                budget: {ratio: 0.5, floor: 1, window: 1m}, breaker: {}}";
+    stage.target("db", yaml).await;
+    let new = stage.usage("db").await;
+    assert_eq!((new.permits, new.in_line, new.parked), (Some((0, 3)), 0, 0));
+    assert_eq!(
+        (new.spent, new.cooldown, new.breaker),
+        (Some((0, 1000)), None, Some(Standing::Closed))
+    );
+
+    let a = stage.begin("a", &["db"]).await.granted();
+    stage.begin("b", &["db"]).await.granted();
+    let c = stage.begin("c", &["db"]).await.granted();
+    stage.begin("d", &["db"]).await.waits(Reason::InLine);
+    let used = stage.usage("db").await;
+    assert_eq!((used.permits, used.in_line), (Some((3, 3)), 1));
+    assert_eq!(used.spent, Some((0, 2500)), "three first attempts earn half a retry each");
+    assert!(used.starts.is_some_and(|(starts, most)| starts > 0 && starts <= most), "{used:?}");
+
+    stage.failed("a", a.fence, of(FailureClass::Error)).await;
+    stage.failed("c", c.fence, pushed_back("db", secs(30))).await;
+    let cooled = stage.usage("db").await;
+    let until = stage.now().plus(secs(30));
+    assert_eq!((cooled.permits, cooled.cooldown), (Some((1, 3)), Some(until)));
+    assert!(matches!(cooled.breaker, Some(Standing::Ramp { since, .. }) if since == until));
+    stage.begin("e", &["db"]).await.waits(Reason::BreakerOpen);
+    assert_eq!(stage.usage("db").await.parked, 1);
+    let bare = stage.target("bare", "{}").await;
+    assert!(bare > 0);
+    let usage = stage.usage("bare").await;
+    assert_eq!((usage.starts, usage.permits, usage.spent, usage.breaker), (None, None, None, None));
 }

@@ -797,6 +797,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
         target::list(proto::ListTargetsRequest { namespace, page_size, page_token }).err()
     };
     let get = |namespace, name| target::get(proto::GetTargetRequest { namespace, name }).err();
+    let usage = |namespace, name, run: &str| {
+        target::usage(proto::GetTargetUsageRequest { namespace, name, run: run.into() }).err()
+    };
     let delete = |namespace, name| {
         target::delete(proto::DeleteTargetRequest { namespace, name, etag: id("") }).err()
     };
@@ -868,6 +871,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
             "PauseTargetRequest.pause_for",
             refused("pause_for", pause(|r| r.end = seconds(0).map(End::PauseFor))),
         ),
+        ("GetTargetUsageRequest.namespace", refused("namespace", usage(bad(), id("db"), ""))),
+        ("GetTargetUsageRequest.name", refused("name", usage(id(""), id(""), ""))),
+        ("GetTargetUsageRequest.run", refused("run", usage(id(""), id("db"), "a b"))),
         ("ResumeTargetRequest.namespace", refused("namespace", resume(bad(), id("db")))),
         ("ResumeTargetRequest.name", refused("name", resume(id(""), id("")))),
     ]
