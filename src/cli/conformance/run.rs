@@ -277,6 +277,14 @@ fn compare_state(failed: &Failed, expected: &Expected, followed: &Followed) -> R
             return Err(format!("the next attempt ends by {ends_by:?}, expected {by} s"));
         }
     }
+    if let Some(hosts) = &expected.excluded_hosts {
+        let excluded: Vec<&str> =
+            followed.told.decision.excluded_hosts.iter().map(|host| &*host.host).collect();
+        let others = |host: &String| !excluded.contains(&host.as_str());
+        if excluded.len() != hosts.len() || hosts.iter().any(others) {
+            return Err(format!("excluded hosts are {excluded:?}, expected {hosts:?}"));
+        }
+    }
     let action = if followed.was_held && (expected.retry || expected.action.is_none()) {
         "await_guidance"
     } else {
