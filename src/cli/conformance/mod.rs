@@ -1,5 +1,6 @@
 //! `reprise conformance`: cases of other systems against the rule.
 
+mod compare;
 mod meaning;
 mod report;
 mod run;
