@@ -20,7 +20,9 @@ use crate::{
 /// Which file, of which system.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// The system it was written for
+    /// The system it was written for: argo, dagster, zenml, octopus; or temporal,
+    /// step-functions, cloud-tasks, kubernetes, airflow, prefect, celery, sidekiq,
+    /// asynq
     #[arg(long, value_name = "SYSTEM", value_parser = system)]
     from: System,
     /// Decide as the system really does, where its documentation says otherwise

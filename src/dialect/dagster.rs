@@ -330,6 +330,13 @@ fn run_retries(reader: &mut Reader, root: &Part<'_>, drawn: &mut Drawn) -> Optio
     if let Some(part) = tag(root, "dagster/retry_on_asset_or_op_failure") {
         on_step_failure = tagged_truth(&part, drawn);
     }
+    for name in ["dagster/auto_retry_run_id", "dagster/will_retry"] {
+        let Some(part) = tag(root, name) else { continue };
+        if name.ends_with("run_id") || part.text() == Some("false") || part.truth() == Some(false) {
+            drawn.note(name, "Dagster writes this when a run is not retried any more: kept.");
+            max = 0;
+        }
+    }
     if !enabled && max > 0 {
         drawn.note("run_retries.enabled", "false or absent: no run is retried, whatever tags say.");
         max = 0;

@@ -10,12 +10,12 @@ use super::{
     System, Unit,
     document::{Drawn, Part, Reader},
     numbers,
-    parts::{crashes, exponential, fixed, of_types, retry, retry_uncounted, stop},
+    parts::{crashes, exponential, fixed, of_types, retry, retry_uncounted, stop, when},
 };
 use crate::{
     config::yaml::Kind,
     domain::{
-        policy::spec::{BackoffSpec, PolicySpec, RuleSpec},
+        policy::spec::{BackoffSpec, MatchSpec, PolicySpec, RuleSpec},
         time::Span,
     },
 };
@@ -202,8 +202,8 @@ fn backoff(faithful: bool, retry: &Retry, place: &Place) -> Option<BackoffSpec> 
 fn rules(faithful: bool, place: &Place) -> Vec<RuleSpec> {
     let mut rules = vec![stop("run-stopped", of_types(&["RunStoppedException"]))];
     if place.kubernetes {
-        rules.push(stop("never-starts", of_types(&NEVER_STARTS)));
-        let disruption = of_types(&["DisruptionTarget", "PodDisruption"]);
+        rules.push(stop("never-starts", named(&NEVER_STARTS)));
+        let disruption = named(&["DisruptionTarget", "PodDisruption"]);
         rules.push(retry_uncounted("disruption", disruption, u32::MAX, None));
     } else if faithful {
         // The loop catches what ends a process as well.
@@ -213,6 +213,13 @@ fn rules(faithful: bool, place: &Place) -> Vec<RuleSpec> {
         rules.push(crashes());
     }
     rules
+}
+
+/// What Kubernetes names so, as the type of the error or in its message.
+fn named(reasons: &[&str]) -> MatchSpec {
+    let types: Vec<String> = reasons.iter().map(|name| format!("{name:?}")).collect();
+    let (types, pattern) = (types.join(", "), reasons.join("|"));
+    when(format!("failure.error_type in [{types}] || failure.message.matches(\"{pattern}\")"))
 }
 
 fn tell(faithful: bool, retry: &Retry, place: &Place, drawn: &mut Drawn) {

@@ -112,6 +112,7 @@ fn changes(vector: &Value, expected: &Value) -> Vec<(&'static str, Value)> {
         ("action", json!("celebrate")),
         ("allowed_guidance", json!(["Retry"])),
         ("resume_from", json!("A")),
+        ("excluded_hosts", json!(["z"])),
     ] {
         if !expected[field].is_null() {
             change(field, &|to| to[field] = value.clone());
@@ -151,6 +152,20 @@ fn what_no_dialect_knows_is_named_and_not_counted_as_met() {
     });
     let (_, shown) = run(&[more]);
     assert_eq!(shown["vectors"][0]["uncompared"], json!(["failure 1: colour: \"blue\""]));
+}
+
+#[test]
+fn a_vector_that_cannot_be_read_is_missed_alone() {
+    let bad = json!({"system": "zenml", "id": "bad", "failures": 3});
+    let good = json!({
+        "system": "zenml", "id": "good", "config": {"retry": null},
+        "failures": [{"class": "Exception", "at_s": null, "message": null}],
+        "expected": [{"retry": false}]
+    });
+    let (code, shown) = run(&[bad, good]);
+    assert_eq!(code, 1);
+    assert_eq!(shown["systems"]["zenml"], json!({"met": 1, "missed": 1, "out_of_scope": 0}));
+    assert!(shown["vectors"][0]["detail"].as_str().unwrap().contains("cannot be read"));
 }
 
 #[test]

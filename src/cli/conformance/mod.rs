@@ -1,5 +1,6 @@
 //! `reprise conformance`: cases of other systems against the rule.
 
+mod compare;
 mod meaning;
 mod report;
 mod run;
@@ -18,7 +19,7 @@ use super::{
     output::{self, Format},
 };
 use run::{Outcome, Ran};
-use vector::Vector;
+use vector::Read;
 
 /// Which file.
 #[derive(Args, Debug)]
@@ -56,11 +57,30 @@ struct Line<'a> {
     id: &'a str,
     system: &'a str,
     source: &'a str,
-    outcome: &'static str,
+    outcome: Kind,
     /// What was missed, or why it is out of scope; empty when it was met.
     detail: String,
     /// What the vector expects beyond what is compared.
     uncompared: Vec<String>,
+}
+
+/// How a vector went, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Met,
+    Missed,
+    OutOfScope,
+}
+
+impl Kind {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::OutOfScope => "out of scope",
+        }
+    }
 }
 
 /// How many of a system.
@@ -71,37 +91,24 @@ struct Count {
     out_of_scope: u32,
 }
 
-impl<'a> Results<'a> {
-    fn of(vectors: &'a [Vector]) -> Self {
-        let mut systems: BTreeMap<&str, Count> = BTreeMap::new();
-        let mut lines = Vec::new();
-        for vector in vectors {
-            let Ran { outcome, uncompared } = run::run(vector);
-            let count = systems.entry(&vector.system).or_default();
-            let (word, detail) = match outcome {
-                Outcome::Met => {
-                    count.met += 1;
-                    ("met", String::new())
-                }
-                Outcome::Missed(detail) => {
-                    count.missed += 1;
-                    ("missed", detail)
-                }
-                Outcome::OutOfScope(detail) => {
-                    count.out_of_scope += 1;
-                    ("out_of_scope", detail)
-                }
-            };
-            lines.push(Line {
-                id: &vector.id,
-                system: &vector.system,
-                source: &vector.source,
-                outcome: word,
-                detail,
-                uncompared,
-            });
+impl Count {
+    const fn count(&mut self, kind: Kind) {
+        match kind {
+            Kind::Met => self.met += 1,
+            Kind::Missed => self.missed += 1,
+            Kind::OutOfScope => self.out_of_scope += 1,
         }
-        Self { vectors: lines, systems }
+    }
+}
+
+impl<'a> Results<'a> {
+    fn of(vectors: &'a [Read]) -> Self {
+        let mut systems: BTreeMap<&str, Count> = BTreeMap::new();
+        let vectors: Vec<Line<'a>> = vectors.iter().map(Line::of).collect();
+        for line in &vectors {
+            systems.entry(line.system).or_default().count(line.outcome);
+        }
+        Self { vectors, systems }
     }
 
     fn in_words(&self) -> String {
@@ -123,10 +130,26 @@ impl<'a> Results<'a> {
     }
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// What cannot be read is missed: nobody knows what it expects.
+    fn of(vector: &'a Read) -> Self {
+        let (id, system, source, ran) = match vector {
+            Ok(vector) => (&vector.id, &vector.system, vector.source.as_str(), run::run(vector)),
+            Err(unreadable) => {
+                let outcome = Outcome::Missed(unreadable.problem.clone());
+                (&unreadable.id, &unreadable.system, "", Ran { outcome, uncompared: Vec::new() })
+            }
+        };
+        let (outcome, detail) = match ran.outcome {
+            Outcome::Met => (Kind::Met, String::new()),
+            Outcome::Missed(detail) => (Kind::Missed, detail),
+            Outcome::OutOfScope(detail) => (Kind::OutOfScope, detail),
+        };
+        Self { id, system, source, outcome, detail, uncompared: ran.uncompared }
+    }
+
     fn in_words(&self) -> String {
-        let outcome = self.outcome.replace('_', " ");
-        let mut line = format!("{outcome:<12}  {}", self.id);
+        let mut line = format!("{:<12}  {}", self.outcome.in_words(), self.id);
         if !self.detail.is_empty() {
             line.push_str(&format!(": {}", self.detail.replace('\n', "; ")));
         }

@@ -1,22 +1,23 @@
 //! One vector: imported faithfully, decided on virtual time, compared.
 
 use super::{
+    compare::{Comparison, Followed},
     meaning::Meaning,
     report,
-    stage::{START, Stage, Told, instant},
-    vector::{Expected, Failed, Vector},
+    stage::{START, Stage, instant},
+    vector::{Failed, Vector},
 };
 use crate::{
     config::problem::Problems,
     dialect::{self, ImportedPolicy, Reading, System, Unit},
     domain::{
-        decision::{Reason, Settled, Verdict},
+        decision::{Reason, Verdict},
         failure::{Failure, FailureClass},
         policy::{
             Policy,
             spec::{HoldAnswer, PolicySpec},
         },
-        time::{Timestamp, micros},
+        time::Timestamp,
     },
 };
 
@@ -61,17 +62,6 @@ struct Case<'a> {
     system: System,
     vector: &'a Vector,
     uncompared: &'a mut Vec<String>,
-}
-
-/// What followed a failure.
-struct Followed {
-    settled: Settled,
-    told: Told,
-    /// When the verdict was given, if not at once.
-    decided_after: Option<f64>,
-    /// Whether a person was asked.
-    was_held: bool,
-    class: Option<FailureClass>,
 }
 
 /// The policies that decide.
@@ -151,174 +141,21 @@ impl Case<'_> {
         for (at, (failed, expected)) in
             self.vector.failures.iter().zip(&self.vector.expected).enumerate()
         {
-            let followed = theatre
-                .fail(self, failed)
-                .map_err(|wrong| format!("failure {}: {wrong}", at + 1))?;
-            self.compare(failed, expected, &followed, theatre.resume())
-                .map_err(|wrong| format!("failure {}: {wrong}", at + 1))?;
+            let told = |wrong: String| format!("failure {}: {wrong}", at + 1);
+            let followed = theatre.fail(self, failed).map_err(told)?;
+            let resume = theatre.resume();
+            let comparison =
+                Comparison { system: self.system, failed, expected, followed: &followed, resume };
+            let is_op = self.vector.config("level").is_some_and(|level| level == "op");
+            comparison.check(is_op).map_err(told)?;
+            self.uncompared.extend(comparison.reason_unknown());
         }
         Ok(())
-    }
-
-    fn compare(
-        &mut self,
-        failed: &Failed,
-        expected: &Expected,
-        followed: &Followed,
-        resume: Option<&'static str>,
-    ) -> Result<(), String> {
-        let settled = &followed.settled;
-        let retries = matches!(settled.verdict, Verdict::Retry(_));
-        if retries != expected.retry {
-            return Err(format!(
-                "{} ({}), expected {}",
-                verdict(settled.verdict),
-                settled.reason.sentence(),
-                if expected.retry { "a retry" } else { "no retry" }
-            ));
-        }
-        if retries {
-            self.compare_delay(failed, expected, followed)?;
-        }
-        let after = expected.decided_after_s;
-        match (after, followed.decided_after) {
-            (None, None) => {}
-            (Some(expected), Some(after)) if close(after, expected) => {}
-            (expected, after) => {
-                return Err(format!("decided after {after:?} s, expected {expected:?}"));
-            }
-        }
-        self.compare_reason(failed, expected, followed)?;
-        compare_state(failed, expected, followed)?;
-        same("strategy", resume, expected.strategy.as_deref())?;
-        same(
-            "resume_from",
-            Some(followed.told.decision.resume_from.as_str()),
-            expected.resume_from.as_deref(),
-        )
-    }
-
-    fn compare_delay(
-        &self,
-        failed: &Failed,
-        expected: &Expected,
-        followed: &Followed,
-    ) -> Result<(), String> {
-        let Verdict::Retry(at) = followed.settled.verdict else { return Ok(()) };
-        let drawn = (at - instant(failed.at_s)).as_secs_f64();
-        let window = followed.told.window.filter(|_| !followed.was_held);
-        let (least, most) = window
-            .map_or((drawn, drawn), |window| (window.min.as_secs_f64(), window.max.as_secs_f64()));
-        if let Some(delay) = expected.delay_s
-            && !(close(least, delay) && close(most, delay))
-        {
-            return Err(format!("waits {}, expected {delay} s", range(least, most)));
-        }
-        if let Some([low, high]) = expected.delay_range_s {
-            let inside = |delay: f64| {
-                (delay >= low || close(delay, low)) && (delay <= high || close(delay, high))
-            };
-            let exact = close(least, low) && close(most, high);
-            // Jitter of an op is known exactly; other ranges are what may happen.
-            let is_jitter = self.vector.config("level").is_some_and(|level| level == "op");
-            if !inside(least) || !inside(most) || (is_jitter && !exact) {
-                return Err(format!("waits {}, expected {low} to {high} s", range(least, most)));
-            }
-            // Instants have an end; what is beyond it was compared above.
-            if window.is_some_and(|window| micros(window.max) < u64::MAX / 4) && !inside(drawn) {
-                return Err(format!("waits {drawn} s, outside its own window"));
-            }
-        }
-        Ok(())
-    }
-
-    fn compare_reason(
-        &mut self,
-        failed: &Failed,
-        expected: &Expected,
-        followed: &Followed,
-    ) -> Result<(), String> {
-        let Some(reason) = expected.reason.as_deref() else { return Ok(()) };
-        let settled = &followed.settled;
-        match Meaning::of(self.system, reason, failed) {
-            Some(meaning) => {
-                let counted = settled.counters.uncounted == 0
-                    || settled.rule.is_none()
-                    || settled.reason != Reason::Backoff;
-                let said = if meaning.is_of(settled, counted) {
-                    return Ok(());
-                } else {
-                    settled.rule.as_ref().map_or("no rule", |rule| rule.as_str())
-                };
-                Err(format!("the reason is {:?} ({said}), expected {reason:?}", settled.reason))
-            }
-            None if expected.retry => Ok(()),
-            None => {
-                self.uncompared.push(format!("reason {reason:?}"));
-                Ok(())
-            }
-        }
-    }
-}
-
-/// What the step became.
-fn compare_state(failed: &Failed, expected: &Expected, followed: &Followed) -> Result<(), String> {
-    let settled = &followed.settled;
-    let phase = followed.class.map(|class| match class {
-        FailureClass::Error | FailureClass::Crash => "Error",
-        // What a shutdown ends keeps the phase that it had.
-        FailureClass::Canceled => failed.class.as_str(),
-        _ => "Failed",
-    });
-    same("terminal_phase", phase, expected.terminal_phase.as_deref())?;
-    if let Some(by) = expected.next_attempt_deadline_s {
-        let ends_by = followed.told.decision.ends_by;
-        if ends_by != Some(instant(by)) {
-            return Err(format!("the next attempt ends by {ends_by:?}, expected {by} s"));
-        }
-    }
-    let action = if followed.was_held && (expected.retry || expected.action.is_none()) {
-        "await_guidance"
-    } else {
-        match (settled.verdict, settled.reason) {
-            (Verdict::Hold(_), _) => "await_guidance",
-            (Verdict::Done, _) => "ignore",
-            (Verdict::Retry(_), _) => "retry",
-            _ => "fail",
-        }
-    };
-    // Excluding a machine ends its step, and the others go on.
-    let wanted = expected
-        .action
-        .as_deref()
-        .map(|wanted| if wanted.to_lowercase().contains("exclude") { "ignore" } else { wanted });
-    same("action", Some(action), wanted)?;
-    if let Some(allowed) = &expected.allowed_guidance {
-        let mut offered = followed.told.decision.hold_answers.clone();
-        let mut wanted = Vec::new();
-        for answer in allowed {
-            wanted.push(guidance(answer)?);
-        }
-        offered.sort_by_key(|answer| answer.name());
-        wanted.sort_by_key(|answer| answer.name());
-        if offered != wanted {
-            return Err(format!("allowed guidance is {offered:?}, expected {wanted:?}"));
-        }
-    }
-    Ok(())
-}
-
-fn same(what: &str, is: Option<&str>, expected: Option<&str>) -> Result<(), String> {
-    match expected {
-        Some(expected) if is != Some(expected) => {
-            Err(format!("{what} is {}, expected {expected}", is.unwrap_or("none")))
-        }
-        _ => Ok(()),
     }
 }
 
 /// Octopus' names of answers.
-fn guidance(name: &str) -> Result<HoldAnswer, String> {
+pub fn guidance(name: &str) -> Result<HoldAnswer, String> {
     match name.to_lowercase().as_str() {
         "fail" => Ok(HoldAnswer::Fail),
         "retry" => Ok(HoldAnswer::Retry),
@@ -465,24 +302,4 @@ const fn ends_as(answer: HoldAnswer) -> HoldAnswer {
         HoldAnswer::ExcludeHost => HoldAnswer::Skip,
         answer => answer,
     }
-}
-
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Retry(_) => "a retry",
-        Verdict::Wait(_) => "a wait",
-        Verdict::Stop => "a stop",
-        Verdict::Hold(_) => "a hold",
-        Verdict::Done => "done",
-    }
-}
-
-fn range(least: f64, most: f64) -> String {
-    if close(least, most) { format!("{least} s") } else { format!("{least} to {most} s") }
-}
-
-/// Equal to the microsecond, or as well as a number can say.
-fn close(one: f64, other: f64) -> bool {
-    let tolerance = 1.5e-6_f64.max(one.abs().max(other.abs()) * 1e-12);
-    (one - other).abs() <= tolerance
 }

@@ -33,6 +33,8 @@ pub struct Told {
     pub decision: Decision,
     /// The waits between which it was drawn, when the backoff decided.
     pub window: Option<Window>,
+    /// Whether it left the count of what never counts as it was.
+    pub counted: bool,
 }
 
 impl<'a> Stage<'a> {
@@ -76,12 +78,18 @@ impl<'a> Stage<'a> {
             failure: Some(Failure { duration, ..failure }),
             step: StepTerms { deadline: self.deadline.map(Deadline::At), ..StepTerms::default() },
         });
+        let uncounted = self.uncounted();
         match self.happens(&event, at)? {
             (Answer::Reported(reported), window) => {
-                Ok(Told { decision: reported.decision, window })
+                let counted = self.uncounted() == uncounted;
+                Ok(Told { decision: reported.decision, window, counted })
             }
             (other, _) => Err(format!("a report was answered {other:?}")),
         }
+    }
+
+    fn uncounted(&self) -> u32 {
+        self.record.as_ref().map_or(0, |record| record.counters.uncounted)
     }
 
     /// Time passes to the instant at which a verdict is given.

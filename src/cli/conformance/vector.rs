@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// One case.
@@ -30,15 +30,18 @@ pub struct Vector {
 pub struct Failed {
     /// What the system calls the failure.
     pub class: String,
-    /// Seconds from the start of attempt 1.
+    /// Seconds from the start of attempt 1; absent is then.
+    #[serde(deserialize_with = "or_default")]
     pub at_s: f64,
     /// Its number, when it is not the next.
     pub attempt: Option<u32>,
     /// Exit code of the process.
     pub exit_code: Option<i32>,
     /// What it said.
+    #[serde(deserialize_with = "or_default")]
     pub message: String,
     /// Where it ran.
+    #[serde(deserialize_with = "or_default")]
     pub host: String,
     /// How long it ran.
     pub duration_s: Option<f64>,
@@ -55,6 +58,7 @@ pub struct Failed {
     /// Octopus: what a person answers.
     pub guidance: Option<String>,
     /// Octopus: the action that failed.
+    #[serde(deserialize_with = "or_default")]
     pub action: String,
     /// What nobody here knows how to tell.
     #[serde(flatten)]
@@ -89,6 +93,8 @@ pub struct Expected {
     pub allowed_guidance: Option<Vec<String>>,
     /// The action that the next attempt begins with.
     pub resume_from: Option<String>,
+    /// Hosts that the next attempt stays away from.
+    pub excluded_hosts: Option<Vec<String>>,
     /// What nobody here knows how to compare.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
@@ -101,7 +107,41 @@ impl Vector {
     }
 }
 
-/// Reads a file: a list of vectors.
-pub fn read(text: &str) -> Result<Vec<Vector>, serde_json::Error> {
-    serde_json::from_str(text)
+/// A vector, or the name and the fault of one that cannot be read.
+pub type Read = Result<Vector, Unreadable>;
+
+/// A vector that cannot be read.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    /// Its name, as far as it has one.
+    pub id: String,
+    /// Its system, likewise.
+    pub system: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Reads a file: a list of vectors. One that cannot be read spoils no other.
+pub fn read(text: &str) -> Result<Vec<Read>, serde_json::Error> {
+    let values: Vec<Value> = serde_json::from_str(text)?;
+    Ok(values.into_iter().map(read_one).collect())
+}
+
+fn read_one(value: Value) -> Read {
+    let word = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let (id, system) = (word("id"), word("system"));
+    serde_json::from_value(value).map_err(|error| Unreadable {
+        id,
+        system,
+        problem: format!("cannot be read: {error}"),
+    })
+}
+
+/// What is null is as good as absent.
+fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
