@@ -11,7 +11,7 @@ use std::{env, fs, process::Command, time::Duration};
 use reprise::{
     clock::Clock,
     domain::{
-        event::{AttemptName, Begin, Event, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::StepKey,
         namespace::Settings,
@@ -130,6 +130,7 @@ fn begin(request: u64) -> Event {
         lease: None,
         host: Some("node-17.eu-west".into()),
         worker: "worker-3".to_owned(),
+        comes: Comes::ByItself,
         step: StepTerms::default(),
     })
 }

@@ -11,7 +11,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use reprise::domain::{
     draw::Salt,
-    event::{AttemptName, Begin, Event, Report, StepTerms},
+    event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
     failure::{Code, Failure, FailureClass},
     id::StepKey,
     namespace::Settings,
@@ -77,6 +77,7 @@ impl Step {
                 lease: None,
                 host: Some("node-17".into()),
                 worker: "w-3".to_owned(),
+                comes: Comes::ByItself,
                 step: StepTerms::default(),
             };
             let running = self.plan(record, &Event::Begin(begin), at).record;

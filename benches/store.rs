@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use reprise::{
     clock::Clock,
     domain::{
-        event::{AttemptName, Begin, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::{StepKey, StepName},
         namespace::Settings,
@@ -135,6 +135,7 @@ impl Bench {
                 lease: None,
                 host,
                 worker,
+                comes: Comes::ByItself,
                 step: StepTerms::default(),
             }),
         ) else {

@@ -15,6 +15,7 @@ pub mod service;
 pub mod grpc;
 pub mod http;
 pub mod config;
+pub mod dialect;
 pub mod policies;
 pub mod server;
 pub mod proto;

@@ -36,7 +36,7 @@ use crate::{
     },
     http::{Endpoint, Shown},
     policies,
-    service::{Service, sweep_until},
+    service::{Service, follow_until, sweep_until, wake_until},
     store::{
         Store,
         embedded::{Embedded, EmbeddedError, EmbeddedOptions},
@@ -251,6 +251,7 @@ impl<S: Store + Clone> Ready<S> {
             let following = well.follow(&store, &service);
             shutdown.run_until_cancelled(following).await;
             well.tell(false).await;
+            service.end_waits();
             stop.cancel();
         };
         let serving = listener.serve(served, stop.clone());
@@ -303,7 +304,10 @@ struct Background<'a, S> {
 
 impl<S: Store + Clone> Background<'_, S> {
     fn start(&self, endpoint: Option<Endpoint>, ready: &Arc<AtomicBool>) {
-        tokio::spawn(sweep_until(Arc::clone(self.service), self.ended.clone().cancelled_owned()));
+        let ended = || self.ended.clone().cancelled_owned();
+        tokio::spawn(sweep_until(Arc::clone(self.service), ended()));
+        tokio::spawn(wake_until(Arc::clone(self.service), ended()));
+        tokio::spawn(follow_until(Arc::clone(self.service), ended()));
         if let Some(endpoint) = endpoint {
             let shown = Shown { metrics: self.metrics(), ready: Arc::clone(ready) };
             let ended = self.ended.clone();
@@ -338,6 +342,7 @@ impl<S: Store + Clone> Background<'_, S> {
             (Arc::clone(self.service), self.store.clone(), self.admission.clone());
         Arc::new(move || {
             let telemetry = service.telemetry();
+            telemetry.calls_awaiting.set(service.waiting() as u64);
             telemetry.store_unsafe.set(u64::from(store.is_unsafe()));
             if let Some(sizes) = store.sizes() {
                 telemetry.steps.set(sizes.steps);

@@ -47,6 +47,8 @@ pub struct Telemetry {
     pub steps: Gauge<u64, AtomicU64>,
     /// Bytes that the store has on the disk.
     pub store_bytes: Gauge<u64, AtomicU64>,
+    /// Calls that wait for a decision.
+    pub calls_awaiting: Gauge<u64, AtomicU64>,
     /// Whether the store answers: 1 or 0.
     pub store_up: Gauge<u64, AtomicU64>,
     /// Times that the store's log was synced.
@@ -195,6 +197,7 @@ impl Telemetry {
             live_steps: Gauge::default(),
             steps: Gauge::default(),
             store_bytes: Gauge::default(),
+            calls_awaiting: Gauge::default(),
             store_up: Gauge::default(),
             log_syncs: Counter::default(),
             store_unsafe: Gauge::default(),
@@ -267,6 +270,11 @@ impl Telemetry {
             "store_bytes",
             "Bytes that the store has on the disk",
             self.store_bytes.clone(),
+        );
+        registry.register(
+            "calls_awaiting",
+            "Calls that wait for a decision",
+            self.calls_awaiting.clone(),
         );
         registry.register("store_up", "Whether the store answers", self.store_up.clone());
         registry.register(

@@ -9,6 +9,7 @@ mod bench;
 mod call;
 mod client;
 mod config;
+mod conformance;
 mod connect;
 mod doctor;
 mod error;
@@ -19,6 +20,7 @@ mod explain;
 mod failure_flag;
 mod healthcheck;
 mod id;
+mod import;
 mod namespace;
 mod output;
 mod policy;
@@ -112,6 +114,8 @@ enum Command {
     Namespace(Box<namespace::NamespaceCommand>),
     /// Decide a sequence of failures without touching any step
     Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Decide cases of other systems as their imported policies do, and compare
+    Conformance(conformance::ConformanceArgs),
     /// Find out why the service does not answer as it should
     Doctor,
     /// End with 0 when the service is ready, for probes
@@ -146,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Target(command) => asking(target::run(&global, *command)),
         Command::Namespace(command) => asking(namespace::run(&global, *command)),
         Command::Evaluate(args) => asking(evaluate::run(&global, *args)),
+        Command::Conformance(args) => conformance::run(&global, &args),
         Command::Doctor => asking(doctor::run(&global)),
         Command::Healthcheck => asking(healthcheck::run(&global)),
         Command::Completions { shell } => completions(shell),

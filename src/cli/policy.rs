@@ -11,6 +11,7 @@ use super::{
     client::Service,
     error::CliError,
     exit::Exit,
+    import,
     output::{self, Format},
     policy_file,
     policy_flags::{self, PolicyFlags},
@@ -53,6 +54,8 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
         etag: String,
     },
+    /// Write retry configuration of another system as a file of policies
+    Import(import::ImportArgs),
     /// Show the waits that a policy gives
     Schedule(ScheduleArgs),
 }
@@ -87,6 +90,7 @@ pub async fn run(global: &Global, command: PolicyCommand) -> Result<ExitCode, Cl
             delete(global, name.clone(), etag).await?;
             output::message(&format!("reprise: policy {name} is deleted"));
         }
+        PolicyCommand::Import(args) => return import::run(global, &args),
         PolicyCommand::Schedule(args) => {
             let rows = args.rows;
             schedule::tell(global, &scheduled(global, args).await?, rows)?;

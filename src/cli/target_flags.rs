@@ -8,7 +8,7 @@ use super::{error::CliError, text};
 use crate::domain::{
     limit::{
         Starts, WhenSpent,
-        spec::{BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
+        spec::{BreakerSpec, BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
     },
     time::Span,
 };
@@ -41,6 +41,12 @@ pub struct TargetFlags {
     /// What happens to a retry when the budget is spent [default: wait]
     #[arg(long, value_name = "WHAT", requires = "budget")]
     when_spent: Option<BudgetSpent>,
+    /// Whether it is left alone while it is dead: on, only watched, or none
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "on")]
+    breaker: Option<Limit<BreakerFlag>>,
+    /// An attempt that succeeds only after so long counts as failed
+    #[arg(long, value_name = "SPAN", requires = "breaker", value_parser = text::parse_positive_duration)]
+    slow_after: Option<Duration>,
     /// Whether every step of the namespace calls it, named or not
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     every_step: Option<bool>,
@@ -63,6 +69,27 @@ enum Limit<T> {
 struct RateFlag {
     limit: u32,
     period: Duration,
+}
+
+/// What a breaker does.
+#[derive(Clone, Copy, Debug)]
+enum BreakerFlag {
+    /// It opens and closes.
+    On,
+    /// It only watches.
+    Observe,
+}
+
+impl FromStr for BreakerFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "observe" => Ok(Self::Observe),
+            _ => Err("accepted is on or observe".to_owned()),
+        }
+    }
 }
 
 /// Which starts a rate counts.
@@ -91,6 +118,10 @@ impl TargetFlags {
             rate: of(self.rate).map(|rate| self.rate_spec(rate)),
             concurrency: of(self.concurrency).map(|max| ConcurrencySpec { max }),
             budget: of(self.budget).map(|ratio| self.budget_spec(ratio)),
+            breaker: of(self.breaker).map(|breaker| BreakerSpec {
+                slow_after: self.slow_after.map(Span),
+                observe_only: matches!(breaker, BreakerFlag::Observe),
+            }),
             every_step: self.every_step.unwrap_or_default(),
             each_run: self.each_run.unwrap_or_default(),
         })
@@ -102,6 +133,7 @@ impl TargetFlags {
             ("target.rate", self.rate.is_some()),
             ("target.concurrency", self.concurrency.is_some()),
             ("target.budget", self.budget.is_some()),
+            ("target.breaker", self.breaker.is_some()),
             ("target.every_step", self.every_step.is_some()),
             ("target.each_run", self.each_run.is_some()),
         ];
@@ -141,6 +173,9 @@ impl TargetFlags {
             return Err(CliError::usage(
                 "--rate none has no starts: leave --burst and --rate-on out",
             ));
+        }
+        if self.slow_after.is_some() && matches!(self.breaker, Some(Limit::Without)) {
+            return Err(CliError::usage("--breaker none watches nothing: leave --slow-after out"));
         }
         let budget = self.budget_floor.is_some()
             || self.budget_window.is_some()

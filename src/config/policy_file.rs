@@ -474,7 +474,7 @@ mod tests {
         let default = &file.namespaces[DEFAULT_NAMESPACE];
         let json = serde_json::to_value(&default.policies["nightly"]).unwrap();
         let written: Vec<&String> = json.as_object().unwrap().keys().collect();
-        assert_eq!(written.len(), 10, "{written:?}");
+        assert_eq!(written.len(), 11, "{written:?}");
         let team = &file.namespaces["team-a"];
         let settings = team.settings.apply(&Settings::default());
         assert_eq!(settings.default_policy.as_deref(), Some("careful"));

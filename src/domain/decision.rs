@@ -31,6 +31,8 @@ pub enum Reason {
     Wish,
     /// RETRY: after a crash, under the crash counter.
     Crashed,
+    /// RETRY: the failure belongs to an outage of its target, and burns no retry.
+    Outage,
     /// RETRY: a hold was answered so.
     Answered,
     /// WAIT: the next attempt is not yet due.
@@ -47,6 +49,8 @@ pub enum Reason {
     InLine,
     /// WAIT: an operator has paused a target.
     Paused,
+    /// WAIT: a target is out of order; only probes start.
+    BreakerOpen,
     /// STOP: the retry budget of a target is spent.
     BudgetSpent,
     /// STOP: `max_retries` is reached.
@@ -87,7 +91,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -118,22 +122,28 @@ impl Reason {
         Self::InLine,
         Self::Paused,
         Self::BudgetSpent,
+        Self::Outage,
+        Self::BreakerOpen,
     ];
 
     /// The verdict that goes with the reason, without its instant.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Backoff | Self::Pushback | Self::Wish | Self::Crashed | Self::Answered => {
-                Verdict::Retry(Timestamp::EPOCH)
-            }
+            Self::Backoff
+            | Self::Pushback
+            | Self::Wish
+            | Self::Crashed
+            | Self::Outage
+            | Self::Answered => Verdict::Retry(Timestamp::EPOCH),
             Self::NotDue
             | Self::InProgress
             | Self::Stopping
             | Self::ExcludedHost
             | Self::Limited
             | Self::InLine
-            | Self::Paused => Verdict::Wait(None),
+            | Self::Paused
+            | Self::BreakerOpen => Verdict::Wait(None),
             Self::BudgetSpent
             | Self::RetriesSpent
             | Self::Rule
@@ -160,6 +170,8 @@ impl Reason {
             Self::Backoff => "The policy's backoff comes first.",
             Self::Pushback => "The target asked for a longer wait than the policy's backoff.",
             Self::Wish => "The worker asked for this wait.",
+            Self::Outage => "The target is out of order; the failure burns no retry.",
+            Self::BreakerOpen => "A target is out of order; the step waits until it is back.",
             Self::Answered => "The hold was answered with a retry.",
             Self::Crashed => "The worker vanished; the attempt counts as a crash.",
             Self::NotDue => "The next attempt is not due yet.",
@@ -204,6 +216,8 @@ pub struct Counters {
     pub uncounted: u32,
     /// Retries after crashes.
     pub crashes: u32,
+    /// Retries after failures that belong to outages of their targets.
+    pub forgiven: u32,
     /// Retries on rules' own counters, uncounted ones included; none is zero.
     pub by_rule: Vec<(RuleName, u32)>,
 }
@@ -215,6 +229,8 @@ pub enum Counter {
     Retries,
     /// That of crashes.
     Crashes,
+    /// That of failures which belong to outages of their targets.
+    Forgiven,
     /// A rule's own.
     Rule(RuleName),
     /// A rule's own, and the sum of what does not count.
@@ -222,7 +238,7 @@ pub enum Counter {
 }
 
 impl Counters {
-    /// Retries granted, over all counters.
+    /// Retries granted, over all counters but that of outages.
     #[must_use]
     pub fn total(&self) -> u32 {
         self.by_rule.iter().fold(self.retries.saturating_add(self.crashes), |sum, (_, count)| {
@@ -236,6 +252,7 @@ impl Counters {
         match counter {
             Counter::Retries => self.retries,
             Counter::Crashes => self.crashes,
+            Counter::Forgiven => self.forgiven,
             Counter::Rule(name) | Counter::Uncounted(name) => {
                 self.by_rule.iter().find(|(rule, _)| rule == name).map_or(0, |(_, count)| *count)
             }
@@ -247,6 +264,7 @@ impl Counters {
         match counter {
             Counter::Retries => self.retries = self.retries.saturating_add(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_add(1),
+            Counter::Forgiven => self.forgiven = self.forgiven.saturating_add(1),
             Counter::Rule(name) => self.count_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_add(1);
@@ -267,6 +285,7 @@ impl Counters {
         match counter {
             Counter::Retries => self.retries = self.retries.saturating_sub(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_sub(1),
+            Counter::Forgiven => self.forgiven = self.forgiven.saturating_sub(1),
             Counter::Rule(name) => self.uncount_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_sub(1);
@@ -372,6 +391,12 @@ pub enum ConstraintKind {
     Cooldown,
     /// An operator has paused a target.
     Pause,
+    /// A target is out of order, and only probes start.
+    Breaker,
+    /// A target is coming back, and its load grows.
+    Ramp,
+    /// The host fails at a target at which others do not.
+    Host,
 }
 
 /// A host that should not run the next attempt.

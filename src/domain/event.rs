@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+pub use super::limit::Comes;
 use super::{failure::Failure, id::Id, record::Identity, time::Timestamp};
 
 /// Something that happens to a step.
@@ -16,6 +17,8 @@ pub enum Event {
     /// The step's next event may have come: a lease, a hold, a wait or the
     /// retention ended.
     Tick,
+    /// A permit is free for it in each line that it stands in.
+    Wake,
 }
 
 /// A worker asks for the next attempt.
@@ -29,6 +32,8 @@ pub struct Begin {
     pub host: Option<Arc<str>>,
     /// Worker that runs it; empty when unknown.
     pub worker: String,
+    /// How it comes again where it has to stand in line.
+    pub comes: Comes,
     /// What it says about the step.
     pub step: StepTerms,
 }

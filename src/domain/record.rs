@@ -80,6 +80,8 @@ pub struct Ticket {
     pub revision: u64,
     /// By how much the start may come after the promised instant.
     pub grace: Duration,
+    /// Which episodes the target had seen when it promised.
+    pub mark: u32,
 }
 
 /// Where a step stands.
@@ -193,6 +195,9 @@ pub struct End {
     pub settled: Settled,
     /// The counter on which that decision counted a retry.
     pub counted: Option<Counter>,
+    /// The target at fault, where one with a breaker is: a mark of its state,
+    /// and 0 for none.
+    pub fault: u16,
 }
 
 /// How an attempt ended.

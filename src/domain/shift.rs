@@ -115,7 +115,8 @@ impl Shift {
         let Attempt { number: _, fence: _, began_at, begun_by: _, host: _, end } = attempt;
         self.all([began_at]);
         if let Some(end) = end {
-            let End { at, outcome: _, reported_by: _, late: _, settled, counted: _ } = end;
+            let End { at, outcome: _, reported_by: _, late: _, settled, counted: _, fault: _ } =
+                end;
             self.all([at]);
             self.settled(settled);
         }

@@ -1,8 +1,9 @@
 //! What workers call.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
-    service::{GivenPolicy, Handled, Service, ServiceError},
+    service::{Awaited, GivenPolicy, Handled, Service, ServiceError},
     store::Store,
     telemetry::{MethodMetrics, Telemetry},
 };
@@ -40,6 +41,7 @@ struct Metrics {
     heartbeat: MethodMetrics,
     report: MethodMetrics,
     batch: MethodMetrics,
+    await_decision: MethodMetrics,
     get_step: MethodMetrics,
 }
 
@@ -157,6 +159,19 @@ impl<S: Store> Retry<S> {
         results
     }
 
+    async fn await_decision(
+        &self,
+        call: Result<(StepName, Duration), Invalid>,
+    ) -> Result<proto::AwaitDecisionResponse, Status> {
+        let (step, timeout) = call?;
+        let key = step.key();
+        let until = Instant::now() + timeout;
+        let awaited = self.service.await_decision(&key, until).await;
+        let Awaited { end, decision, policy, at } =
+            awaited.map_err(|error| status::service(&error, &key, ""))?;
+        Ok(answer::awaited(end, decision, Context { at, policy: policy.stamp() }))
+    }
+
     async fn step(
         &self,
         name: Result<StepName, Invalid>,
@@ -181,6 +196,7 @@ impl Metrics {
             heartbeat: telemetry.method("Heartbeat"),
             report: telemetry.method("ReportAttempt"),
             batch: telemetry.method("BatchReportAttempts"),
+            await_decision: telemetry.method("AwaitDecision"),
             get_step: telemetry.method("GetStep"),
         }
     }
@@ -225,6 +241,15 @@ impl<S: Store> RetryService for Retry<S> {
         let started = self.clock.now();
         let answer = self.batch(request::batch(request.into_inner())).await;
         self.measured(&self.metrics.batch, started, answer)
+    }
+
+    async fn await_decision(
+        &self,
+        request: Request<proto::AwaitDecisionRequest>,
+    ) -> Result<Response<proto::AwaitDecisionResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.await_decision(request::await_decision(request.into_inner())).await;
+        self.measured(&self.metrics.await_decision, started, answer)
     }
 
     async fn get_step(

@@ -422,6 +422,7 @@ pub fn service(error: &ServiceError, key: &StepKey<'_>, inline: &str) -> Status 
             Invalid::of_violations(violations.clone(), inline).into()
         }
         ServiceError::Store(error) => store(error),
+        ServiceError::Crowded => overloaded("await_decision", spread(STORE_PAUSE)),
         ServiceError::Contended => overloaded(&key.to_string(), spread(STORE_PAUSE)),
     }
 }

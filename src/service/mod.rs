@@ -4,15 +4,23 @@
 
 mod admin;
 mod evaluate;
+mod line;
 mod sweep;
 mod target;
+mod wait;
+mod waiters;
 
 use std::sync::Arc;
 
 pub use admin::{AdminError, PolicyWrite, etag};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
+pub use line::wake_until;
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};
+pub use wait::{Awaited, WaitEnd};
+pub use waiters::follow_until;
+
+use self::{line::Lines, waiters::Waiters};
 
 use crate::{
     clock::Clock,
@@ -42,6 +50,10 @@ pub struct Service<S> {
     store: S,
     telemetry: Arc<Telemetry>,
     clock: Clock,
+    /// Lines that have moved.
+    lines: Lines,
+    /// Who waits for a step.
+    waiters: Waiters,
 }
 
 /// A policy that came with a call.
@@ -140,6 +152,9 @@ pub enum ServiceError {
     /// The store said no, or nothing.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many wait for a decision already.
+    #[error("too many calls wait for a decision")]
+    Crowded,
     /// Others wrote first in every round.
     #[error("the step changed {ROUNDS} times while it was being decided")]
     Contended,
@@ -148,8 +163,8 @@ pub enum ServiceError {
 impl<S: Store> Service<S> {
     /// A service on a store.
     #[must_use]
-    pub const fn new(store: S, telemetry: Arc<Telemetry>, clock: Clock) -> Self {
-        Self { store, telemetry, clock }
+    pub fn new(store: S, telemetry: Arc<Telemetry>, clock: Clock) -> Self {
+        Self { store, telemetry, clock, lines: Lines::default(), waiters: Waiters::default() }
     }
 
     /// The store.
@@ -185,6 +200,7 @@ impl<S: Store> Service<S> {
             let Loaded { record, basis, turn: _turn, configuration, salt, now } =
                 self.store.load(key, expect).await?;
             expect = Expect::Anything;
+            let held = line::held(record.as_ref());
             let overdue = record.as_ref().is_some_and(|record| plan::is_overdue(record, now));
             let (event, given) = if overdue { (&Event::Tick, None) } else { (event, given) };
 
@@ -209,9 +225,15 @@ impl<S: Store> Service<S> {
             };
             let Basis { version, configuration, .. } = basis;
             let commit = Commit { configuration, version, now, change };
-            match self.committed(key, commit).await? {
+            let committed = self.committed(key, commit).await?;
+            if let Committed::Written(_) = committed {
+                self.tell(key, event, held);
+            }
+            match committed {
                 Committed::Written(answer) if !overdue => {
-                    self.telemetry.answered(&answer);
+                    if !matches!(event, Event::Tick) {
+                        self.telemetry.answered(&answer);
+                    }
                     return Ok(Handled { answer, policy, at, is_change: true });
                 }
                 Committed::Written(_) => {
@@ -237,10 +259,23 @@ impl<S: Store> Service<S> {
     ) -> Result<(PolicyInForce, Plan), ServiceError> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
-        let bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        let mut bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        if bounds.iter().any(Bound::has_breaker) {
+            self.store.tell_episodes(key.namespace, &mut bounds);
+        }
         let terms = terms(&policy, &choice, configuration, salt, &bounds);
         let plan = plan::plan(&terms, key, record, event, now)?;
         Ok((policy, plan))
+    }
+
+    /// Tells those who wait that an event has changed a step, which had these
+    /// permits and places before.
+    fn tell(&self, key: &StepKey<'_>, event: &Event, held: Vec<Box<str>>) {
+        // Neither gives anything back.
+        if !held.is_empty() && !matches!(event, Event::Heartbeat(_) | Event::Wake) {
+            self.lines.moved(key.namespace, held);
+        }
+        self.waiters.changed(key);
     }
 
     async fn committed(&self, key: &StepKey<'_>, commit: Commit) -> Result<Committed, StoreError> {
@@ -358,7 +393,7 @@ fn targets<'a>(record: Option<&'a Record>, event: &'a Event) -> &'a [Id] {
     let said: &[Id] = match event {
         Event::Begin(begin) => &begin.step.targets,
         Event::Report(report) => &report.step.targets,
-        Event::Heartbeat(_) | Event::Tick => &[],
+        Event::Heartbeat(_) | Event::Tick | Event::Wake => &[],
     };
     if said.is_empty() { record.map_or(&[], |record| &record.targets) } else { said }
 }

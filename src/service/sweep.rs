@@ -3,9 +3,9 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::{Service, ServiceError};
+use super::{Handled, Service, ServiceError};
 use crate::{
-    domain::{event::Event, id::StepKey},
+    domain::{decision::Reason, event::Event, id::StepKey, plan::Answer},
     store::{Due, Store, StoreError},
 };
 
@@ -62,6 +62,10 @@ impl<S: Store> Service<S> {
     async fn tick(&self, step: &Due) -> bool {
         let Some(key) = StepKey::split(&step.namespace, &step.joined) else { return false };
         match self.apply(&key, None, &Event::Tick).await {
+            // Who is parked again has not moved, though its place was written anew.
+            Ok(Handled { answer: Answer::Refused(decision), .. }) => {
+                decision.settled.reason != Reason::BreakerOpen
+            }
             Ok(done) => done.is_change,
             Err(ServiceError::Contended) => false,
             Err(error) => {

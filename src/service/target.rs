@@ -144,6 +144,7 @@ impl<S: Store> Service<S> {
             }
             let change = ConfigurationChange::Target(name.clone(), None);
             if self.configured(namespace, &configuration, change).await? {
+                self.waiters.reconfigured(namespace);
                 return Ok(());
             }
         }
@@ -187,6 +188,8 @@ impl<S: Store> Service<S> {
             };
             let change = ConfigurationChange::Target(name.clone(), Some(entry.clone()));
             if self.configured(namespace, &configuration, change).await? {
+                self.lines.moved(namespace, [(**name).into()]);
+                self.waiters.reconfigured(namespace);
                 return Ok(entry);
             }
         }

@@ -161,6 +161,7 @@ const fn style(kind: Kind) -> (&'static str, &'static str) {
         Kind::TokenBucket => ("#cc79a7", ""),
         Kind::Finagle => ("#0072b2", ""),
         Kind::Envoy => ("#a0a000", ""),
+        Kind::Limits => ("#d55e00", " stroke-dasharray=\"2 2\""),
         Kind::Reprise => ("#d55e00", ""),
         Kind::Oracle => ("#000000", " stroke-dasharray=\"5 3\""),
     }

@@ -169,7 +169,7 @@ const MEASURES: [Measure; 7] = [
 fn behind_others(rows: &[Row]) -> Vec<String> {
     behind(rows, |row, own, measure| {
         let is_fair = measure.name == "steps lost" || row.median.lost <= own.median.lost;
-        !matches!(row.strategy, Kind::Reprise | Kind::Oracle) && is_fair
+        !matches!(row.strategy, Kind::Limits | Kind::Reprise | Kind::Oracle) && is_fair
     })
 }
 

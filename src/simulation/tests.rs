@@ -125,9 +125,12 @@ fn nobody_beats_the_oracle() {
 #[test]
 fn starts_keep_to_the_rate_that_the_target_was_given() {
     for scenario in smaller() {
-        let tally = run(&scenario, Kind::Reprise, 2);
-        let most = tally.load.iter().max().copied().unwrap_or(0);
-        assert!(most <= 20 + 2, "{}: {most} in a second, 20 and a burst of 2", scenario.name);
+        for kind in [Kind::Limits, Kind::Reprise] {
+            let tally = run(&scenario, kind, 2);
+            let most = tally.load.iter().max().copied().unwrap_or(0);
+            let name = scenario.name;
+            assert!(most <= 20 + 2, "{name}: {most} in a second, 20 and a burst of 2");
+        }
     }
 }
 
@@ -135,7 +138,7 @@ fn starts_keep_to_the_rate_that_the_target_was_given() {
 fn retries_keep_to_the_budget_that_the_target_was_given() {
     let budget = smaller().into_iter().find(|preset| preset.name == "budget").unwrap();
     let over = |kind| run(&budget, kind, 1).figures().over_budget.unwrap();
-    assert_eq!(over(Kind::Reprise), 0.0);
+    assert_eq!(over(Kind::Limits), 0.0, "probes and what is forgiven cost none");
     assert!(over(Kind::FullJitter) > 200.0, "nothing bounds a library over all processes");
 }
 
@@ -216,8 +219,12 @@ fn a_broken_host_draws_its_part_and_a_step_goes_elsewhere_after_it() {
     let reprise = run(&scenario, Kind::Reprise, 1);
     assert_eq!(reprise.waiting(), 0, "some host asks in the end");
     let part = f64::from(reprise.failed_calls) / f64::from(reprise.steps);
-    assert!((0.55..0.65).contains(&part), "first attempts are not kept away yet: {part}");
-    assert_eq!(reprise.lost, 0, "second ones are");
+    assert!(part < 0.1, "the host is ejected: {part}");
+    assert_eq!(reprise.lost, 0);
+    let unbroken = run(&scenario, Kind::Limits, 1);
+    let part = f64::from(unbroken.failed_calls) / f64::from(unbroken.steps);
+    assert!((0.55..0.65).contains(&part), "without a breaker first attempts are not: {part}");
+    assert_eq!(unbroken.lost, 0, "but second ones are kept away");
     assert!(run(&scenario, Kind::FullJitter, 1).lost > 10, "six times 60 % is 5 % of them");
     assert_eq!(run(&scenario, Kind::Oracle, 1).failed_calls, 0);
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::{Arc, LazyLock},
 };
 
@@ -14,7 +15,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::StoreError;
 use crate::domain::{
     id::Id,
-    limit::{Bound, Pause, Target, spec::TargetSpec},
+    limit::{Bound, Episodes, Pause, Rate, Target, spec::TargetSpec},
     namespace::Settings,
     policy::{
         Policy, Violations,
@@ -284,6 +285,7 @@ impl TargetEntry {
             revision: self.revision,
             is_passing: self.target.each_run || !is_written,
             pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).map(|pause| pause.until),
+            episodes: Episodes::default(),
         }
     }
 
@@ -364,6 +366,26 @@ impl Configuration {
             }
         }
         bounds
+    }
+
+    /// The rate of the target whose state this is: see [`Bound::state`].
+    #[must_use]
+    pub fn rate_of(&self, state: &str) -> Option<Rate> {
+        let name = state.split(' ').next().unwrap_or(state);
+        let fallback = self.namespace.settings.default_target.as_ref();
+        let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
+        entry.target.rate
+    }
+
+    /// How many permits there are in the pool that is filed under `state`, while
+    /// starts are made there; None where there is no such pool, or it is paused.
+    #[must_use]
+    pub fn permits(&self, state: &str, at: Timestamp) -> Option<NonZeroU32> {
+        let name = state.split_once(' ').map_or(state, |(name, _)| name);
+        let fallback = self.namespace.settings.default_target.as_ref();
+        let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
+        let is_paused = entry.pause.as_ref().is_some_and(|pause| pause.holds_at(at));
+        entry.target.concurrency.filter(|_| !is_paused)
     }
 
     /// Whether a target may be written.

@@ -25,6 +25,7 @@ use self::{
 use crate::domain::{
     draw::Salt,
     id::{Id, StepKey},
+    limit::Bound,
     plan::{Answer, Draft, Now},
     record::{Evidence, Record},
     time::Timestamp,
@@ -73,6 +74,10 @@ pub trait Store: Send + Sync + 'static {
         basis: &Basis,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Tells what a decision has to know of the targets' episodes: what the store
+    /// knows without a look. A commit finds out when there are others.
+    fn tell_episodes(&self, namespace: &str, bounds: &mut [Bound]);
+
     /// The texts kept for a step's latest failures.
     ///
     /// # Errors
@@ -88,6 +93,26 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The store is away.
     fn peek_due(&self, limit: usize) -> impl Future<Output = Result<Vec<Due>, StoreError>> + Send;
+
+    /// Whose turn it is at a pool with so many permits, which is filed under
+    /// `state`: the names of as many steps in line as permits are free, the longest
+    /// waiting first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn heads(
+        &self,
+        namespace: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// Whether other processes change what it holds: who waits for a change then
+    /// has to follow it.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The changes of a namespace after number `after`, at most `limit`.
     ///

@@ -4,7 +4,7 @@
 //! sweep or a script needs without reading the body:
 //!
 //! ```text
-//!  0  u8   format, 1 or 2      16  u64  when something happens next, µs
+//!  0  u8   format, 1 to 3      16  u64  when something happens next, µs
 //!  1  u8   state               24  u64  fence
 //!  2  u16  zero                32  u64  the state's own instant, µs
 //!  4  u32  attempts begun      40  body
@@ -17,7 +17,9 @@
 //!
 //! Format 2 is that of steps which met a target's limits. While such a step
 //! waits, the instant of its start stands in the header alone, so that a script
-//! which finds it can write it there: the body refers to it.
+//! which finds it can write it there: the body refers to it. Format 3 is that of
+//! steps which met a breaker: counters have what outages were forgiven, and
+//! attempts what was at fault.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -36,7 +38,9 @@ use crate::domain::{
 
 /// The newest form that is written. Every earlier one is read, and written where
 /// it says all there is to say.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// The form of steps that met limits, and no breaker.
+const BOUND: u8 = 2;
 /// The form of steps that never met a limit, and that of failures' texts.
 const UNBOUND: u8 = 1;
 /// Bytes before the body.
@@ -96,7 +100,7 @@ impl Header {
 /// another format may be shorter.
 fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
     match bytes.first() {
-        Some(&(UNBOUND | FORMAT)) => Ok(()),
+        Some(&(UNBOUND | BOUND | FORMAT)) => Ok(()),
         Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
         _ => Err(RecordError::Malformed),
     }
@@ -120,7 +124,7 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     let names = Names::of(record);
     let mut out = Writer::with_capacity(HEADER + 96 + record.attempts.len() * 64);
     let (state, instant) = state_header(&record.state);
-    let format = if record.claims.is_some() { FORMAT } else { UNBOUND };
+    let format = format_of(record);
     out.bytes(&[format, state, 0, 0]);
     out.bytes(&record.counters.attempts.to_le_bytes());
     for word in [record.version, event_at.as_micros(), record.fence, instant.as_micros()] {
@@ -128,10 +132,10 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     }
     out.bytes(&record.created_at.as_micros().to_le_bytes());
     let due = match &record.state {
-        State::Waiting { due } if record.claims.is_some() => Some(*due),
+        State::Waiting { due } if format > UNBOUND => Some(*due),
         _ => None,
     };
-    Body { out: &mut out, names: &names, base: record.created_at, due }.record(record);
+    Body { out: &mut out, names: &names, base: record.created_at, format, due }.record(record);
     out.into_bytes()
 }
 
@@ -151,11 +155,29 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         fence: u64_at(bytes, 24),
         instant: Timestamp::from_micros(u64_at(bytes, 32)),
     };
-    let is_bound = bytes[0] == FORMAT;
-    let due = (is_bound && fixed.state == WAITING).then_some(fixed.instant);
+    let format = bytes[0];
+    let due = (format > UNBOUND && fixed.state == WAITING).then_some(fixed.instant);
     let record =
-        Parse { input: &mut input, names: Vec::new(), base, is_bound, due }.record(&fixed)?;
+        Parse { input: &mut input, names: Vec::new(), base, format, due }.record(&fixed)?;
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
+}
+
+/// The oldest form that says all there is to say.
+fn format_of(record: &Record) -> u8 {
+    let of_end = |end: &End| end.fault != 0 || end.settled.counters.forgiven != 0;
+    let met_breaker = record.counters.forgiven != 0
+        || record.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).any(of_end)
+        || record.standing.as_ref().is_some_and(|settled| settled.counters.forgiven != 0)
+        || matches!(&record.state, State::Stopping { verdict, .. } if verdict.counters.forgiven != 0)
+        || record
+            .claims
+            .as_ref()
+            .is_some_and(|claims| claims.tickets.iter().any(|ticket| ticket.mark != 0));
+    match &record.claims {
+        _ if met_breaker => FORMAT,
+        Some(_) => BOUND,
+        None => UNBOUND,
+    }
 }
 
 fn state_header(state: &State) -> (u8, Timestamp) {
@@ -220,7 +242,7 @@ impl<'a> Names<'a> {
 
 const fn counter_rule(counter: &Counter) -> Option<&RuleName> {
     match counter {
-        Counter::Retries | Counter::Crashes => None,
+        Counter::Retries | Counter::Crashes | Counter::Forgiven => None,
         Counter::Rule(name) | Counter::Uncounted(name) => Some(name),
     }
 }
@@ -230,6 +252,7 @@ struct Body<'a> {
     out: &'a mut Writer,
     names: &'a Names<'a>,
     base: Timestamp,
+    format: u8,
     /// The instant that stands in the header alone.
     due: Option<Timestamp>,
 }
@@ -273,6 +296,12 @@ impl Body<'_> {
             State::Held(hold) => self.hold(hold),
             State::Waiting { .. } | State::Running { .. } | State::Over { .. } => {}
         }
+        if self.format == UNBOUND {
+            return;
+        }
+        if self.format == FORMAT {
+            self.out.flag(record.claims.is_some());
+        }
         if let Some(claims) = &record.claims {
             self.optional(claims.since);
             self.out.number(claims.tickets.len() as u64);
@@ -280,6 +309,9 @@ impl Body<'_> {
                 self.out.text(&ticket.state);
                 self.out.number(ticket.revision);
                 self.out.number(micros(ticket.grace));
+                if self.format == FORMAT {
+                    self.out.number(u64::from(ticket.mark));
+                }
             }
             self.out.number(claims.held.len() as u64);
             for state in &claims.held {
@@ -317,6 +349,9 @@ impl Body<'_> {
         self.out.number(u64::from(counters.retries));
         self.out.number(u64::from(counters.uncounted));
         self.out.number(u64::from(counters.crashes));
+        if self.format == FORMAT {
+            self.out.number(u64::from(counters.forgiven));
+        }
         self.out.number(counters.by_rule.len() as u64);
         for (rule, count) in &counters.by_rule {
             self.out.number(self.names.place(Some(rule.as_str())));
@@ -373,6 +408,10 @@ impl Body<'_> {
             Some(Counter::Crashes) => self.out.number(2),
             Some(Counter::Rule(rule)) => self.counted(3, rule),
             Some(Counter::Uncounted(rule)) => self.counted(4, rule),
+            Some(Counter::Forgiven) => self.out.number(5),
+        }
+        if self.format == FORMAT {
+            self.out.number(u64::from(end.fault));
         }
     }
 
@@ -439,8 +478,7 @@ struct Parse<'a, 'b> {
     input: &'b mut Reader<'a>,
     names: Vec<Arc<str>>,
     base: Timestamp,
-    /// Whether it is of a step that met limits.
-    is_bound: bool,
+    format: u8,
     /// The instant that stands in the header alone.
     due: Option<Timestamp>,
 }
@@ -473,7 +511,12 @@ impl Parse<'_, '_> {
         let attempts = self.attempts(fixed.attempts)?;
         let standing = if self.input.flag()? { Some(self.settled(self.base)?) } else { None };
         let state = self.state(fixed)?;
-        let claims = if self.is_bound { Some(Box::new(self.claims()?)) } else { None };
+        let is_bound = match self.format {
+            UNBOUND => false,
+            BOUND => true,
+            _ => self.input.flag()?,
+        };
+        let claims = if is_bound { Some(Box::new(self.claims()?)) } else { None };
         Ok(Record {
             version: fixed.version,
             state,
@@ -503,7 +546,9 @@ impl Parse<'_, '_> {
         let count = self.input.count()?;
         let ticket = |_| {
             let state = self.input.text()?.into();
-            Ok(Ticket { state, revision: self.input.number()?, grace: self.span()? })
+            let (revision, grace) = (self.input.number()?, self.span()?);
+            let mark = if self.format == FORMAT { self.input.number_u32()? } else { 0 };
+            Ok(Ticket { state, revision, grace, mark })
         };
         let tickets = (0..count).map(ticket).collect::<Result<_, Malformed>>()?;
         let count = self.input.count()?;
@@ -566,11 +611,12 @@ impl Parse<'_, '_> {
         let retries = self.input.number_u32()?;
         let uncounted = self.input.number_u32()?;
         let crashes = self.input.number_u32()?;
+        let forgiven = if self.format == FORMAT { self.input.number_u32()? } else { 0 };
         let mut by_rule = Vec::new();
         for _ in 0..self.input.count()? {
             by_rule.push((self.rule()?, self.input.number_u32()?));
         }
-        Ok(Counters { attempts, retries, uncounted, crashes, by_rule })
+        Ok(Counters { attempts, retries, uncounted, crashes, forgiven, by_rule })
     }
 
     fn identity(&mut self) -> Result<Option<Identity>, Malformed> {
@@ -636,9 +682,15 @@ impl Parse<'_, '_> {
             2 => Some(Counter::Crashes),
             3 => Some(Counter::Rule(self.rule()?)),
             4 => Some(Counter::Uncounted(self.rule()?)),
+            5 => Some(Counter::Forgiven),
             _ => return Err(Malformed),
         };
-        Ok(End { at, outcome, reported_by, late, settled, counted })
+        let fault = if self.format == FORMAT {
+            u16::try_from(self.input.number()?).map_err(|_| Malformed)?
+        } else {
+            0
+        };
+        Ok(End { at, outcome, reported_by, late, settled, counted, fault })
     }
 
     fn settled(&mut self, near: Timestamp) -> Result<Settled, Malformed> {

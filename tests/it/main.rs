@@ -8,13 +8,17 @@
     reason = "a test that fails is told by its panic, helpers included"
 )]
 
+mod awaits;
 mod bench;
 mod chance;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;
+mod cli_import;
 mod cli_server;
 mod cli_simulate;
+mod conformance;
+mod dialect;
 mod history;
 mod kill;
 mod laws;
@@ -36,7 +40,6 @@ mod redis_servers;
 mod rule;
 mod scenarios;
 mod scripted;
-mod seed_vectors;
 mod served;
 mod store_contract;
 mod store_copy;

@@ -83,6 +83,8 @@ const AREAS: &[Area] = &[
     Area { name: "chance", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "telemetry", knows: &["domain"], crates: Crates::AllBut(WIRE) },
     Area { name: "config", knows: &["domain", "grpc", "store"], crates: Crates::AllBut(WIRE) },
+    // Texts in, policies out.
+    Area { name: "dialect", knows: &["domain", "config"], crates: Crates::AllBut(WIRE) },
     // Virtual time and chance from a seed: it is as pure as the rule it calls.
     Area { name: "simulation", knows: &["domain"], crates: Crates::Only(&["serde"]) },
     Area {
@@ -111,7 +113,7 @@ const AREAS: &[Area] = &[
     // the command line speaks the same contract.
     Area {
         name: "cli",
-        knows: &["domain", "proto", "grpc", "config", "clock", "chance", "service"],
+        knows: &["domain", "proto", "grpc", "config", "clock", "chance", "service", "dialect"],
         crates: Crates::AllBut(&[]),
     },
     Area { name: "cli/simulate", knows: &["simulation"], crates: Crates::AllBut(WIRE) },

@@ -12,7 +12,7 @@ use redis::cmd;
 use reprise::{
     clock::Clock,
     domain::{
-        event::{AttemptName, Begin, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         plan::Answer,
         record::Identity,
@@ -34,10 +34,10 @@ use crate::{
 /// Histories in a normal test run.
 const HISTORIES: u32 = 150;
 /// Steps in each.
-const STEPS: usize = 9;
+const STEPS: usize = 24;
 
 /// What targets allow; a history begins with one and may turn to another.
-const TARGETS: [[(&str, &str); 3]; 5] = [
+const TARGETS: [[(&str, &str); 3]; 7] = [
     [
         ("db", "{rate: {limit: 10, period: 1s, burst: 4}}"),
         ("gpu", "{concurrency: {max: 2}}"),
@@ -66,8 +66,21 @@ const TARGETS: [[(&str, &str); 3]; 5] = [
         ("gpu", "{rate: {limit: 100, period: 1s, burst: 20}, every_step: true}"),
         ("api", "{concurrency: {max: 2}}"),
     ],
+    [
+        ("db", "{rate: {limit: 20, period: 1s, burst: 5}, breaker: {}}"),
+        ("gpu", "{concurrency: {max: 3}, breaker: {slow_after: 2s}}"),
+        ("api", "{budget: {ratio: 0.5, floor: 2, window: 10s}, breaker: {}}"),
+    ],
+    [
+        ("db", "{breaker: {}}"),
+        (
+            "gpu",
+            "{rate: {limit: 30, period: 1s, burst: 9, on: retries}, breaker: {}, each_run: true}",
+        ),
+        ("api", "{breaker: {observe_only: true}, concurrency: {max: 4}}"),
+    ],
 ];
-const POLICY: &str = "{max_retries: 6, max_elapsed: 10m, backoff: {exponential: {delay: 500ms}, max_delay: 8s, jitter: full}}";
+const POLICY: &str = "{max_retries: 12, max_elapsed: 10m, backoff: {exponential: {delay: 500ms}, max_delay: 8s, jitter: full}}";
 
 /// What happens next in a history.
 #[derive(Clone, Debug)]
@@ -82,6 +95,8 @@ enum Move {
     /// Until what a step was told last.
     Until(usize),
     Turn(usize),
+    /// All of them fail, of whichever worker, so many times.
+    Storm(usize),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -101,6 +116,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => (0..2_000_000_u64).prop_map(|us| Move::Pass(Duration::from_micros(us))),
         3 => step().prop_map(Move::Until),
         1 => (0..TARGETS.len()).prop_map(Move::Turn),
+        1 => (1..3_usize).prop_map(Move::Storm),
     ];
     vec(one, 1..70)
 }
@@ -131,12 +147,14 @@ impl<S: Store> Side<S> {
     /// One step after the other, so that they ask in the same order everywhere.
     async fn sweep(&self) {
         while self.service.sweep(1).await.unwrap() > 0 {}
+        self.service.wake_heads().await.unwrap();
     }
 
     async fn happens(&self, run: &str, step: usize, event: &Event) -> Result<Answer, String> {
         let name = format!("step-{step}");
         let given = reprise::service::GivenPolicy::Named(id("p"));
         let handled = self.service.apply(&key("n", run, &name), Some(&given), event).await;
+        self.service.wake_heads().await.unwrap();
         handled.map(|handled| handled.answer).map_err(|error| error.to_string())
     }
 }
@@ -192,7 +210,6 @@ impl<'a> Both<'a> {
     }
 
     fn agree_on(&self, targets: usize, moves: &[Move]) -> Result<(), TestCaseError> {
-        let run = "run";
         self.turn(targets);
         let mut story = Story::default();
         for (at, next) in (1..).zip(moves) {
@@ -210,18 +227,40 @@ impl<'a> Both<'a> {
                     self.turn(*targets);
                     continue;
                 }
+                Move::Storm(times) => {
+                    for (number, step) in (0..STEPS * times).map(|number| (number, number % STEPS))
+                    {
+                        self.clock.advance(Duration::from_millis(7));
+                        let id = 1_000_000 + at * 1_000 + number as u64;
+                        let event = story.event(id, &Move::FailUnbegun(step));
+                        self.both(&mut story, at, moves, event)?;
+                    }
+                    continue;
+                }
                 other => story.event(at, other),
             };
-            let Some((step, event)) = event else { continue };
-            let (rule, scripts) = self.runtime.block_on(async {
-                (
-                    self.rule.happens(run, step, &event).await,
-                    self.scripts.happens(run, step, &event).await,
-                )
-            });
-            prop_assert_eq!(&rule, &scripts, "move {} of {:?}: {:?}", at, moves, event);
-            story.heard(step, rule.ok());
+            self.both(&mut story, at, moves, event)?;
         }
+        Ok(())
+    }
+
+    fn both(
+        &self,
+        story: &mut Story,
+        at: u64,
+        moves: &[Move],
+        event: Option<(usize, Event)>,
+    ) -> Result<(), TestCaseError> {
+        let run = "run";
+        let Some((step, event)) = event else { return Ok(()) };
+        let (rule, scripts) = self.runtime.block_on(async {
+            (
+                self.rule.happens(run, step, &event).await,
+                self.scripts.happens(run, step, &event).await,
+            )
+        });
+        prop_assert_eq!(&rule, &scripts, "move {} of {:?}: {:?}", at, moves, event);
+        story.heard(step, rule.ok());
         Ok(())
     }
 }
@@ -246,11 +285,16 @@ impl Story {
         Some(match next {
             Move::Begin(step) => {
                 let identity = Identity { id: at, payload: at };
-                let (host, worker) = (None, String::new());
-                let step_terms = terms(*step);
+                let host = Some(format!("host-{}", (step + at as usize) % 4).into());
+                let worker = String::new();
                 // No two leases end at the same instant.
                 let lease = Some(Duration::from_millis(10_000 + *step as u64));
-                (*step, Event::Begin(Begin { identity, lease, host, worker, step: step_terms }))
+                let comes = if step % 2 == 0 { Comes::ByItself } else { Comes::WhenWoken };
+                let step_terms = terms(*step);
+                (
+                    *step,
+                    Event::Begin(Begin { identity, lease, host, worker, comes, step: step_terms }),
+                )
             }
             Move::Beat(step) => {
                 let fence = *self.fences.get(step)?;
@@ -268,10 +312,12 @@ impl Story {
                 (*step, report(*step, AttemptName::Fence(fence), None))
             }
             Move::FailUnbegun(step) => {
-                let failure = Failure::of(FailureClass::Transient);
+                let target = terms(*step).targets[0].to_string();
+                let host = format!("host-{}", at % 4);
+                let failure = Failure { target, host, ..Failure::of(FailureClass::Transient) };
                 (*step, report(*step, AttemptName::Request(at), Some(failure)))
             }
-            Move::Pass(_) | Move::Until(_) | Move::Turn(_) => return None,
+            Move::Pass(_) | Move::Until(_) | Move::Turn(_) | Move::Storm(_) => return None,
         })
     }
 
@@ -334,6 +380,7 @@ async fn works(
                 lease: None,
                 host: None,
                 worker: String::new(),
+                comes: Comes::ByItself,
                 step: terms.clone(),
             };
             let handled = service.apply(&key, None, &Event::Begin(begin)).await.unwrap();

@@ -21,22 +21,37 @@ use crate::{
 };
 
 /// Commands of scripts that change nothing.
-const READS: [&str; 13] = [
-    "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "TIME", "XLEN", "XRANGE", "ZCARD",
-    "ZRANGE", "ZCOUNT", "ZSCORE",
+const READS: [&str; 15] = [
+    "EXISTS",
+    "GET",
+    "HEXISTS",
+    "HGET",
+    "HGETALL",
+    "HLEN",
+    "TIME",
+    "XLEN",
+    "XRANGE",
+    "ZCARD",
+    "ZRANGE",
+    "ZCOUNT",
+    "ZSCORE",
+    "SCARD",
+    "SRANDMEMBER",
 ];
 /// Commands of scripts that cannot fail on a key of the right type, with memory
 /// granted at the start: what is written is a string, a member, a field or an
 /// element. `XADD` wants an id that grows, and comes first. `HINCRBY` wants a
 /// number, and nothing else ever wrote the field. What goes by `pcall` may fail.
-const WRITES: [&str; 10] =
-    ["HDEL", "HINCRBY", "HSET", "MSET", "PEXPIRE", "SET", "UNLINK", "XADD", "ZADD", "ZREM"];
+const WRITES: [&str; 12] = [
+    "HDEL", "HINCRBY", "HSET", "MSET", "PEXPIRE", "SADD", "SET", "SREM", "UNLINK", "XADD", "ZADD",
+    "ZREM",
+];
 /// Texts of failures, which are no state: a list of another's making is left alone.
 const LET_FAIL: [&str; 2] = ["LTRIM", "RPUSH"];
 
 /// Where a key may come from: declared ones alone. The names are those of
 /// variables that hold some of `KEYS`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
     "step",
     "kept.key",
     "unpack(gone)",
@@ -46,6 +61,8 @@ const KEYS: [&str; 9] = [
     "state.key",
     "state.permits_key",
     "state.line_key",
+    "state.parked_key",
+    "parked_key",
 ];
 /// What writes when it is called, and stands before what reads.
 const WRITER: &str = "function limits_write()";

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use reprise::domain::{
     decision::Settled,
     draw::{Salt, digest},
-    event::{self, AttemptName, Deadline, Event, StepTerms},
+    event::{self, AttemptName, Comes, Deadline, Event, StepTerms},
     failure::{self, Code, Failure, FailureClass, Wish},
     id::StepKey,
     namespace::Settings,
@@ -128,6 +128,7 @@ fn begin(request: u64, said: &Begin) -> event::Begin {
         lease: said.lease.map(Duration::from_micros),
         host: (!said.host.is_empty()).then(|| said.host.as_str().into()),
         worker: String::new(),
+        comes: Comes::ByItself,
         step: StepTerms {
             kind: said.kind.clone(),
             deadline: said.time_left.map(|span| Deadline::After(Duration::from_micros(span))),

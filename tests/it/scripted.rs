@@ -8,10 +8,10 @@ use std::{
 };
 
 use reprise::proto::{
-    BatchReportAttemptsRequest, BatchReportAttemptsResponse, BeginAttemptRequest,
-    BeginAttemptResponse, Counters, Decision, GetStepRequest, GetStepResponse, Grant,
-    HeartbeatRequest, HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
-    ReportAttemptResponse, ReportStatus, Verdict,
+    AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
+    BatchReportAttemptsResponse, BeginAttemptRequest, BeginAttemptResponse, Counters, Decision,
+    GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
+    PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Verdict,
     begin_attempt_response::Answer,
     retry_service_server::{RetryService, RetryServiceServer},
 };
@@ -200,6 +200,13 @@ impl RetryService for State {
         _: Request<BatchReportAttemptsRequest>,
     ) -> Result<Response<BatchReportAttemptsResponse>, Status> {
         Err(Status::unimplemented("not in the script"))
+    }
+
+    async fn await_decision(
+        &self,
+        _: Request<AwaitDecisionRequest>,
+    ) -> Result<Response<AwaitDecisionResponse>, Status> {
+        Err(Status::unimplemented("nobody waits here"))
     }
 
     async fn get_step(

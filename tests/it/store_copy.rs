@@ -751,6 +751,7 @@ fn record(at: impl Fn(u64) -> Timestamp, state: u8) -> Record {
         late: false,
         settled: settled(6, Verdict::Hold(Some(at(7)))),
         counted: None,
+        fault: 0,
     };
     let attempt = |number, began_at, end| Attempt {
         number,

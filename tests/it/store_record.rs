@@ -42,12 +42,14 @@ fn rule() -> impl Strategy<Value = RuleName> {
 }
 
 fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u32; 4]>(), vec((rule(), any::<u32>()), 0..4)).prop_map(
-        |([attempts, retries, uncounted, crashes], by_rule)| Counters {
+    (any::<[u32; 5]>(), vec((rule(), any::<u32>()), 0..4)).prop_map(
+        |([attempts, retries, uncounted, crashes, forgiven], by_rule)| Counters {
             attempts,
             retries,
             uncounted,
             crashes,
+            // Most steps never see an outage.
+            forgiven: forgiven.saturating_sub(u32::MAX / 2),
             by_rule,
         },
     )
@@ -96,21 +98,26 @@ fn counter() -> impl Strategy<Value = Counter> {
     prop_oneof![
         Just(Counter::Retries),
         Just(Counter::Crashes),
+        Just(Counter::Forgiven),
         rule().prop_map(Counter::Rule),
         rule().prop_map(Counter::Uncounted),
     ]
 }
 
-fn end() -> impl Strategy<Value = End> {
-    (instant(), outcome(), option::of(identity()), any::<bool>(), settled(), option::of(counter()))
-        .prop_map(|(at, outcome, reported_by, late, settled, counted)| End {
+fn end() -> BoxedStrategy<End> {
+    let fault = prop_oneof![3 => Just(0), 1 => any::<u16>()];
+    let decided = (settled(), option::of(counter()), fault);
+    (instant(), outcome(), option::of(identity()), any::<bool>(), decided)
+        .prop_map(|(at, outcome, reported_by, late, (settled, counted, fault))| End {
             at,
             outcome,
             reported_by,
             late,
             settled,
             counted,
+            fault,
         })
+        .boxed()
 }
 
 /// An attempt without its number, which its place gives.
@@ -159,8 +166,12 @@ fn state() -> impl Strategy<Value = State> {
 fn claims() -> impl Strategy<Value = Box<Claims>> {
     let states = || vec("[a-z]{1,8}(/[a-z]{1,8})?".prop_map(Box::from), 0..3);
     let tickets = states().prop_map(|states| {
-        let ticket =
-            |(revision, state)| Ticket { state, revision, grace: Duration::from_millis(revision) };
+        let ticket = |(revision, state)| Ticket {
+            state,
+            revision,
+            grace: Duration::from_millis(revision),
+            mark: u32::try_from(revision % 2).unwrap(),
+        };
         (7..).zip(states).map(ticket).collect::<Vec<Ticket>>()
     });
     (option::of(instant()), tickets, states())
@@ -333,12 +344,12 @@ fn a_count_of_attempts_that_cannot_be_is_refused() {
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
     let mut bytes = encode(&sample(1), Timestamp::EPOCH);
-    bytes[0] = 3;
-    assert_eq!(decode(&bytes), Err(RecordError::Format(3)));
-    assert_eq!(Header::read(&bytes[..5]), Err(RecordError::Format(3)), "it may be shorter, too");
+    bytes[0] = 4;
+    assert_eq!(decode(&bytes), Err(RecordError::Format(4)));
+    assert_eq!(Header::read(&bytes[..5]), Err(RecordError::Format(4)), "it may be shorter, too");
     assert_eq!(
-        RecordError::Format(3).to_string(),
-        "the record has format 3, newer than this version can read (2)"
+        RecordError::Format(4).to_string(),
+        "the record has format 4, newer than this version can read (3)"
     );
     assert_eq!(decode_evidence(&[9]), Err(RecordError::Format(9)));
     bytes[0] = 0;
@@ -374,6 +385,7 @@ fn sample(attempts: u32) -> Record {
             late: false,
             settled,
             counted: Some(Counter::Retries),
+            fault: 0,
         };
         let begun_by =
             Some(Identity { id: u64::MAX - u64::from(number), payload: 0xfedc_ba98_7654_3210 });
@@ -415,6 +427,7 @@ fn samples() -> Vec<(&'static str, Record)> {
             retries: 1,
             uncounted: 1,
             crashes: 1,
+            forgiven: 0,
             by_rule: vec![(name("own"), 2)],
         },
         decided_at: at(110),

@@ -16,11 +16,12 @@ use tonic::{
 
 use super::client::Address;
 use crate::proto::{
-    BatchReportAttemptsRequest, BatchReportAttemptsResponse, BatchReportResult,
-    BeginAttemptRequest, BeginAttemptResponse, Constraint, ConstraintKind, Counters, Decision,
-    GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
-    PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Step,
-    StepState, Verdict, batch_report_result, begin_attempt_response,
+    AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
+    BatchReportAttemptsResponse, BatchReportResult, BeginAttemptRequest, BeginAttemptResponse,
+    Constraint, ConstraintKind, Counters, Decision, GetStepRequest, GetStepResponse, Grant,
+    HeartbeatRequest, HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
+    ReportAttemptResponse, ReportStatus, Step, StepState, Verdict, batch_report_result,
+    begin_attempt_response,
     retry_service_server::{RetryService, RetryServiceServer},
 };
 
@@ -192,6 +193,13 @@ impl RetryService for Echo {
         };
         let results = request.into_inner().reports.into_iter().map(result).collect();
         Ok(Response::new(BatchReportAttemptsResponse { results }))
+    }
+
+    async fn await_decision(
+        &self,
+        _: Request<AwaitDecisionRequest>,
+    ) -> Result<Response<AwaitDecisionResponse>, Status> {
+        Err(Status::unimplemented("nobody waits here"))
     }
 
     async fn get_step(

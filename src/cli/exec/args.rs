@@ -15,8 +15,8 @@ use crate::{
     domain::policy::spec::PolicySpec,
     grpc::convert::policy::to_proto,
     proto::{
-        BeginAttemptRequest, Failure, HeartbeatRequest, PolicyReference, ReportAttemptRequest,
-        Success, begin_attempt_request, report_attempt_request,
+        AwaitDecisionRequest, BeginAttemptRequest, Failure, HeartbeatRequest, PolicyReference,
+        ReportAttemptRequest, Success, begin_attempt_request, report_attempt_request,
     },
 };
 
@@ -241,6 +241,16 @@ impl Job {
         use begin_attempt_request::Policy::{InlinePolicy, PolicyName};
         let inline = self.inline.as_ref().map(to_proto).map(InlinePolicy);
         inline.or_else(|| self.policy_name.clone().map(PolicyName))
+    }
+
+    /// Waits for the step.
+    pub fn wait(&self) -> AwaitDecisionRequest {
+        AwaitDecisionRequest {
+            namespace: self.namespace.clone(),
+            run: self.run.clone(),
+            step: self.step.clone(),
+            timeout: None,
+        }
     }
 
     /// Extends the lease of an attempt.

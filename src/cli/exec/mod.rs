@@ -36,8 +36,8 @@ use self::{
 };
 use super::{Global, error::CliError, exit::Exit, id, text};
 use crate::proto::{
-    BeginAttemptResponse, Counters, Decision, Grant, PolicyReference, ReportAttemptRequest,
-    ReportAttemptResponse, Verdict, begin_attempt_response::Answer,
+    BeginAttemptRequest, BeginAttemptResponse, Counters, Decision, Grant, PolicyReference, Reason,
+    ReportAttemptRequest, ReportAttemptResponse, Verdict, begin_attempt_response::Answer,
 };
 
 /// How long a report is tried for after somebody asked us to end.
@@ -45,6 +45,9 @@ const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Between two questions when an answer names no instant, jitter to be added.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest wait to be told of something, before we ask by ourselves.
+const TOLD_WITHIN: Duration = Duration::from_secs(300);
 
 /// Shortest wait after a WAIT, so that no answer makes us ask in a tight loop.
 const WAIT_MIN: Duration = Duration::from_millis(50);
@@ -116,6 +119,8 @@ enum Begun {
 enum Next {
     /// Ask for the next attempt after this long.
     After(Duration),
+    /// The same, or as soon as the service says that there is something to ask for.
+    WhenTold(Duration),
     /// It is over; the code to end with.
     End(u8),
 }
@@ -162,13 +167,20 @@ impl Exec {
             match next {
                 Next::End(code) => return Ok(code),
                 Next::After(pause) => self.signals.unless_ended(sleep(pause)).await?,
+                Next::WhenTold(pause) => {
+                    let wait = self.service.wait(self.job.wait(), pause);
+                    self.signals.unless_ended(wait).await?;
+                }
             }
         }
     }
 
     async fn begin(&mut self) -> Result<Begun, Leave> {
         self.settle_debts().await?;
-        let request = self.job.begin(id::request_id(), &self.place, !self.answered);
+        let request = BeginAttemptRequest {
+            awaits: self.service.tells(),
+            ..self.job.begin(id::request_id(), &self.place, !self.answered)
+        };
         let asked = self.service.begin(request.clone(), self.job.patience());
         match self.signals.unless_ended(asked).await? {
             Ok(response) => {
@@ -357,14 +369,38 @@ impl Exec {
             Verdict::Stop => Next::End(self.last_code.unwrap_or(Exit::Stop.code())),
             // Nobody says how long a person takes.
             Verdict::Hold if self.job.once => Next::End(Exit::RetryLater.code()),
+            Verdict::Hold if self.is_told_when_over(decision) => Next::WhenTold(TOLD_WITHIN),
             Verdict::Hold => Next::After(ASK_AGAIN + full_jitter(ASK_AGAIN)),
             Verdict::Retry => self.wait(delay_of(decision).unwrap_or_default()),
+            Verdict::Wait if self.is_told_when_over(decision) => self.wait_to_be_told(decision),
             Verdict::Wait | Verdict::Unspecified => {
                 let delay = delay_of(decision);
                 let delay = delay.unwrap_or_else(|| ASK_AGAIN + full_jitter(ASK_AGAIN));
                 self.wait(delay.max(WAIT_MIN))
             }
         }
+    }
+
+    /// Whether the service says when a wait is over. It cannot say when the step
+    /// may run on this host.
+    fn is_told_when_over(&self, decision: &Decision) -> bool {
+        self.service.tells() && !self.local && decision.reason() != Reason::ExcludedHost
+    }
+
+    /// Waits to be told, as long as all the waiting for this attempt may take. A
+    /// place in line or another's attempt may be over at any time; everything else
+    /// lasts until the instant that was told.
+    fn wait_to_be_told(&mut self, decision: &Decision) -> Next {
+        let pause = delay_of(decision).unwrap_or(TOLD_WITHIN);
+        let waited = self.waiting_since.get_or_insert_with(Instant::now).elapsed();
+        let left = self.job.max_wait.map_or(pause, |longest| longest.saturating_sub(waited));
+        let is_open =
+            matches!(decision.reason(), Reason::InLine | Reason::InProgress | Reason::Paused);
+        if left.is_zero() || (left < pause && !is_open) {
+            self.tell_later(pause);
+            return Next::End(Exit::RetryLater.code());
+        }
+        Next::WhenTold(pause.min(left))
     }
 
     /// Waits, unless all the waiting for this attempt would take too long.

@@ -17,10 +17,12 @@ use crate::{
         call,
         connect::Address,
         error::{CliError, asked_delay, headline, may_pass},
+        text,
     },
     proto::{
-        BeginAttemptRequest, BeginAttemptResponse, HeartbeatRequest, HeartbeatResponse, LeaseState,
-        ReportAttemptRequest, ReportAttemptResponse, retry_service_client::RetryServiceClient,
+        AwaitDecisionRequest, AwaitState, BeginAttemptRequest, BeginAttemptResponse,
+        HeartbeatRequest, HeartbeatResponse, LeaseState, ReportAttemptRequest,
+        ReportAttemptResponse, retry_service_client::RetryServiceClient,
     },
 };
 
@@ -30,6 +32,14 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How often a person is told that the service still does not answer.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest wait of one call: less than a proxy on the way, or a connection that
+/// is told to go, leaves it.
+const TOLD_EVERY: Duration = Duration::from_secs(20);
+
+/// Before we ask again about a step of which we could not be told. Jitter of the
+/// same length is added.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// Longest time between two tries of a heartbeat.
 const BEAT_AGAIN: Duration = Duration::from_secs(1);
@@ -78,13 +88,15 @@ pub struct Service {
     teller: Teller,
     /// The time since which nobody has answered us. `None` while somebody does.
     outage: Option<Outage>,
+    /// Whether the service tells when there is something to do, as far as we know.
+    tells: bool,
 }
 
 impl Service {
     /// Connects with the first call.
     pub fn at(address: Address, call_timeout: Duration, teller: Teller) -> Self {
         let client = RetryServiceClient::new(address.channel(call_timeout));
-        Self { client, address, call_timeout, teller, outage: None }
+        Self { client, address, call_timeout, teller, outage: None, tells: true }
     }
 
     /// Asks for the right to run the next attempt.
@@ -111,6 +123,50 @@ impl Service {
             Ok(client.report_attempt(request).await?.into_inner())
         })
         .await
+    }
+
+    /// Whether the service tells when there is something to do, as far as we know:
+    /// older ones do not.
+    pub fn tells(&self) -> bool {
+        self.tells
+    }
+
+    /// Waits until the service says that there is something to do, at most so
+    /// long. Where it does not say, until the step should be asked about again.
+    pub async fn wait(&mut self, request: AwaitDecisionRequest, at_most: Duration) {
+        let until = Instant::now() + at_most;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            match self.wait_once(request.clone(), left.min(TOLD_EVERY)).await {
+                Ok(state) if state != AwaitState::Waiting => return,
+                Ok(_) => {}
+                Err(status) if status.code() == Code::Unimplemented => {
+                    self.tells = false;
+                    return sleep(left).await;
+                }
+                Err(status) => {
+                    let pause = asked_delay(&status).unwrap_or(UNTOLD) + full_jitter(UNTOLD);
+                    return sleep(pause.min(left)).await;
+                }
+            }
+        }
+    }
+
+    async fn wait_once(
+        &self,
+        request: AwaitDecisionRequest,
+        at_most: Duration,
+    ) -> Result<AwaitState, Status> {
+        let timeout = Some(text::to_proto_duration(at_most));
+        let request = AwaitDecisionRequest { timeout, ..request };
+        let within = at_most + self.call_timeout;
+        let mut client = self.client.clone();
+        let request = call::request(request, within);
+        let answer = call::in_time(Instant::now() + within, client.await_decision(request)).await?;
+        Ok(answer.into_inner().state())
     }
 
     /// Keeps a lease until the handle is dropped, and tells what becomes of it.

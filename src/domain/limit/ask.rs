@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Target;
-use crate::domain::time::Timestamp;
+use super::{
+    Target,
+    breaker::{Ended, Episodes, TargetOutcome},
+};
+use crate::domain::time::{Timestamp, micros};
 
 /// A target as it bounds one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,9 @@ pub struct Bound {
     pub is_passing: bool,
     /// Whether it starts nothing for now: the end of the pause, if one is known.
     pub pause: Option<Option<Timestamp>>,
+    /// Its episodes, as far as the decision knows them. A store refuses a commit
+    /// that was planned on others.
+    pub episodes: Episodes,
 }
 
 impl Bound {
@@ -37,8 +43,24 @@ impl Bound {
     /// Whether it bounds anything at all.
     #[must_use]
     pub fn says_something(&self) -> bool {
-        let Target { rate, concurrency, budget, .. } = &*self.target;
-        rate.is_some() || concurrency.is_some() || budget.is_some() || self.pause.is_some()
+        let Target { rate, concurrency, budget, breaker, .. } = &*self.target;
+        rate.is_some()
+            || concurrency.is_some()
+            || budget.is_some()
+            || breaker.is_some()
+            || self.pause.is_some()
+    }
+
+    /// Starts a second that its rate allows, in thousandths; 0 without a rate.
+    #[must_use]
+    pub fn full(&self) -> u64 {
+        self.target.rate.map_or(0, |rate| rate.per_thousand_seconds())
+    }
+
+    /// Whether its breaker has a say.
+    #[must_use]
+    pub fn has_breaker(&self) -> bool {
+        self.target.breaker.is_some_and(|breaker| !breaker.observe_only)
     }
 }
 
@@ -62,10 +84,29 @@ pub struct Asks {
     pub cool: Option<(Box<str>, Timestamp)>,
     /// A start that nobody asked for, and what it costs a budget: it counts.
     pub counted: Option<Option<u32>>,
+    /// The attempt that ends with it, if one does.
+    pub ended: Option<AttemptEnd>,
+    /// The step, as evidence tells it from others.
+    pub step: u32,
+    /// The host that would run the attempt, likewise; 0 is unknown.
+    pub host: u16,
     /// The latest instant that is of use.
     pub latest: Option<Timestamp>,
     /// Where in the room that is found the start falls, of 2¹⁶.
     pub draw: u16,
+}
+
+/// An attempt that has ended, as targets see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptEnd {
+    /// Where it ran; 0 is unknown.
+    pub host: u16,
+    /// How long it took.
+    pub took: Duration,
+    /// What it says, and of which target: None is all of them.
+    pub outcome: TargetOutcome,
+    /// The one state at fault, where it failed.
+    pub at_fault: Option<Box<str>>,
 }
 
 /// A start that was promised.
@@ -79,6 +120,9 @@ pub struct Promise {
     /// Whether the target is still of the revision that promised it. What was
     /// promised under another rate holds, but cannot be given back.
     pub is_current: bool,
+    /// Whether no breaker has opened or closed since: where the target is coming
+    /// back the start is one of those that it admitted.
+    pub is_paced: bool,
 }
 
 /// What is wanted.
@@ -95,11 +139,19 @@ pub enum Want {
         lease_until: Timestamp,
         /// Since when the step has been waiting for it: the longer, the sooner.
         since: Timestamp,
+        /// How its worker comes again where it has to stand in line.
+        comes: Comes,
     },
     /// A start from this instant on.
     Reserve {
         /// The earliest that the step itself allows.
         from: Timestamp,
+        /// Whether it is that of a first attempt.
+        is_first: bool,
+        /// Since when the step has been waiting, should it be parked.
+        since: Timestamp,
+        /// Whether it was waiting before this decision.
+        waited: bool,
     },
     /// To keep permits until this instant.
     Keep {
@@ -128,6 +180,11 @@ pub enum Admission {
     Later(Timestamp),
     /// The retry budget is spent, and says to stop.
     Spent,
+    /// A target is out of order: it stands in line there, is told when that is
+    /// over, and comes again at this instant at the latest.
+    Parked(Timestamp),
+    /// The host fails alone: another one may start it.
+    OtherHost,
 }
 
 /// What targets answer, and why.
@@ -167,6 +224,12 @@ pub enum Limit {
     Budget,
     /// Everybody waits until the target's instant.
     Cooldown,
+    /// The target is out of order: only probes start.
+    Breaker,
+    /// The target is coming back: its load grows.
+    Ramp,
+    /// The host fails alone.
+    Host,
 }
 
 impl Asks {
@@ -192,18 +255,88 @@ impl Asks {
     /// Whether a retry is meant.
     #[must_use]
     pub const fn is_retry(&self) -> bool {
-        !matches!(self.want, Want::Start { cost: None, .. })
+        !matches!(self.want, Want::Start { cost: None, .. } | Want::Reserve { is_first: true, .. })
     }
+
+    /// States with a breaker that has a say.
+    pub fn breakers(&self) -> impl Iterator<Item = &Bound> {
+        self.bounds.iter().filter(|bound| bound.has_breaker())
+    }
+
+    /// What the end of an attempt says of a target; None where none has ended,
+    /// or nobody watches.
+    #[must_use]
+    pub fn ended_at(&self, bound: &Bound) -> Option<Ended> {
+        let (end, breaker) = (self.ended.as_ref()?, bound.target.breaker?);
+        let is_slow = breaker.slow_after.is_some_and(|slow| slow <= end.took);
+        let is_at_fault = end.at_fault.as_deref().is_none_or(|state| *state == *bound.state);
+        let outcome = match end.outcome {
+            TargetOutcome::Served if is_slow => TargetOutcome::Failed,
+            TargetOutcome::Failed if !is_at_fault => TargetOutcome::Nothing,
+            outcome => outcome,
+        };
+        let (step, draw, full) = (self.step, self.draw, bound.full());
+        Some(Ended { step, host: end.host, outcome, draw, full })
+    }
+}
+
+/// How a worker comes again that stands in line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Comes {
+    /// By itself, so often that it hardly misses its turn.
+    #[default]
+    ByItself,
+    /// When it is woken, since a permit is free for it.
+    WhenWoken,
 }
 
 /// Turns of all permits that somebody in line waits for at most.
 pub const TURNS_MAX: u64 = 40;
 
+/// How long a worker waits that is woken, before it comes by itself after all: a
+/// wake-up may be lost with the process that was to make it. Long, since what a
+/// lost one costs is mended sooner, by whoever next looks at the line.
+pub const WOKEN_WITHIN: Duration = Duration::from_secs(300);
+
 /// How long who stands in line waits before it comes again, by how many go
 /// before it, for so many permits.
 #[must_use]
-pub fn patience(before: u64, permits: u64) -> Duration {
+pub fn patience(comes: Comes, before: u64, permits: u64) -> Duration {
     /// Milliseconds in which a permit is thought to come free.
     const TURN: u64 = 250;
-    Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
+    match comes {
+        Comes::ByItself => {
+            Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
+        }
+        Comes::WhenWoken => WOKEN_WITHIN,
+    }
+}
+
+/// How long who is parked sleeps at most. It is told when its target is back, and
+/// comes by itself should it not have been heard.
+const PARKED: Duration = Duration::from_secs(30);
+/// How many of those who stand in line come by themselves for the next probes.
+pub const PROBERS: u64 = 8;
+/// From one of their probes to the next.
+const PROBE_EVERY: Duration = Duration::from_micros(2_500_000);
+
+/// When who is parked comes again: who is woken when it is long overdue, the first in line for the next probes, the
+/// others spread over a while.
+#[must_use]
+pub fn parked_until(
+    before: u64,
+    draw: u16,
+    comes: Comes,
+    next_probe: Timestamp,
+    now: Timestamp,
+) -> Timestamp {
+    if comes == Comes::WhenWoken {
+        return now.plus(WOKEN_WITHIN);
+    }
+    if before < PROBERS {
+        let turns = u32::try_from(before).unwrap_or_default();
+        return next_probe.max(now).plus(PROBE_EVERY * turns);
+    }
+    let spread = micros(PARKED) * u64::from(draw) / 65_536;
+    now.plus(PARKED + Duration::from_micros(spread))
 }

@@ -10,13 +10,20 @@ use std::{
 };
 
 use super::{
-    Admission, Admitted, Asks, Bound, Finding, Limit, Rate, Want, WhenSpent,
-    ask::{TURNS_MAX, patience},
+    Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Rate, Want, WhenSpent,
+    ask::{PROBERS, TURNS_MAX, parked_until, patience},
+    breaker::{Admits, Breaker, Ended},
     calendar::{Calendar, Room},
+    line::Line,
     window::Window,
 };
-use crate::domain::{plan::Now, time::Timestamp};
+use crate::domain::{
+    plan::Now,
+    time::{Timestamp, micros},
+};
 
+/// Time over which a cooldown spreads those who waited for its end, at most, µs.
+const SPREAD: u64 = 10_000_000;
 /// Rounds in which rates agree on an instant, at most.
 const ROUNDS: usize = 64;
 /// How long a step waits before it asks again, when no instant within the
@@ -27,6 +34,8 @@ const REVISIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Book {
     states: BTreeMap<Box<str>, TargetState>,
+    /// Those at which steps are parked.
+    parked: BTreeSet<Box<str>>,
 }
 
 /// What one target has granted, promised and spent.
@@ -36,10 +45,12 @@ pub struct TargetState {
     pub calendar: Calendar,
     /// Who runs, and until when.
     pub permits: BTreeMap<Box<str>, Timestamp>,
-    /// Who stands in line, by how long.
-    pub line: BTreeSet<(Timestamp, Box<str>)>,
-    /// Since when they have been waiting.
-    pub places: BTreeMap<Box<str>, Timestamp>,
+    /// Who waits for a permit.
+    pub line: Line,
+    /// Who waits for the target to be back.
+    pub parked: Line,
+    /// What is known of its health.
+    pub breaker: Breaker,
     /// What its retry budget has seen.
     pub window: Window,
     /// Nothing starts before this instant.
@@ -84,6 +95,24 @@ pub enum Effect {
         /// The instant.
         since: Timestamp,
     },
+    /// The step is parked, waiting since this instant.
+    Park {
+        /// The instant.
+        since: Timestamp,
+    },
+    /// An attempt has ended.
+    Ended(Ended),
+    /// A probe starts.
+    Probe {
+        /// The step: see [`super::breaker::mark_of`].
+        step: u32,
+        /// The end of its lease.
+        until: Timestamp,
+        /// Where in its span the wait for the next one falls, of 2¹⁶.
+        draw: u16,
+    },
+    /// A start is granted or promised while the target is coming back.
+    Pace,
     /// A start is counted: None is a first attempt, else what the retry cost.
     Count {
         /// Width of a stretch of the window, µs.
@@ -95,6 +124,9 @@ pub enum Effect {
     Cool {
         /// The instant.
         until: Timestamp,
+        /// For a breaker that has a say: starts a second that the target's rate
+        /// allows, in thousandths; 0 without a rate.
+        full: Option<u64>,
     },
 }
 
@@ -133,6 +165,55 @@ impl Book {
         self.states.insert(name, state);
     }
 
+    /// Puts in what is known of a target's health, as a snapshot has it.
+    pub fn put_health(&mut self, name: &str, parked: Line, breaker: Breaker) {
+        if !parked.is_empty() {
+            self.parked.insert(name.into());
+        }
+        let state = self.states.entry(name.into()).or_default();
+        (state.parked, state.breaker) = (parked, breaker);
+    }
+
+    /// Tells what a decision has to know of the targets' episodes.
+    pub fn tell_episodes(&self, bounds: &mut [Bound]) {
+        for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
+            let breaker = self.state(&bound.state).map(|state| &state.breaker);
+            bound.episodes = breaker.map(Breaker::episodes).unwrap_or_default();
+        }
+    }
+
+    /// Whether a decision was made on the episodes that there are.
+    #[must_use]
+    pub fn knows_episodes(&self, asks: &Asks) -> bool {
+        let mark = |bound: &Bound| self.state(&bound.state).map_or(0, |state| state.breaker.mark());
+        asks.breakers().all(|bound| bound.episodes.mark == mark(bound))
+    }
+
+    /// Whether any step is parked.
+    #[must_use]
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Steps that are parked and may go on, at most `limit` of each target: those
+    /// that have waited longest where it is back, one at random where it may be
+    /// tried.
+    #[must_use]
+    pub fn called(&self, now: Timestamp, limit: usize) -> Vec<Box<str>> {
+        let states = self.parked.iter().filter_map(|name| self.state(name));
+        states.flat_map(|state| state.called(now, limit)).collect()
+    }
+
+    /// Whose turn it is at a state with so many permits: as many as are free, the
+    /// longest waiting first, at most `limit`.
+    #[must_use]
+    pub fn heads(&self, state: &str, permits: u32, now: Now, limit: usize) -> Vec<Box<str>> {
+        let Some(state) = self.state(state) else { return Vec::new() };
+        let free = u64::from(permits).saturating_sub(state.live("", now.leases));
+        let free = usize::try_from(free).unwrap_or(usize::MAX).min(limit);
+        state.line.iter().take(free).map(Box::from).collect()
+    }
+
     /// What the targets answer. Nothing is promised by it yet.
     pub fn admit(&mut self, asks: &Asks, now: Now) -> Admitted {
         for bound in &asks.bounds {
@@ -159,24 +240,50 @@ impl Book {
                 state.calendar.give_back(rate.grid(), at);
             }
             Effect::Permit { until } => {
-                state.leave_line(member);
+                state.leave(member);
                 state.permits.insert(member.into(), until);
             }
             Effect::Release => {
-                state.leave_line(member);
+                state.leave(member);
                 state.permits.remove(member);
             }
             Effect::Queue { since } => {
-                state.leave_line(member);
+                state.leave(member);
                 state.permits.remove(member);
-                state.places.insert(member.into(), since);
-                state.line.insert((since, member.into()));
+                state.line.join(member, since);
             }
+            Effect::Park { since } => {
+                state.leave(member);
+                state.permits.remove(member);
+                state.parked.join(member, since);
+                self.parked.insert(charge.state.clone());
+                return;
+            }
+            Effect::Ended(ended) => state.breaker.ended(&ended, now),
+            Effect::Probe { step, until, draw } => state.breaker.probe(step, until, draw, now),
+            Effect::Pace => state.breaker.pace(),
             Effect::Count { width, cost } => state.window.count(width, cost, now),
-            Effect::Cool { until } => state.cooldown = state.cooldown.max(until),
+            Effect::Cool { until, full } => {
+                state.cooldown = state.cooldown.max(until);
+                if let Some(full) = full {
+                    state.breaker.cool(until, full, now);
+                }
+            }
+        }
+        if state.parked.is_empty() {
+            self.parked.remove(&charge.state);
         }
     }
 }
+
+/// How far ahead of their starts those who were parked are called, so that who
+/// comes fresh finds room.
+const AHEAD: Duration = Duration::from_secs(1);
+/// Who came so recently goes on before those who have waited longest, every other
+/// time, µs.
+const FRESH: u64 = 30_000_000;
+/// Of how many that have waited longest one is chosen to try.
+const CHOICE: usize = 1024;
 
 /// How long a state is kept that is of no use; longer than any retry budget's
 /// window and its own look back.
@@ -188,15 +295,51 @@ impl TargetState {
         let latest = self.window.stretches.last_key_value().map(|(number, _)| *number);
         self.permits.is_empty()
             && self.line.is_empty()
+            && self.parked.is_empty()
+            && self.breaker.is_idle(past)
             && self.cooldown <= past
             && latest.is_none_or(|number| (number + 1) * self.window.width <= past.as_micros())
             && self.calendar.is_idle(past)
     }
 
-    fn leave_line(&mut self, member: &str) {
-        if let Some((name, since)) = self.places.remove_entry(member) {
-            self.line.remove(&(since, name));
+    fn leave(&mut self, member: &str) {
+        self.line.leave(member);
+        self.parked.leave(member);
+    }
+
+    /// Who is parked and may go on.
+    fn called(&self, now: Timestamp, limit: usize) -> Vec<Box<str>> {
+        // Nobody in particular asks: 0 is no step that has tried, and no host.
+        let soon = match self.breaker.admits(0, 0, false, now) {
+            Admits::Parked(_) => return Vec::new(),
+            Admits::Probe => {
+                let choice = self.parked.len().min(CHOICE);
+                let drawn = usize::try_from(now.as_micros() / 1000).unwrap_or_default() % choice;
+                return self.parked.iter().skip(drawn).take(1).map(Box::from).collect();
+            }
+            Admits::Ramp(from) => from <= now.plus(AHEAD),
+            Admits::Any | Admits::OtherHost(_) => true,
+        };
+        let is_soon = |room: Room| room.from <= now.plus(AHEAD);
+        let has_room = self.calendar.is_new() || self.calendar.room(now).is_some_and(is_soon);
+        if !(soon && has_room) {
+            return Vec::new();
         }
+        // In turns, one who came just now and one who has waited longest.
+        let fresh = Timestamp::from_micros(now.as_micros().saturating_sub(FRESH));
+        let mut called: Vec<&str> = Vec::new();
+        let longest = self.parked.iter().map(Some);
+        let latest = self.parked.since(fresh).map(Some).chain(std::iter::repeat(None));
+        for member in latest.zip(longest).flat_map(|(latest, longest)| [latest, longest]).flatten()
+        {
+            if called.len() == limit {
+                break;
+            }
+            if !called.contains(&member) {
+                called.push(member);
+            }
+        }
+        called.into_iter().map(Box::from).collect()
     }
 
     /// Permits in force, but for that of `member`. One is until no plan can be
@@ -214,9 +357,7 @@ impl TargetState {
         if planted!("line-without-seniority") {
             return 0;
         }
-        let end = (since, Box::from(member));
-        let others = self.line.range(..end).filter(|(_, known)| **known != *member);
-        others.take(usize::try_from(matters).unwrap_or(usize::MAX)).count() as u64
+        self.line.before(member, since, matters)
     }
 }
 
@@ -239,13 +380,23 @@ impl Looking<'_> {
     fn admission(&mut self) -> Admission {
         match self.asks.want {
             Want::Nothing | Want::Keep { .. } => Admission::Now,
-            Want::Reserve { from } => {
+            Want::Reserve { from, since, .. } => {
                 let from = from.max(self.cooled());
-                self.reserved(from)
+                match self.health(since) {
+                    Health::Out(until) => self.parked(until.max(from)),
+                    _ => self.reserved(from),
+                }
             }
-            Want::Start { cost, since, .. } => {
+            Want::Start { cost, since, comes, .. } => {
                 let cooled = self.cooled();
-                if let Some(until) = self.in_line(since) {
+                let cost = match self.health(since) {
+                    Health::Out(until) => return self.parked(until),
+                    Health::OtherHost => return Admission::OtherHost,
+                    // A probe costs nothing.
+                    Health::Probe => None,
+                    Health::Well => cost,
+                };
+                if let Some(until) = self.in_line(since, comes) {
                     return Admission::InLine(until);
                 }
                 if let Some((until, when_spent)) = cost.and_then(|cost| self.spent(cost)) {
@@ -271,15 +422,85 @@ impl Looking<'_> {
                 cooldown = cooldown.max(*instant);
             }
             if cooldown > self.now.at && !planted!("cooldown-not-compared") {
-                self.find(Limit::Cooldown, bound, cooldown, (0, 0));
-                until = until.max(cooldown);
+                let own = self.spread(bound, cooldown);
+                self.find(Limit::Cooldown, bound, own, (0, 0));
+                until = until.max(own);
             }
         }
         until
     }
 
+    /// Where neither a rate nor a ramp paces those who waited, they come spread over
+    /// a sixteenth of the time that they were kept away.
+    fn spread(&self, bound: &Bound, cooldown: Timestamp) -> Timestamp {
+        if bound.target.rate.is_some() || bound.has_breaker() {
+            return cooldown;
+        }
+        let width = (micros(cooldown - self.now.at) / 16).min(SPREAD);
+        cooldown.plus(Duration::from_micros((width * u64::from(self.asks.draw)) >> 16))
+    }
+
+    /// What breakers have to say.
+    fn health(&mut self, since: Timestamp) -> Health {
+        let (asks, now) = (self.asks, self.now.at);
+        let (is_start, comes) = match asks.want {
+            Want::Start { comes, .. } => (true, comes),
+            _ => (false, Comes::ByItself),
+        };
+        let mut health = Health::Well;
+        for bound in asks.breakers() {
+            let Some(state) = self.book.state(&bound.state) else { continue };
+            match state.breaker.admits(asks.step, asks.host, is_start, now) {
+                Admits::Any | Admits::Ramp(_) => {}
+                Admits::OtherHost(until) => {
+                    self.find(Limit::Host, bound, until, (0, 0));
+                    health = health.worse(Health::OtherHost);
+                }
+                Admits::Probe if is_start => {
+                    self.find(Limit::Breaker, bound, now, (0, 0));
+                    health = health.worse(Health::Probe);
+                }
+                Admits::Probe => {
+                    self.find(Limit::Breaker, bound, now, (0, 0));
+                    health = health.worse(Health::Out(now));
+                }
+                Admits::Parked(next) => {
+                    let before = state.parked.before(&asks.member, since, PROBERS);
+                    let until = parked_until(before, asks.draw, comes, next, now);
+                    self.find(Limit::Breaker, bound, until, (before, 0));
+                    health = health.worse(Health::Out(until));
+                }
+            }
+        }
+        health
+    }
+
+    /// Parked until an instant that is of use.
+    fn parked(&self, until: Timestamp) -> Admission {
+        match self.asks.latest {
+            Some(latest) if latest <= self.now.at => Admission::TooLate,
+            latest => Admission::Parked(latest.map_or(until, |latest| until.min(latest))),
+        }
+    }
+
+    /// The earliest start that targets which are coming back admit.
+    fn ramped(&mut self, from: Timestamp) -> Timestamp {
+        let (asks, now) = (self.asks, self.now.at);
+        let mut earliest = from;
+        for bound in asks.breakers() {
+            let Some(state) = self.book.state(&bound.state) else { continue };
+            if let Admits::Ramp(admits) = state.breaker.admits(asks.step, 0, false, now)
+                && !is_paced(asks, bound, now)
+            {
+                self.find(Limit::Ramp, bound, from.max(admits), (0, 0));
+                earliest = earliest.max(admits);
+            }
+        }
+        earliest
+    }
+
     /// When to come again, where permits are short or others come first.
-    fn in_line(&mut self, since: Timestamp) -> Option<Timestamp> {
+    fn in_line(&mut self, since: Timestamp, comes: Comes) -> Option<Timestamp> {
         let asks = self.asks;
         let mut until = None;
         for bound in asks.pools() {
@@ -291,7 +512,8 @@ impl Looking<'_> {
                 )
             });
             let is_short = live + before >= most;
-            let come = self.now.at.plus(patience((live + before).saturating_sub(most), most));
+            let ahead = (live + before).saturating_sub(most);
+            let come = self.now.at.plus(patience(comes, ahead, most));
             let earliest = if is_short { come } else { self.now.at };
             self.find(Limit::Concurrency, bound, earliest, (live, most));
             if is_short {
@@ -334,7 +556,8 @@ impl Looking<'_> {
         let is_kept = |bound: &&Bound| cooled <= now && is_promised(asks, bound, now);
         let (kept, wanted): (Vec<&Bound>, Vec<&Bound>) =
             asks.rates(asks.is_retry()).partition(is_kept);
-        let room = self.common(&wanted, now.max(cooled));
+        let earliest = self.ramped(now.max(cooled));
+        let room = self.common(&wanted, earliest);
         match room {
             None => self.later(),
             Some(room) if room.from <= now => {
@@ -343,12 +566,18 @@ impl Looking<'_> {
                 Admission::Now
             }
             // Where one rate has to be asked anew, all are: the step starts once.
-            Some(_) => self.reserved(now.max(cooled)),
+            Some(_) => self.promised(earliest),
         }
     }
 
     /// The promise of a start from `from` on.
     fn reserved(&mut self, from: Timestamp) -> Admission {
+        let from = self.ramped(from);
+        self.promised(from)
+    }
+
+    /// The same from an instant on that breakers admit.
+    fn promised(&mut self, from: Timestamp) -> Admission {
         let asks = self.asks;
         let wanted: Vec<&Bound> = asks.rates(asks.is_retry()).collect();
         let Some(room) = self.common(&wanted, from) else { return self.later() };
@@ -408,6 +637,31 @@ impl Looking<'_> {
     }
 }
 
+/// What breakers have to say of a start; the worst counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Health {
+    /// Nothing against it.
+    Well,
+    /// It starts to show whether a target is back.
+    Probe,
+    /// Not on this host.
+    OtherHost,
+    /// A target is out of order: it comes again at this instant.
+    Out(Timestamp),
+}
+
+impl Health {
+    fn worse(self, other: Self) -> Self {
+        self.max(other)
+    }
+}
+
+/// Whether a start now is one that a target which is coming back has promised.
+fn is_paced(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
+    asks.promise(&bound.state)
+        .is_some_and(|promise| promise.is_paced && now <= asks.promised.plus(promise.grace))
+}
+
 /// Whether a start now is one that was promised, and not too late for it.
 fn is_promised(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
     bound.target.rate.is_some()
@@ -431,77 +685,162 @@ pub fn kept(asks: &Asks) -> Vec<Box<str>> {
 
 /// What follows from an answer.
 #[must_use]
-pub fn charges(asks: &Asks, admission: Admission, now: Timestamp) -> Vec<Charge> {
-    let mut charges = Vec::new();
-    let mut add = |state: &str, effect| charges.push(Charge { state: state.into(), effect });
-    if let Some((state, until)) = &asks.cool {
-        add(state, Effect::Cool { until: *until });
+pub fn charges(asks: &Asks, admitted: &Admitted, now: Timestamp) -> Vec<Charge> {
+    let mut due = Due { asks, admitted, now, charges: Vec::new() };
+    due.ended();
+    due.cooled();
+    due.rates();
+    due.breakers();
+    due.permits();
+    due.counted();
+    due.charges
+}
+
+/// What is charged, while it is put together.
+struct Due<'a> {
+    asks: &'a Asks,
+    admitted: &'a Admitted,
+    now: Timestamp,
+    charges: Vec<Charge>,
+}
+
+impl Due<'_> {
+    fn add(&mut self, state: &str, effect: Effect) {
+        self.charges.push(Charge { state: state.into(), effect });
     }
-    let (starts, reserves) =
-        (matches!(asks.want, Want::Start { .. }), matches!(asks.want, Want::Reserve { .. }));
-    let is_retry = asks.is_retry();
-    // A step that starts within the grace of its promise has used it; in every
-    // other case it is given back.
-    let is_used =
-        |bound: &Bound| admission == Admission::Now && starts && is_promised(asks, bound, now);
-    for bound in &asks.bounds {
-        let Some(rate) = bound.target.rate else { continue };
-        let has_ticket = asks.promise(&bound.state).is_some_and(|promise| promise.is_current);
-        if has_ticket && !is_used(bound) {
-            add(&bound.state, Effect::GiveBack { rate, at: asks.promised });
-        }
-        match admission {
-            _ if !rate.counts(is_retry) => {}
-            Admission::Now if starts && planted!("charge-forgotten") => {}
-            Admission::Now if starts && !is_used(bound) => {
-                add(&bound.state, Effect::Take { rate, at: now })
+
+    const fn is_start(&self) -> bool {
+        matches!(self.asks.want, Want::Start { .. })
+    }
+
+    /// Whether the attempt starts by this decision.
+    fn starts_now(&self) -> bool {
+        self.is_start() && self.admitted.admission == Admission::Now
+    }
+
+    /// What the end of an attempt says of its targets.
+    fn ended(&mut self) {
+        let asks = self.asks;
+        for bound in &asks.bounds {
+            if let Some(ended) = asks.ended_at(bound) {
+                self.add(&bound.state, Effect::Ended(ended));
             }
-            Admission::At(at) if starts || reserves => add(&bound.state, Effect::Take { rate, at }),
+        }
+    }
+
+    fn cooled(&mut self) {
+        let Some((state, until)) = &self.asks.cool else { return };
+        let mut breakers = self.asks.breakers();
+        let full = breakers.find(|bound| bound.state == *state).map(Bound::full);
+        self.add(state, Effect::Cool { until: *until, full });
+    }
+
+    /// A step that starts within the grace of its promise has used it; in every
+    /// other case it is given back.
+    fn rates(&mut self) {
+        let (asks, admission) = (self.asks, self.admitted.admission);
+        let is_retry = asks.is_retry();
+        let asks_start = matches!(asks.want, Want::Start { .. } | Want::Reserve { .. });
+        for bound in &asks.bounds {
+            let Some(rate) = bound.target.rate else { continue };
+            let is_used = self.starts_now() && is_promised(asks, bound, self.now);
+            let has_ticket = asks.promise(&bound.state).is_some_and(|promise| promise.is_current);
+            if has_ticket && !is_used {
+                self.add(&bound.state, Effect::GiveBack { rate, at: asks.promised });
+            }
+            match admission {
+                _ if !rate.counts(is_retry) || is_used || !asks_start => {}
+                Admission::Now if self.is_start() && !planted!("charge-forgotten") => {
+                    self.add(&bound.state, Effect::Take { rate, at: self.now });
+                }
+                Admission::At(at) => self.add(&bound.state, Effect::Take { rate, at }),
+                _ => {}
+            }
+        }
+    }
+
+    /// Probes, starts on a ramp, and those that are parked, as was found.
+    fn breakers(&mut self) {
+        let (asks, admitted) = (self.asks, self.admitted);
+        let draw = asks.draw;
+        for finding in &admitted.findings {
+            match (finding.limit, asks.want, admitted.admission) {
+                (Limit::Breaker, Want::Start { lease_until: until, .. }, Admission::Now) => {
+                    self.add(&finding.state, Effect::Probe { step: asks.step, until, draw });
+                }
+                (
+                    Limit::Breaker,
+                    Want::Start { since, .. } | Want::Reserve { since, .. },
+                    Admission::Parked(_),
+                ) => self.add(&finding.state, Effect::Park { since }),
+                (Limit::Ramp, _, Admission::Now | Admission::At(_)) => {
+                    self.add(&finding.state, Effect::Pace);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Permits and places in line.
+    fn permits(&mut self) {
+        let (asks, admission) = (self.asks, self.admitted.admission);
+        for state in &asks.held {
+            if !self.keeps(state) && !planted!("permit-not-released") {
+                self.add(state, Effect::Release);
+            }
+        }
+        match (asks.want, admission) {
+            // An attempt that ran before its target had permits takes one as well.
+            (Want::Keep { lease_until }, _) if !planted!("permit-not-kept") => {
+                for state in kept(asks) {
+                    self.add(&state, Effect::Permit { until: lease_until });
+                }
+            }
+            (Want::Start { lease_until, .. }, Admission::Now) => {
+                for bound in asks.pools() {
+                    self.add(&bound.state, Effect::Permit { until: lease_until });
+                }
+            }
+            (Want::Start { since, .. }, Admission::InLine(_)) => {
+                for bound in asks.pools() {
+                    self.add(&bound.state, Effect::Queue { since });
+                }
+            }
             _ => {}
         }
     }
-    let pools: Vec<&Bound> = asks.pools().collect();
-    let keeps = |state: &str| {
-        let is_pool = pools.iter().any(|bound| *bound.state == *state);
-        match (asks.want, admission) {
+
+    /// Whether the step has something at a state from now on.
+    fn keeps(&self, state: &str) -> bool {
+        let is_here = |bound: &Bound| *bound.state == *state;
+        match (self.asks.want, self.admitted.admission) {
             (Want::Keep { .. }, _) => true,
-            (Want::Start { .. }, Admission::Now | Admission::InLine(_)) => is_pool,
+            (Want::Start { .. }, Admission::Now | Admission::InLine(_)) => {
+                self.asks.pools().any(is_here)
+            }
+            (_, Admission::Parked(_)) => self
+                .admitted
+                .findings
+                .iter()
+                .any(|finding| finding.limit == Limit::Breaker && *finding.state == *state),
             _ => false,
         }
-    };
-    let is_released = |state: &str| !keeps(state) && !planted!("permit-not-released");
-    for state in asks.held.iter().filter(|state| is_released(state)) {
-        add(state, Effect::Release);
     }
-    match (asks.want, admission) {
-        // An attempt that ran before its target had permits takes one as well.
-        (Want::Keep { lease_until }, _) if !planted!("permit-not-kept") => {
-            for state in kept(asks) {
-                add(&state, Effect::Permit { until: lease_until });
-            }
-        }
-        (Want::Start { lease_until, .. }, Admission::Now) => {
-            for bound in &pools {
-                add(&bound.state, Effect::Permit { until: lease_until });
-            }
-        }
-        (Want::Start { since, .. }, Admission::InLine(_)) => {
-            for bound in &pools {
-                add(&bound.state, Effect::Queue { since });
-            }
-        }
-        _ => {}
-    }
-    let counted = match (asks.want, admission) {
-        (Want::Start { cost, .. }, Admission::Now) => Some(cost),
-        _ => asks.counted,
-    };
-    if let Some(cost) = counted {
+
+    /// Starts count in a budget, but for probes.
+    fn counted(&mut self) {
+        let asks = self.asks;
+        let is_probe = self.admitted.findings.iter().any(|found| found.limit == Limit::Breaker);
+        let counted = match asks.want {
+            Want::Start { cost, .. } if self.starts_now() => Some(cost),
+            _ => asks.counted,
+        };
+        // A probe is no retry to a budget, and no first attempt that earns one.
+        let Some(cost) = counted.filter(|_| !(is_probe && self.starts_now())) else { return };
         for bound in &asks.bounds {
             if let Some(budget) = &bound.target.budget {
-                add(&bound.state, Effect::Count { width: Window::width_of(budget), cost });
+                self.add(&bound.state, Effect::Count { width: Window::width_of(budget), cost });
             }
         }
     }
-    charges
 }

@@ -102,6 +102,12 @@ impl Calendar {
         None
     }
 
+    /// Whether no rate has ever asked anything of it.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.layers.is_empty()
+    }
+
     /// Reserves a start at an instant that [`Calendar::room`] admitted.
     ///
     /// Without room it changes nothing that is counted: such a start is taken

@@ -5,18 +5,22 @@
 //! written by operators ([`spec`]) and parsed once ([`Target`]). What a decision
 //! wants of it is an [`Asks`]; what has been granted, promised and spent stands
 //! in a [`Book`], which answers with an [`Admission`]. What a rate has promised
-//! for later stands in its [`calendar`], what a budget has seen in its [`window`].
+//! for later stands in its [`calendar`], what a budget has seen in its [`window`],
+//! what is known of its health in its [`breaker`].
 
 pub mod ask;
 pub mod book;
+pub mod breaker;
 pub mod calendar;
+pub mod line;
 pub mod parse;
 pub mod spec;
 pub mod window;
 
 pub use self::{
-    ask::{Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want},
+    ask::{Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Promise, Want},
     book::{Book, Charge, Effect},
+    breaker::Episodes,
 };
 
 use std::{num::NonZeroU32, time::Duration};
@@ -34,6 +38,8 @@ pub struct Target {
     pub concurrency: Option<NonZeroU32>,
     /// How many retries there may be for so many first attempts.
     pub budget: Option<Budget>,
+    /// Whether it is left alone while it is dead.
+    pub breaker: Option<BreakerTerms>,
     /// Whether every step of the namespace calls it, named or not.
     pub every_step: bool,
     /// Whether each run has it for itself: its limits then hold for the steps of
@@ -78,7 +84,7 @@ impl Pause {
 
 /// Longest time by which a start may come after the instant that was promised
 /// to it. A shorter one where the burst is too small to take it from.
-const GRACE_MAX: Duration = Duration::from_secs(1);
+pub const GRACE_MAX: Duration = Duration::from_secs(1);
 
 impl Rate {
     /// By how much a start may come after the instant that was promised to it.
@@ -113,6 +119,14 @@ impl Rate {
         Grid::of(&Self { burst, ..*self })
     }
 
+    /// Starts a second, in thousandths; at least 1.
+    #[must_use]
+    pub fn per_thousand_seconds(&self) -> u64 {
+        let starts = u128::from(self.limit.get()) * 1_000_000_000;
+        let per = starts / u128::from(micros(self.period)).max(1);
+        u64::try_from(per).unwrap_or(u64::MAX).max(1)
+    }
+
     /// Whether it counts a start.
     #[must_use]
     pub const fn counts(&self, is_retry: bool) -> bool {
@@ -144,6 +158,16 @@ pub struct Budget {
     pub window: Duration,
     /// What happens to a retry when it is spent.
     pub when_spent: WhenSpent,
+}
+
+/// A breaker, as far as a target has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerTerms {
+    /// An attempt that succeeds only after so long counts as failed; None for
+    /// one that may take its time.
+    pub slow_after: Option<Duration>,
+    /// Whether it only watches: it opens and closes, and refuses nothing.
+    pub observe_only: bool,
 }
 
 /// What happens to a retry when the budget is spent.

@@ -4,8 +4,8 @@
 use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
-    Budget, Rate, Target,
-    spec::{BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
+    BreakerTerms, Budget, Rate, Target,
+    spec::{BreakerSpec, BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
 };
 use crate::domain::{
     time::{Span, micros},
@@ -34,6 +34,10 @@ pub const WINDOW_DEFAULT: Duration = Duration::from_secs(60);
 /// Windows of a budget.
 pub const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
+/// How long an attempt may take before its success counts as a failure.
+pub const SLOW: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(7 * 24 * 3600);
+
 impl Target {
     /// Checks a target as written.
     ///
@@ -47,6 +51,7 @@ impl Target {
                 .concurrency
                 .map(|spec| check.within("concurrency", |c| concurrency(c, spec))),
             budget: spec.budget.map(|spec| check.within("budget", |c| budget(c, spec))),
+            breaker: spec.breaker.map(|spec| check.within("breaker", |c| breaker(c, spec))),
             every_step: spec.every_step,
             each_run: spec.each_run,
         };
@@ -99,6 +104,11 @@ fn budget(check: &mut Check, spec: BudgetSpec) -> Budget {
     }
     let window = span(check, "window", spec.window, WINDOWS).unwrap_or(WINDOW_DEFAULT);
     Budget { per_mille, floor, window, when_spent: spec.when_spent }
+}
+
+fn breaker(check: &mut Check, spec: BreakerSpec) -> BreakerTerms {
+    let slow_after = span(check, "slow_after", spec.slow_after, SLOW);
+    BreakerTerms { slow_after, observe_only: spec.observe_only }
 }
 
 fn per_mille(check: &mut Check, ratio: f64) -> u32 {
@@ -178,6 +188,8 @@ mod tests {
             ("{budget: {window: 999ms}}", "budget.window", "999ms"),
             ("{budget: {window: 61m}}", "budget.window", "1h 1m"),
             ("{budget: {ratio: 0, floor: 0}}", "budget", "ratio 0 and floor 0"),
+            ("{breaker: {slow_after: 0s}}", "breaker.slow_after", "0s"),
+            ("{breaker: {slow_after: 8d}}", "breaker.slow_after", "192h"),
         ] {
             let found = parsed(yaml).err().map(|violations| violations.0).unwrap_or_default();
             assert_eq!(found.len(), 1, "{yaml}: {found:?}");
@@ -235,6 +247,9 @@ mod tests {
             "{budget: {ratio: 0, floor: 1, window: 1s, when_spent: stop}}",
             "{budget: {ratio: 10, floor: 0, window: 1h}}",
             "{budget: {ratio: 0.001, floor: 1000000}}",
+            "{breaker: {}}",
+            "{breaker: {slow_after: 1ms, observe_only: true}}",
+            "{breaker: {slow_after: 7d}}",
         ] {
             assert!(parsed(yaml).is_ok(), "{yaml}: {:?}", parsed(yaml));
         }

@@ -17,6 +17,8 @@ pub struct TargetSpec {
     pub concurrency: Option<ConcurrencySpec>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerSpec>,
     pub every_step: bool,
     pub each_run: bool,
 }
@@ -54,4 +56,14 @@ pub struct BudgetSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
     pub when_spent: WhenSpent,
+}
+
+/// A breaker as written: `{slow_after: 30s}`, or `{}` for one that is as usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct BreakerSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_after: Option<Span>,
+    pub observe_only: bool,
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, report,
-    spent, stop, stop_later,
+    Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, outage,
+    report, spent, stop, stop_later,
 };
 use crate::domain::{
     backoff::{Backoff, Window},
@@ -13,7 +13,10 @@ use crate::domain::{
     draw::Draw,
     failure::{Code, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
-    policy::{Action, HoldTerms, Policy, Rule, RuleName, StopTiming, spec::AntiAffinityMode},
+    policy::{
+        Action, HoldTerms, Policy, Rule, RuleName, StopTiming,
+        spec::{AntiAffinityMode, Quirk},
+    },
     record::{Attempt, End, Ending, Identity, Outcome, Record},
     time::Timestamp,
 };
@@ -23,6 +26,8 @@ pub(super) struct Failed<'a> {
     pub failure: &'a Failure,
     pub outcome: Outcome,
     pub reported_by: Option<Identity>,
+    /// The target at fault: see [`End::fault`].
+    pub fault: u16,
 }
 
 /// What the policy says about a failure.
@@ -66,7 +71,9 @@ pub(super) fn fail(
 
     let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
     let name = rule.map(|rule| rule.name.clone());
-    let ruling = decide(terms, key, &record, failed.failure, rule, now.at);
+    let failure = failed.failure;
+    let is_outage = outage::covers(terms, failed.fault, now.at);
+    let ruling = decide(terms, key, &record, failure, rule, is_outage, now.at);
     conclude_ruling(terms, record, ruling, name, now, answer)
 }
 
@@ -124,6 +131,7 @@ fn decide(
     record: &Record,
     failure: &Failure,
     rule: Option<&Rule>,
+    is_outage: bool,
     at: Timestamp,
 ) -> Ruling {
     if !failure.retryable {
@@ -135,6 +143,9 @@ fn decide(
     if terms.policy.never_retry_kinds.iter().any(|kind| **kind == *record.kind) {
         return Ruling::Stop(Reason::StepKind);
     }
+    if let Some(ruling) = bound_first(terms, key, record, failure, at) {
+        return ruling;
+    }
     match rule.map(|rule| &rule.action) {
         Some(Action::Stop(StopTiming::AtOnce)) => return Ruling::Stop(Reason::Rule),
         Some(Action::Hold(terms)) => return Ruling::Hold(terms.clone()),
@@ -142,9 +153,14 @@ fn decide(
         None if failure.class == FailureClass::Canceled => return Ruling::Stop(Reason::Canceled),
         _ => {}
     }
-    let allowance = Allowance::of(terms.policy, failure, rule);
+    let mut allowance = Allowance::of(terms.policy, failure, rule).waited(terms.policy);
+    if is_outage {
+        allowance = allowance.forgiven();
+    }
     let used = record.counters.on(&allowance.counter);
-    let wait = Wait::of(terms, key, record, failure, &allowance, used, at);
+    // Rate and ramp pace what belongs to an outage, so its backoff does not grow.
+    let grown = if is_outage { 0 } else { used };
+    let wait = Wait::of(terms, key, record, failure, &allowance, grown, at);
     if matches!(rule.map(|rule| &rule.action), Some(Action::Stop(StopTiming::AfterBackoff))) {
         return Ruling::StopLater(Reason::Rule, wait.map_or(at, |wait| wait.earliest));
     }
@@ -167,6 +183,27 @@ fn decide(
         constraints: wait.constraints,
         window: wait.window,
     })
+}
+
+/// The bound that ends the step before any rule is asked, where the policy
+/// keeps [`Quirk::BoundsFirst`].
+fn bound_first(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: &Record,
+    failure: &Failure,
+    at: Timestamp,
+) -> Option<Ruling> {
+    if !terms.policy.keeps(Quirk::BoundsFirst) || failure.class == FailureClass::Canceled {
+        return None;
+    }
+    if record.deadline.is_some_and(|deadline| deadline < at) {
+        return Some(Ruling::Stop(Reason::Deadline));
+    }
+    let latest = record.first_began_at?.plus(record.held_for).plus(terms.policy.max_elapsed?);
+    let backoff = Allowance { wish: None, ..Allowance::of(terms.policy, failure, None) };
+    let wait = Wait::of(terms, key, record, failure, &backoff, record.counters.retries, at)?;
+    (wait.earliest > latest).then_some(Ruling::Spent(Reason::MaxElapsed, wait.earliest))
 }
 
 /// How many retries a failure may have, on which counter, with which backoff.
@@ -212,7 +249,30 @@ impl<'a> Allowance<'a> {
             when_spent,
         }
     }
+
+    /// The same with the backoff that is waited for.
+    fn waited(self, policy: &Policy) -> Self {
+        match policy.keeps(Quirk::BackoffNotWaited) {
+            true => Self { backoff: &NOT_WAITED, ..self },
+            false => self,
+        }
+    }
 }
+
+impl Allowance<'_> {
+    /// The same of a failure that belongs to an outage: it burns no retry.
+    fn forgiven(self) -> Self {
+        Self {
+            counter: Counter::Forgiven,
+            retries_max: Some(outage::FORGIVEN_MAX),
+            when_spent: Reason::RetriesSpent,
+            ..self
+        }
+    }
+}
+
+/// No wait, where [`Quirk::BackoffNotWaited`] is kept.
+static NOT_WAITED: Backoff = Backoff::NONE;
 
 /// When the next attempt may start, as far as the step itself is concerned.
 struct Wait {
@@ -276,6 +336,7 @@ impl Wait {
 const fn own_reason(counter: &Counter) -> Reason {
     match counter {
         Counter::Crashes => Reason::Crashed,
+        Counter::Forgiven => Reason::Outage,
         _ => Reason::Backoff,
     }
 }
@@ -307,6 +368,7 @@ fn record_outcome(terms: &Terms<'_>, record: &mut Record, failed: &Failed<'_>, a
             late: false,
             settled,
             counted: None,
+            fault: failed.fault,
         });
     }
 }

@@ -3,17 +3,20 @@
 
 use super::{
     Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, hold,
-    is_ordered, stop,
+    is_ordered, outage, stop,
 };
 use crate::domain::{
     decision::{
-        Constraint, ConstraintKind, Decision, ExcludedHost, Load, Reason, Settled, Verdict,
+        Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Load, Reason, Settled, Verdict,
     },
     event::Event,
     failure::{Failure, FailureClass},
     id::StepKey,
     limit::{
-        Admission, Admitted, Asks, Bound, Finding, Limit, Promise, Want, ask::COST, book::kept,
+        Admission, Admitted, Asks, Bound, Comes, Finding, GRACE_MAX, Limit, Promise, Want,
+        ask::{AttemptEnd, COST},
+        book::kept,
+        breaker::{TargetOutcome, mark_of},
     },
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State, Ticket},
@@ -62,7 +65,10 @@ pub(super) struct Before {
     is_running: bool,
     /// What its latest attempt failed with.
     failed: Option<FailureClass>,
+    /// Whether that belongs to an outage.
+    is_forgiven: bool,
     attempts: u32,
+    began_at: Timestamp,
 }
 
 impl Before {
@@ -83,6 +89,10 @@ impl Before {
             },
             is_running: matches!(state, Some(State::Running { .. })),
             failed: outcome.and_then(|end| Outcome::class(end.outcome)),
+            is_forgiven: outcome.is_some_and(|end| end.counted == Some(Counter::Forgiven)),
+            began_at: record
+                .and_then(Record::latest)
+                .map_or(Timestamp::EPOCH, |latest| latest.began_at),
             attempts: record.map_or(0, |record| record.counters.attempts),
         })
     }
@@ -90,6 +100,7 @@ impl Before {
     /// What the next start costs a retry budget; None for a first attempt.
     fn cost(&self) -> Option<u32> {
         (self.attempts > 0).then_some(match self.failed {
+            _ if self.is_forgiven => 0,
             Some(FailureClass::Timeout) if !planted!("timeout-costs-one") => 2 * COST,
             Some(FailureClass::Throttled) => COST / 2,
             _ => COST,
@@ -107,20 +118,31 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
-    if stands(draft) {
+    if stands(draft) || matches!(event, Event::Wake) {
         return;
     }
+    let comes = match event {
+        Event::Begin(begin) => begin.comes,
+        _ => Comes::ByItself,
+    };
     let cost = before.cost();
     let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
     if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
         return;
     }
+    let reserve = |from, is_first| {
+        let (since, waited) = (since.unwrap_or(now.at), since.is_some());
+        Want::Reserve { from, is_first, since, waited }
+    };
     let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
         (Answer::Granted(grant), _, Some(start)) => {
             let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
-            (Want::Start { cost, lease_until, since }, start.latest)
+            (Want::Start { cost, lease_until, since, comes }, start.latest)
         }
-        (_, Some(retry), _) => (Want::Reserve { from: retry.earliest }, retry.latest),
+        (_, Some(retry), _) => (reserve(retry.earliest, false), retry.latest),
+        (Answer::Ticked, None, Some(start)) => {
+            (reserve(now.at, before.attempts == 0), start.latest)
+        }
         (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),
         _ => (Want::Nothing, None),
     };
@@ -131,9 +153,16 @@ pub(super) fn ask(
     let is_implicit = matches!(event, Event::Report(_))
         && !before.is_running
         && draft.record.counters.attempts > before.attempts;
+    let ended = (before.is_running || is_implicit)
+        .then(|| attempt_end(terms, key, draft, failure, before.began_at, now))
+        .flatten();
+    let latest_host = draft.record.latest().and_then(|attempt| attempt.host.as_deref());
+    let host = latest_host.map_or(0, host_mark);
     let draw = super::Draw::of(terms.salt, key, draft.record.counters.attempts);
+    let member: Box<str> = key.joined().into();
+    let step = mark_of(&member);
     draft.asks = Some(Box::new(Asks {
-        member: key.joined().into(),
+        member,
         bounds: terms.bounds.to_vec(),
         want,
         held,
@@ -146,6 +175,9 @@ pub(super) fn ask(
         promised: before.due,
         cool: failure.and_then(|failure| cooled(terms, key, failure, now)),
         counted: is_implicit.then_some(cost),
+        ended,
+        step,
+        host,
         latest: latest.map(|(latest, _)| latest),
         draw: draw.of_two_bytes(),
     }));
@@ -153,13 +185,45 @@ pub(super) fn ask(
 
 /// The promises, as they hold under the limits that are in force.
 fn promises(terms: &Terms<'_>, tickets: Vec<Ticket>) -> Vec<Promise> {
-    let promise = |Ticket { state, revision, grace }| {
+    let promise = |Ticket { state, revision, grace, mark }| {
         let bound = terms.bounds.iter().find(|bound| bound.state == state)?;
-        let allowed = bound.target.rate.map(|rate| rate.grace())?;
+        let allowed = bound.target.rate.map_or(GRACE_MAX, |rate| rate.grace());
         let is_current = bound.revision == revision;
-        Some(Promise { state, grace: grace.min(allowed), is_current })
+        let is_paced = bound.has_breaker() && bound.episodes.mark == mark;
+        Some(Promise { state, grace: grace.min(allowed), is_current, is_paced })
     };
     tickets.into_iter().filter_map(promise).collect()
+}
+
+/// What the end of an attempt says of its targets.
+fn attempt_end(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    draft: &Draft,
+    failure: Option<&Failure>,
+    began_at: Timestamp,
+    now: Now,
+) -> Option<AttemptEnd> {
+    if terms.bounds.iter().all(|bound| bound.target.breaker.is_none()) {
+        return None;
+    }
+    let attempt = draft.record.latest()?;
+    let at_fault = failure.and_then(|failure| outage::at_fault(terms, key, failure));
+    let outcome = match attempt.end.as_ref()?.outcome {
+        Outcome::Success => TargetOutcome::Served,
+        Outcome::Failure { .. } if at_fault.is_some() => TargetOutcome::Failed,
+        Outcome::Failure { .. } | Outcome::Crash => TargetOutcome::Nothing,
+    };
+    let host = attempt.host.as_deref().map_or(0, host_mark);
+    let at_fault = at_fault.map(|bound| bound.state.clone());
+    Some(AttemptEnd { host, took: now.at - began_at, outcome, at_fault })
+}
+
+/// A host as evidence tells it from others.
+fn host_mark(host: &str) -> u16 {
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half tells hosts apart")]
+    let mark = mark_of(host) as u16;
+    mark.max(1)
 }
 
 /// Whether the decision stands: a failure that was told after the lease had ended
@@ -226,6 +290,8 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
             wait(&mut waiting, until, Reason::Limited)
         }
         Admission::InLine(until) => wait(&mut waiting, until, Reason::InLine),
+        Admission::Parked(until) => wait(&mut waiting, until, Reason::BreakerOpen),
+        Admission::OtherHost => spent(Reason::ExcludedHost).settled(Verdict::Wait(None), &waiting),
         Admission::Spent => stop(&mut waiting, spent(Reason::BudgetSpent)),
         Admission::Now | Admission::TooLate => {
             let reason = latest.map_or(Reason::Deadline, |(_, reason)| reason);
@@ -239,7 +305,8 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
     };
     let is_wait = matches!(settled.verdict, Verdict::Wait(_));
     // A person's order stands until its attempt begins.
-    if !(is_wait && is_ordered(&waiting)) {
+    let is_of_host = admitted.admission == Admission::OtherHost;
+    if !(is_of_host || is_wait && is_ordered(&waiting)) {
         waiting.standing = Some(settled.clone());
     }
     let decision = Decision {
@@ -260,10 +327,17 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     };
     let tickets = |is_retry| {
         let ticket = |bound: &Bound| {
-            let grace = bound.target.rate?.grace();
-            Some(Ticket { state: bound.state.clone(), revision: bound.revision, grace })
+            let rate = bound.target.rate.filter(|rate| rate.counts(is_retry));
+            let is_bound = rate.is_some() || bound.has_breaker();
+            is_bound.then(|| Ticket {
+                state: bound.state.clone(),
+                // What no rate has counted is never given back to one.
+                revision: rate.map_or(0, |_| bound.revision),
+                grace: rate.map_or(GRACE_MAX, |rate| rate.grace()),
+                mark: bound.episodes.mark,
+            })
         };
-        asks.rates(is_retry).filter_map(ticket).collect()
+        asks.bounds.iter().filter_map(ticket).collect()
     };
     let claims = match (asks.want, admission) {
         (Want::Keep { .. }, _) => Claims { held: kept(asks), ..Claims::default() },
@@ -276,12 +350,17 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
         (Want::Start { since, .. }, Admission::At(_)) => {
             Claims { since: Some(since), tickets: tickets(asks.is_retry()), ..Claims::default() }
         }
-        (Want::Start { since, .. }, Admission::Later(_)) => {
+        (Want::Start { since, .. }, Admission::Later(_) | Admission::OtherHost) => {
             Claims { since: Some(since), ..Claims::default() }
         }
-        (Want::Reserve { .. }, Admission::At(_)) => {
-            Claims { tickets: tickets(true), ..Claims::default() }
+        (Want::Start { since, .. } | Want::Reserve { since, .. }, Admission::Parked(_)) => {
+            Claims { since: Some(since), held: states(&mut asks.breakers()), ..Claims::default() }
         }
+        (Want::Reserve { since, waited, .. }, Admission::At(_)) => Claims {
+            since: waited.then_some(since),
+            tickets: tickets(asks.is_retry()),
+            ..Claims::default()
+        },
         // Nobody came while it stood in line: the place is lost, the seniority not.
         (Want::Nothing, _) if matches!(draft.record.state, State::Waiting { .. }) => Claims {
             since: draft.record.claims.as_ref().and_then(|claims| claims.since),
@@ -300,7 +379,11 @@ pub fn standing_constraints(record: &Record) -> Vec<Constraint> {
         return Vec::new();
     };
     let reason = record.decision().map(|settled| settled.reason);
-    let binds = matches!(reason, Some(Reason::Limited | Reason::InLine));
+    let binds = matches!(reason, Some(Reason::Limited | Reason::InLine | Reason::BreakerOpen));
+    let place = match reason {
+        Some(Reason::BreakerOpen) => ConstraintKind::Breaker,
+        _ => ConstraintKind::Concurrency,
+    };
     let constraint = |kind, state: &str| Constraint {
         kind,
         key: state.to_owned(),
@@ -311,14 +394,15 @@ pub fn standing_constraints(record: &Record) -> Vec<Constraint> {
     };
     let promised =
         claims.tickets.iter().map(|ticket| constraint(ConstraintKind::Rate, &ticket.state));
-    let lines = claims.held.iter().map(|state| constraint(ConstraintKind::Concurrency, state));
+    let lines = claims.held.iter().map(|state| constraint(place, state));
     promised.chain(lines).collect()
 }
 
 /// The refusal that a step waits under, again.
 pub(super) fn refused_before(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
     let settled = record.decision()?;
-    let is_refusal = matches!(settled.reason, Reason::Limited | Reason::InLine);
+    let is_refusal =
+        matches!(settled.reason, Reason::Limited | Reason::InLine | Reason::BreakerOpen);
     is_refusal.then(|| Decision {
         constraints: standing_constraints(record),
         ends_by: super::ends_by(terms, record).map(|(at, _)| at),
@@ -338,14 +422,18 @@ pub(super) fn constraints(findings: &[Finding], verdict: Verdict) -> Vec<Constra
             Limit::Concurrency => ConstraintKind::Concurrency,
             Limit::Budget => ConstraintKind::Budget,
             Limit::Cooldown => ConstraintKind::Cooldown,
+            Limit::Breaker => ConstraintKind::Breaker,
+            Limit::Ramp => ConstraintKind::Ramp,
+            Limit::Host => ConstraintKind::Host,
         };
+        let is_counted = matches!(finding.limit, Limit::Rate | Limit::Concurrency | Limit::Budget);
         Constraint {
             kind,
             key: finding.state.to_string(),
             earliest: finding.earliest,
-            firm: matches!(finding.limit, Limit::Rate | Limit::Cooldown),
+            firm: matches!(finding.limit, Limit::Rate | Limit::Cooldown | Limit::Ramp),
             binding: finding.earliest == bound,
-            load: (finding.limit != Limit::Cooldown).then_some(Load {
+            load: is_counted.then_some(Load {
                 used: finding.used,
                 limit: finding.most,
                 revision: finding.revision,

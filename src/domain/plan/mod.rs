@@ -9,14 +9,18 @@ mod begin;
 mod decide;
 mod heartbeat;
 mod limits;
+mod outage;
+mod outlook;
 mod report;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod wake;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 pub use limits::standing_constraints;
+pub use outlook::{Outlook, Readiness, outlook};
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
@@ -93,7 +97,7 @@ pub enum Answer {
     Lost,
     /// Report: the decision.
     Reported(Box<Reported>),
-    /// Tick: done.
+    /// Tick or wake: done.
     Ticked,
 }
 
@@ -240,6 +244,23 @@ pub fn plan(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
+    let forgiven = record.as_ref().and_then(|record| outage::forgiven(terms, record));
+    let Some(forgiven) = forgiven else { return follow(terms, key, record, event, now) };
+    match follow(terms, key, Some(forgiven), event, now)? {
+        // What is not written is told of the step as it is written.
+        Plan::Stands(_) => follow(terms, key, record, event, now),
+        plan => Ok(plan),
+    }
+}
+
+/// The same, when what outages have burnt is taken back.
+fn follow(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: Option<Record>,
+    event: &Event,
+    now: Now,
+) -> Result<Plan, Refusal> {
     let before = limits::Before::of(terms, record.as_ref());
     let mut plan = match event {
         Event::Begin(begin) => begin::plan(terms, record, begin, now)?,
@@ -247,6 +268,9 @@ pub fn plan(
         Event::Report(report) => report::plan(terms, key, record, report, now)?,
         Event::Tick => record
             .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now)),
+        Event::Wake => {
+            record.map_or(Plan::Stands(Answer::Ticked), |record| wake::plan(terms, record, now))
+        }
     };
     if let Some(before) = before {
         limits::ask(&mut plan, before, terms, key, event, now);
@@ -364,8 +388,9 @@ fn settle_retry(
     let granted = match admitted.admission {
         Admission::At(at) => Some((at, Verdict::Retry(at), retry.reason)),
         Admission::Later(at) => Some((at, Verdict::Wait(Some(at)), Reason::Limited)),
+        Admission::Parked(at) => Some((at, Verdict::Wait(Some(at)), Reason::BreakerOpen)),
         Admission::Now => Some((retry.earliest, Verdict::Retry(retry.earliest), retry.reason)),
-        Admission::TooLate | Admission::InLine(_) | Admission::Spent => None,
+        Admission::TooLate | Admission::InLine(_) | Admission::Spent | Admission::OtherHost => None,
     };
     let Some((due, verdict, reason)) = granted else {
         return too_late(record, retry, admitted, retention, decided_at);
@@ -626,8 +651,18 @@ fn ends_within(
 /// to: so long it holds up those behind it.
 const PLACE_KEPT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Whether a step that waits has a place in line.
+/// Whether a step that waits has a place in a line for permits.
 fn is_in_line(record: &Record) -> bool {
+    has_place(record) && !is_parked(record)
+}
+
+/// Whether a step waits for a target that is out of order.
+fn is_parked(record: &Record) -> bool {
+    let reason = record.decision().map(|settled| settled.reason);
+    has_place(record) && reason == Some(Reason::BreakerOpen)
+}
+
+fn has_place(record: &Record) -> bool {
     record.claims.as_ref().is_some_and(|claims| !claims.held.is_empty())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Answer, Draft, Now, Plan, Refusal, ReportStatus, Reported, Spent, Terms, attempt_of,
     decide::{self, Failed},
-    decision_of, end, standing, take_over,
+    decision_of, end, outage, standing, take_over,
 };
 use crate::domain::{
     decision::{Counters, Reason, Settled, Verdict},
@@ -165,6 +165,7 @@ fn record_end(
                 failure,
                 outcome: Outcome::Failure { class: failure.class, exit_code: failure.exit_code },
                 reported_by,
+                fault: outage::fault(terms, key, failure),
             };
             let text = text_of(failure, &record, false);
             let number = record.counters.attempts;
@@ -215,6 +216,7 @@ fn succeed(
             late,
             settled: settled.clone(),
             counted: None,
+            fault: 0,
         });
     }
     let reported = Reported {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{
-    event::{AttemptName, Begin, Heartbeat, Report},
+    event::{AttemptName, Begin, Comes, Heartbeat, Report},
     failure::{Failure, FailureClass},
     policy::spec::PolicySpec,
 };
@@ -61,6 +61,7 @@ impl Story {
             lease: None,
             host: Some("a".into()),
             worker: String::new(),
+            comes: Comes::ByItself,
             step: StepTerms::default(),
         };
         self.happens(&Event::Begin(begin), Now::at(at(second))).unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Answer, Draft, Now, PLACE_KEPT, Plan, Spent, Terms,
     decide::{self, Failed},
-    end, is_in_line, stop,
+    end, ends_by, is_in_line, is_parked, limits, stop,
 };
 use crate::domain::{
     decision::{Reason, Settled, Verdict},
@@ -33,6 +33,13 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
             abandoned(terms, record, now)
         }
+        // Its target is back, or may be tried, or the sweep takes it for that.
+        State::Waiting { .. } if is_parked(&record) => {
+            let start = limits::Start::of(terms, &record, ends_by(terms, &record), now);
+            let mut draft = Draft::new(terms, record, Answer::Ticked);
+            draft.start = start;
+            draft.into_plan()
+        }
         // Who stands in line and does not come loses the place.
         State::Waiting { due } if is_in_line(&record) && due.plus(PLACE_KEPT) <= now.at => {
             Draft::new(terms, record, Answer::Ticked).into_plan()
@@ -51,7 +58,7 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
 fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     let failure =
         Failure { duration: Some(heard_for(&record)), ..Failure::of(FailureClass::Crash) };
-    let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None };
+    let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None, fault: 0 };
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
 }
 

@@ -5,7 +5,7 @@ pub mod spec;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::spec::{AntiAffinityMode, HoldAnswer};
+use self::spec::{AntiAffinityMode, HoldAnswer, Quirk};
 use super::{
     backoff::Backoff,
     condition::Condition,
@@ -40,6 +40,8 @@ pub struct Policy {
     pub on_exhaustion: Exhaustion,
     /// Kinds of steps that are never retried.
     pub never_retry_kinds: Vec<String>,
+    /// Ways of another system that it keeps.
+    pub quirks: Vec<Quirk>,
 }
 
 /// One line of a policy.
@@ -183,6 +185,12 @@ pub struct AntiAffinity {
 }
 
 impl Policy {
+    /// Whether it keeps this way of another system.
+    #[must_use]
+    pub fn keeps(&self, quirk: Quirk) -> bool {
+        self.quirks.contains(&quirk)
+    }
+
     /// The first rule that matches. `holds` evaluates a condition; it is asked
     /// only for rules whose other parts match.
     #[must_use]

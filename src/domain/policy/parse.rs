@@ -60,6 +60,7 @@ impl Check {
             self.within("pushback", |c| c.pushback(spec.pushback.unwrap_or_default()));
         self.bounded("rules", spec.rules.len());
         self.bounded("never_retry_kinds", spec.never_retry_kinds.len());
+        self.bounded("quirks", spec.quirks.len());
         for (at, kind) in spec.never_retry_kinds.iter().enumerate() {
             if kind.is_empty() || kind.len() > 128 {
                 self.refuse(
@@ -88,6 +89,7 @@ impl Check {
                     self.within("on_exhaustion", |c| c.exhaustion(end))
                 }),
             never_retry_kinds: spec.never_retry_kinds.clone(),
+            quirks: spec.quirks.clone(),
         }
     }
 

@@ -36,6 +36,20 @@ pub struct PolicySpec {
     pub on_exhaustion: Option<ExhaustionSpec>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub never_retry_kinds: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<Quirk>,
+}
+
+/// A way of another system that an imported policy keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Quirk {
+    /// A deadline that has passed and `max_elapsed` are judged before the rules
+    /// and before `max_retries`.
+    BoundsFirst,
+    /// The backoff is not waited for; `BoundsFirst` holds it against
+    /// `max_elapsed` all the same.
+    BackoffNotWaited,
 }
 
 /// A rule as written: `name`, `match` and exactly one action.

@@ -23,7 +23,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, begin_attempt_response},
-    service::PolicyStamp,
+    service::{PolicyStamp, WaitEnd},
 };
 
 /// What every answer is told against.
@@ -65,6 +65,24 @@ pub fn heartbeat(answer: &Answer, at: Timestamp) -> Option<proto::HeartbeatRespo
             ..proto::HeartbeatResponse::default()
         }),
         Answer::Granted(_) | Answer::Refused(_) | Answer::Reported(_) | Answer::Ticked => None,
+    }
+}
+
+/// The answer to `AwaitDecision`.
+#[must_use]
+pub fn awaited(
+    end: WaitEnd,
+    standing: Decision,
+    context: Context<'_>,
+) -> proto::AwaitDecisionResponse {
+    let state = match end {
+        WaitEnd::Ready => proto::AwaitState::Ready,
+        WaitEnd::Changed => proto::AwaitState::Changed,
+        WaitEnd::StillWaiting => proto::AwaitState::Waiting,
+    };
+    proto::AwaitDecisionResponse {
+        state: state as i32,
+        decision: Some(decision(standing, context)),
     }
 }
 
@@ -308,6 +326,7 @@ pub fn counters(counters: &Counters) -> proto::Counters {
             .collect(),
         uncounted: counters.uncounted,
         crashes: counters.crashes,
+        forgiven: counters.forgiven,
     }
 }
 
@@ -322,6 +341,9 @@ fn constraint(constraint: Constraint) -> proto::Constraint {
         ConstraintKind::Budget => proto::ConstraintKind::Budget,
         ConstraintKind::Cooldown => proto::ConstraintKind::Cooldown,
         ConstraintKind::Pause => proto::ConstraintKind::Pause,
+        ConstraintKind::Breaker => proto::ConstraintKind::Breaker,
+        ConstraintKind::Ramp => proto::ConstraintKind::Ramp,
+        ConstraintKind::Host => proto::ConstraintKind::Host,
     };
     let Load { used, limit, revision } = constraint.load.unwrap_or_default();
     proto::Constraint {
@@ -358,6 +380,7 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::Wish => proto::Reason::Wish,
         Reason::Crashed => proto::Reason::Crashed,
         Reason::Answered => proto::Reason::Answered,
+        Reason::Outage => proto::Reason::Outage,
         Reason::NotDue => proto::Reason::NotDue,
         Reason::InProgress => proto::Reason::InProgress,
         Reason::Stopping => proto::Reason::Stopping,
@@ -365,6 +388,7 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::Limited => proto::Reason::Limited,
         Reason::InLine => proto::Reason::InLine,
         Reason::Paused => proto::Reason::Paused,
+        Reason::BreakerOpen => proto::Reason::BreakerOpen,
         Reason::BudgetSpent => proto::Reason::BudgetSpent,
         Reason::RetriesSpent => proto::Reason::RetriesSpent,
         Reason::Rule => proto::Reason::Rule,

@@ -18,7 +18,7 @@ use crate::{
             spec::{
                 AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec,
                 ExitCodesSpec, ExponentialSpec, HoldAnswer, HoldSpec, JitterSpec, LinearSpec,
-                MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, ScheduleEndSpec,
+                MatchSpec, PolicySpec, PushbackSpec, Quirk, RetrySpec, RuleSpec, ScheduleEndSpec,
                 ScheduleSpec, SkipSpec, StopTimingSpec,
             },
         },
@@ -62,6 +62,25 @@ pub(super) fn read(check: &mut Check, policy: proto::Policy) -> PolicySpec {
             .map(|affinity| read_anti_affinity(check, &affinity)),
         on_exhaustion: policy.on_exhaustion.map(|exhaustion| read_exhaustion(check, exhaustion)),
         never_retry_kinds: policy.never_retry_kinds,
+        quirks: policy.quirks.iter().filter_map(|number| read_quirk(check, *number)).collect(),
+    }
+}
+
+fn read_quirk(check: &mut Check, number: i32) -> Option<Quirk> {
+    match proto::Quirk::try_from(number) {
+        Ok(proto::Quirk::BoundsFirst) => Some(Quirk::BoundsFirst),
+        Ok(proto::Quirk::BackoffNotWaited) => Some(Quirk::BackoffNotWaited),
+        Ok(proto::Quirk::Unspecified) | Err(_) => {
+            unknown(check, "quirks", number, "QUIRK_BOUNDS_FIRST or QUIRK_BACKOFF_NOT_WAITED");
+            None
+        }
+    }
+}
+
+const fn write_quirk(quirk: Quirk) -> proto::Quirk {
+    match quirk {
+        Quirk::BoundsFirst => proto::Quirk::BoundsFirst,
+        Quirk::BackoffNotWaited => proto::Quirk::BackoffNotWaited,
     }
 }
 
@@ -360,6 +379,7 @@ pub fn to_proto(spec: &PolicySpec) -> proto::Policy {
         host_anti_affinity: spec.host_anti_affinity.map(write_anti_affinity),
         on_exhaustion: spec.on_exhaustion.as_ref().map(write_exhaustion),
         never_retry_kinds: spec.never_retry_kinds.clone(),
+        quirks: spec.quirks.iter().map(|quirk| write_quirk(*quirk) as i32).collect(),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::{
         draw,
-        event::{AttemptName, Begin, Deadline, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Deadline, Heartbeat, Report, StepTerms},
         failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
         id::{Id, StepName},
         namespace::{LEASE_MAX, LEASE_MIN},
@@ -27,6 +27,13 @@ use crate::{
 pub const REPORTS_MAX: usize = 256;
 /// Targets of a step at most.
 pub const TARGETS_MAX: usize = 8;
+
+/// Longest wait of one call. Nobody is kept for longer than a proxy on the way
+/// may keep a silent call.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Wait of a call that says nothing of it: within what a connection has left that
+/// is told to go.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(20);
 
 /// Longest name of a kind, host, worker, cause or action, in bytes.
 pub(super) const LABEL_MAX: usize = 128;
@@ -87,6 +94,7 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
         lease,
         host: (!request.host.is_empty()).then(|| Arc::from(request.host)),
         worker: request.worker,
+        comes: if request.awaits { Comes::WhenWoken } else { Comes::ByItself },
         step,
     };
     check.finish((name, policy, begin))
@@ -146,6 +154,19 @@ pub fn batch(request: proto::BatchReportAttemptsRequest) -> Result<Batch, Invali
         .map(|(at, report)| batch_item(at, report, &namespace))
         .collect();
     Ok(Batch { namespace, reports })
+}
+
+/// Reads a call of `AwaitDecision`: for which step, and for how long at most.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn await_decision(
+    request: proto::AwaitDecisionRequest,
+) -> Result<(StepName, Duration), Invalid> {
+    let mut check = Check::default();
+    let name = check.step(request.namespace, request.run, request.step);
+    let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
+    check.finish((name, timeout.unwrap_or(WAIT_DEFAULT)))
 }
 
 /// Reads a call of `GetStep`.

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         limit::{
             Pause, Starts, Target, WhenSpent,
-            spec::{BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
+            spec::{BreakerSpec, BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
         },
         time::{Span, Timestamp},
     },
@@ -170,6 +170,10 @@ pub fn to_proto(spec: &TargetSpec) -> proto::Target {
         rate: spec.rate.as_ref().map(rate_to_proto),
         concurrency: spec.concurrency.map(|bound| proto::Concurrency { max: bound.max }),
         budget: spec.budget.map(budget_to_proto),
+        breaker: spec.breaker.map(|breaker| proto::Breaker {
+            slow_after: breaker.slow_after.map(|slow| span(slow.0)),
+            observe_only: breaker.observe_only,
+        }),
         every_step: spec.every_step,
         each_run: spec.each_run,
     }
@@ -284,8 +288,18 @@ fn read(check: &mut Check, target: &proto::Target) -> TargetSpec {
             .budget
             .as_ref()
             .map(|budget| check.within(Part::Field("budget"), |check| read_budget(check, budget))),
+        breaker: target.breaker.as_ref().map(|breaker| {
+            check.within(Part::Field("breaker"), |check| read_breaker(check, breaker))
+        }),
         every_step: target.every_step,
         each_run: target.each_run,
+    }
+}
+
+fn read_breaker(check: &mut Check, breaker: &proto::Breaker) -> BreakerSpec {
+    BreakerSpec {
+        slow_after: check.span("slow_after", breaker.slow_after).map(Span),
+        observe_only: breaker.observe_only,
     }
 }
 
@@ -331,19 +345,27 @@ enum TargetPart {
     Rate,
     Concurrency,
     Budget,
+    Breaker,
     EveryStep,
     EachRun,
 }
 
 impl TargetPart {
-    const ALL: [Self; 5] =
-        [Self::Rate, Self::Concurrency, Self::Budget, Self::EveryStep, Self::EachRun];
+    const ALL: [Self; 6] = [
+        Self::Rate,
+        Self::Concurrency,
+        Self::Budget,
+        Self::Breaker,
+        Self::EveryStep,
+        Self::EachRun,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Rate => "rate",
             Self::Concurrency => "concurrency",
             Self::Budget => "budget",
+            Self::Breaker => "breaker",
             Self::EveryStep => "every_step",
             Self::EachRun => "each_run",
         }
@@ -354,6 +376,7 @@ impl TargetPart {
             Self::Rate => to.rate.clone_from(&from.rate),
             Self::Concurrency => to.concurrency = from.concurrency,
             Self::Budget => to.budget = from.budget,
+            Self::Breaker => to.breaker = from.breaker,
             Self::EveryStep => to.every_step = from.every_step,
             Self::EachRun => to.each_run = from.each_run,
         }

@@ -1,20 +1,20 @@
 //! Reprise: the production rule over the production limits, composed as the
 //! embedded store composes them.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use super::{Ask, Next, Start, Strategy};
 use crate::{
     domain::{
         decision::{Reason, Verdict},
         draw::Salt,
-        event::{AttemptName, Begin, Event, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
         failure::{Failure, Pushback},
         id::{Id, StepKey},
         limit::{
-            Book, Bound, Target,
+            Book, Bound, Episodes, Target,
             book::charges,
-            spec::{BudgetSpec, RateSpec, TargetSpec},
+            spec::{BreakerSpec, BudgetSpec, RateSpec, TargetSpec},
         },
         namespace::{LEASE_MAX, Settings},
         plan::{self, Answer, Now, Plan, Terms},
@@ -25,14 +25,18 @@ use crate::{
                 PolicySpec,
             },
         },
-        record::{Identity, PolicyChoice, Record},
+        record::{Identity, PolicyChoice, Record, State},
         time::{Span, Timestamp},
     },
-    simulation::{chance::Chance, scenario::Scenario, target::Failing},
+    simulation::{START, chance::Chance, scenario::Scenario, target::Failing},
 };
 
 /// Name of the target.
 const TARGET: &str = "target";
+/// How often the sweep looks for steps that are parked and may go on.
+const SWEPT: Duration = Duration::from_millis(250);
+/// Steps that it calls at a look, at most.
+const CALLED: usize = 64;
 /// How long a worker that was told no instant waits before it asks again.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,6 +51,10 @@ pub struct Coordinated {
     said: StepTerms,
     /// By number of the step. A step that is over is not remembered.
     records: Vec<Option<Record>>,
+    /// The next look of the sweep.
+    sweeps_at: Timestamp,
+    /// Steps that it has called, by when they may start.
+    called: BinaryHeap<Reverse<(Timestamp, u32)>>,
 }
 
 impl Coordinated {
@@ -56,9 +64,10 @@ impl Coordinated {
     /// When a scenario's numbers are none of a policy or a target. Those of the
     /// presets are, with whatever the command line changes; a test proves it.
     #[must_use]
-    pub fn new(scenario: &Scenario, chance: Chance) -> Self {
+    pub fn new(scenario: &Scenario, breaker: Option<BreakerSpec>, chance: Chance) -> Self {
         let policy = Policy::parse(&policy(scenario)).expect("a scenario has a policy's numbers");
-        let target = Target::parse(&target(scenario)).expect("a scenario has a target's numbers");
+        let target =
+            Target::parse(&target(scenario, breaker)).expect("a scenario has a target's numbers");
         let name: Id = TARGET.parse().expect("it is an id");
         let said = StepTerms { targets: vec![name], ..StepTerms::default() };
         let bound = Bound {
@@ -67,6 +76,7 @@ impl Coordinated {
             revision: 1,
             is_passing: false,
             pause: None,
+            episodes: Episodes::default(),
         };
         Self {
             policy,
@@ -76,6 +86,8 @@ impl Coordinated {
             book: Book::default(),
             said,
             records: Vec::new(),
+            sweeps_at: START,
+            called: BinaryHeap::new(),
         }
     }
 
@@ -83,6 +95,7 @@ impl Coordinated {
     /// which no event of a simulation is.
     fn decide(&mut self, step: u32, event: &Event, at: Timestamp) -> Option<Answer> {
         let now = Now::at(at);
+        self.book.tell_episodes(&mut self.bounds);
         let number = step.to_string();
         let key = StepKey { namespace: "storm", run: "storm", step: &number };
         let terms = Terms {
@@ -107,7 +120,7 @@ impl Coordinated {
             None => draft.admitted(),
             Some(asks) => {
                 let admitted = self.book.admit(asks, now);
-                for charge in charges(asks, admitted.admission, at) {
+                for charge in charges(asks, &admitted, at) {
                     self.book.charge(&asks.member, &charge, at);
                 }
                 admitted
@@ -117,6 +130,30 @@ impl Coordinated {
         let record = settlement.record;
         self.records[place] = (!record.is_over()).then_some(record);
         Some(settlement.answer)
+    }
+
+    /// What the sweep does: whoever is parked and may go on is planned again.
+    fn sweep(&mut self, now: Timestamp) {
+        self.sweeps_at = now.plus(SWEPT);
+        for member in self.book.called(now, CALLED) {
+            let Some(step) = member.rsplit(' ').next().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            self.decide(step, &Event::Tick, now);
+            let record = self.records.get(step as usize).and_then(Option::as_ref);
+            if let Some(State::Waiting { due }) = record.map(|record| &record.state)
+                && (*due <= now || !self.is_parked(step))
+            {
+                self.called.push(Reverse((*due, step)));
+            }
+        }
+    }
+
+    /// Whether a step waits for its target to be back: its worker is told.
+    fn is_parked(&self, step: u32) -> bool {
+        let record = self.records.get(step as usize).and_then(Option::as_ref);
+        let decided = record.and_then(Record::decision);
+        decided.is_some_and(|settled| settled.reason == Reason::BreakerOpen)
     }
 
     fn report(&mut self, ask: &Ask, failure: Option<Failure>) -> Option<Answer> {
@@ -138,6 +175,7 @@ impl Strategy for Coordinated {
             lease: Some(LEASE_MAX),
             host: Some(ask.host.to_string().into()),
             worker: String::new(),
+            comes: Comes::ByItself,
             step: self.said.clone(),
         };
         match self.decide(ask.step, &Event::Begin(begin), ask.now) {
@@ -147,6 +185,9 @@ impl Strategy for Coordinated {
                     Start::OtherHost
                 }
                 Verdict::Wait(until) | Verdict::Hold(until) => {
+                    if self.is_parked(ask.step) {
+                        return Start::Parked;
+                    }
                     Start::At(until.unwrap_or(ask.now.plus(ASKED_AGAIN)))
                 }
                 Verdict::Retry(at) => Start::At(at),
@@ -168,11 +209,32 @@ impl Strategy for Coordinated {
         };
         match reported.decision.settled.verdict {
             Verdict::Retry(at) => Next::At(at),
+            Verdict::Wait(_) if reported.decision.settled.reason == Reason::BreakerOpen => {
+                Next::Parked
+            }
             Verdict::Wait(until) | Verdict::Hold(until) => {
                 Next::At(until.unwrap_or(ask.now.plus(ASKED_AGAIN)))
             }
             Verdict::Stop | Verdict::Done => Next::Lost,
         }
+    }
+
+    fn next_release(&self) -> Option<Timestamp> {
+        let called = self.called.peek().map(|Reverse((at, _))| *at);
+        let sweep = self.book.has_parked().then_some(self.sweeps_at);
+        called.into_iter().chain(sweep).min()
+    }
+
+    fn release(&mut self, now: Timestamp) -> Option<u32> {
+        if self.book.has_parked() && self.sweeps_at <= now {
+            self.sweep(now);
+        }
+        let Reverse((at, step)) = *self.called.peek()?;
+        if now < at {
+            return None;
+        }
+        self.called.pop();
+        Some(step)
     }
 }
 
@@ -198,7 +260,7 @@ fn policy(scenario: &Scenario) -> PolicySpec {
 }
 
 /// A rate at the target's capacity, and the scenario's budget.
-fn target(scenario: &Scenario) -> TargetSpec {
+fn target(scenario: &Scenario, breaker: Option<BreakerSpec>) -> TargetSpec {
     let rate = RateSpec { limit: scenario.capacity.get(), ..RateSpec::default() };
     let budget = scenario.budget.map(|budget| BudgetSpec {
         ratio: Some(budget.ratio),
@@ -206,5 +268,5 @@ fn target(scenario: &Scenario) -> TargetSpec {
         window: Some(Span(budget.window)),
         ..BudgetSpec::default()
     });
-    TargetSpec { rate: Some(rate), budget, ..TargetSpec::default() }
+    TargetSpec { rate: Some(rate), budget, breaker, ..TargetSpec::default() }
 }

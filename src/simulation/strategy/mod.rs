@@ -18,7 +18,7 @@ use super::{
     scenario::Scenario,
     target::{Failing, Target},
 };
-use crate::domain::time::Timestamp;
+use crate::domain::{limit::spec::BreakerSpec, time::Timestamp};
 
 /// A rule of retrying, with all that it remembers of a run.
 pub trait Strategy {
@@ -101,6 +101,8 @@ pub enum Kind {
     Finagle,
     /// A bound on the retries that run in each process at the same time.
     Envoy,
+    /// The rule and the limits of this service, without its breaker.
+    Limits,
     /// The rule and the limits of this service.
     Reprise,
     /// Knows what will be.
@@ -109,13 +111,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Exponential,
         Self::FullJitter,
         Self::Fixed,
         Self::TokenBucket,
         Self::Finagle,
         Self::Envoy,
+        Self::Limits,
         Self::Reprise,
         Self::Oracle,
     ];
@@ -130,6 +133,7 @@ impl Kind {
             Self::TokenBucket => "token bucket",
             Self::Finagle => "Finagle budget",
             Self::Envoy => "Envoy budget",
+            Self::Limits => "Reprise, no breaker",
             Self::Reprise => "Reprise",
             Self::Oracle => "oracle",
         }
@@ -162,10 +166,11 @@ impl Kind {
                  their backoff included, up to 20 % of the requests, or 3 (Envoy: retry_budget in \
                  circuit_breaker.proto, x-envoy-max-retries in the router's documentation)"
             }
-            Self::Reprise => {
+            Self::Limits => {
                 "full jitter as above, through the production rule; one target with a rate at its \
                  capacity, and what the scenario adds"
             }
+            Self::Reprise => "the same, and the target has a breaker",
             Self::Oracle => {
                 "calls only when the target is well, at its capacity of the moment, fresh steps \
                  first: what perfect knowledge would do, for scale"
@@ -195,7 +200,11 @@ impl Kind {
             Self::Envoy => {
                 Box::new(Alone::new(scenario, chance, Waits::ENVOY, Concurrent::new(processes)))
             }
-            Self::Reprise => Box::new(Coordinated::new(scenario, chance)),
+            Self::Limits => Box::new(Coordinated::new(scenario, None, chance)),
+            Self::Reprise => {
+                let breaker = Some(BreakerSpec::default());
+                Box::new(Coordinated::new(scenario, breaker, chance))
+            }
             Self::Oracle => Box::new(Oracle::new(scenario, target)),
         }
     }

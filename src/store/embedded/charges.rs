@@ -4,9 +4,20 @@ use std::{num::NonZeroU32, time::Duration};
 
 use super::super::pack::{Malformed, Reader, Writer};
 use crate::domain::{
-    limit::{Charge, Effect, Rate, Starts, book::TargetState, calendar::Calendar, window::Window},
+    limit::{
+        Charge, Effect, Rate, Starts,
+        book::TargetState,
+        breaker::{Breaker, Ended, TargetOutcome},
+        calendar::Calendar,
+        line::Line,
+        window::Window,
+    },
     time::{Timestamp, micros},
 };
+
+/// In the order of their stored numbers.
+const OUTCOMES: [TargetOutcome; 3] =
+    [TargetOutcome::Served, TargetOutcome::Failed, TargetOutcome::Nothing];
 
 /// Writes charges.
 #[must_use]
@@ -40,7 +51,12 @@ fn effect(out: &mut Writer, effect: Effect) {
         Effect::Release => (3, None),
         Effect::Queue { since } => (4, Some(since)),
         Effect::Count { .. } => (5, None),
-        Effect::Cool { until } => (6, Some(until)),
+        Effect::Cool { until, full: None } => (6, Some(until)),
+        Effect::Cool { until, full: Some(_) } => (11, Some(until)),
+        Effect::Park { since } => (7, Some(since)),
+        Effect::Ended(_) => (8, None),
+        Effect::Probe { until, .. } => (9, Some(until)),
+        Effect::Pace => (10, None),
     };
     out.number(tag);
     if let Some(instant) = instant {
@@ -52,6 +68,17 @@ fn effect(out: &mut Writer, effect: Effect) {
             out.number(micros(rate.period));
             out.number(u64::from(rate.burst.get()));
             out.flag(rate.on == Starts::Retries);
+        }
+        Effect::Ended(Ended { step, host, outcome, draw, full }) => {
+            let outcome = OUTCOMES.iter().position(|known| *known == outcome).unwrap_or_default();
+            for word in [u64::from(step), u64::from(host), outcome as u64, u64::from(draw), full] {
+                out.number(word);
+            }
+        }
+        Effect::Cool { full: Some(full), .. } => out.number(full),
+        Effect::Probe { step, draw, .. } => {
+            out.number(u64::from(step));
+            out.number(u64::from(draw));
         }
         Effect::Count { width, cost } => {
             out.number(width);
@@ -79,9 +106,30 @@ fn read_effect(input: &mut Reader<'_>) -> Result<Effect, Malformed> {
             let cost = input.number()?.checked_sub(1).map(u32::try_from);
             Effect::Count { width, cost: cost.transpose().map_err(|_| Malformed)? }
         }
-        6 => Effect::Cool { until: instant(input)? },
+        6 => Effect::Cool { until: instant(input)?, full: None },
+        11 => Effect::Cool { until: instant(input)?, full: Some(input.number()?) },
+        7 => Effect::Park { since: instant(input)? },
+        8 => Effect::Ended(Ended {
+            step: input.number_u32()?,
+            host: half(input)?,
+            outcome: *usize::try_from(input.number()?)
+                .ok()
+                .and_then(|at| OUTCOMES.get(at))
+                .ok_or(Malformed)?,
+            draw: half(input)?,
+            full: input.number()?,
+        }),
+        9 => {
+            let until = instant(input)?;
+            Effect::Probe { step: input.number_u32()?, until, draw: half(input)? }
+        }
+        10 => Effect::Pace,
         _ => return Err(Malformed),
     })
+}
+
+fn half(input: &mut Reader<'_>) -> Result<u16, Malformed> {
+    u16::try_from(input.number()?).map_err(|_| Malformed)
 }
 
 fn instant(input: &mut Reader<'_>) -> Result<Timestamp, Malformed> {
@@ -112,11 +160,7 @@ pub fn pack_state(state: &TargetState) -> Vec<u8> {
         out.text(member);
         out.number(until.as_micros());
     }
-    out.number(state.places.len() as u64);
-    for (member, since) in &state.places {
-        out.text(member);
-        out.number(since.as_micros());
-    }
+    pack_line(&mut out, &state.line);
     out.number(state.window.width);
     out.number(state.window.stretches.len() as u64);
     for (number, (firsts, costs)) in &state.window.stretches {
@@ -126,6 +170,46 @@ pub fn pack_state(state: &TargetState) -> Vec<u8> {
     }
     out.bytes(&calendar);
     out.into_bytes()
+}
+
+/// Writes what is known of a target's health; empty where that is nothing.
+#[must_use]
+pub fn pack_health(state: &TargetState) -> Vec<u8> {
+    let breaker = state.breaker.pack();
+    if breaker.is_empty() && state.parked.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Writer::with_capacity(64 + breaker.len());
+    pack_line(&mut out, &state.parked);
+    out.bytes(&breaker);
+    out.into_bytes()
+}
+
+/// Reads what is known of a target's health: who is parked, and the breaker.
+///
+/// # Errors
+/// When it is not in the form of this version.
+pub fn unpack_health(bytes: &[u8]) -> Result<(Line, Breaker), Malformed> {
+    let mut input = Reader::new(bytes);
+    let parked = read_line(&mut input)?;
+    Ok((parked, Breaker::unpack(input.rest()).ok_or(Malformed)?))
+}
+
+fn pack_line(out: &mut Writer, line: &Line) {
+    out.number(line.len() as u64);
+    for (member, since) in line.places() {
+        out.text(member);
+        out.number(since.as_micros());
+    }
+}
+
+fn read_line(input: &mut Reader<'_>) -> Result<Line, Malformed> {
+    let mut line = Line::default();
+    for _ in 0..input.count()? {
+        let member = input.text()?;
+        line.join(member, instant(input)?);
+    }
+    Ok(line)
 }
 
 /// Reads the state of a target.
@@ -139,12 +223,7 @@ pub fn unpack_state(bytes: &[u8]) -> Result<TargetState, Malformed> {
         let member = input.text()?.into();
         state.permits.insert(member, instant(&mut input)?);
     }
-    for _ in 0..input.count()? {
-        let member: Box<str> = input.text()?.into();
-        let since = instant(&mut input)?;
-        state.line.insert((since, member.clone()));
-        state.places.insert(member, since);
-    }
+    state.line = read_line(&mut input)?;
     let mut window = Window { width: input.number()?, ..Window::default() };
     for _ in 0..input.count()? {
         let number = input.number()?;

@@ -80,6 +80,15 @@ pub enum Entry<'a> {
         /// Its stored form.
         value: &'a [u8],
     },
+    /// What is known of a target's health.
+    TargetHealth {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The name of the state.
+        state: &'a str,
+        /// Its stored form.
+        value: &'a [u8],
+    },
     /// The service is back after an outage, and leases are judged leniently for
     /// a while: should it end once more meanwhile, they still are.
     Outage {
@@ -179,6 +188,12 @@ impl<'a> Entry<'a> {
                 head.text(state);
                 value
             }
+            Self::TargetHealth { namespace, state, value } => {
+                head.number(12);
+                head.text(namespace);
+                head.text(state);
+                value
+            }
             Self::Outage { before_us, until_us } => {
                 head.number(7);
                 head.number(before_us);
@@ -240,6 +255,10 @@ impl<'a> Entry<'a> {
                 Self::TargetState { namespace, changes, state, value: input.rest() }
             }
             11 => Self::Copying(input.rest()),
+            12 => {
+                let (namespace, state) = (input.text()?, input.text()?);
+                Self::TargetHealth { namespace, state, value: input.rest() }
+            }
             _ => return Err(Malformed),
         })
     }

@@ -48,7 +48,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{Charge, book::charges as charges_of},
+        limit::{self, Charge, book::charges as charges_of},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Now, Settlement},
         record::{Evidence, PolicyChoice},
@@ -117,7 +117,7 @@ struct Held {
 struct Grace {
     /// The latest outage.
     outage: Option<Outage>,
-    /// The latest sweep.
+    /// The latest sweep or change: until then somebody was heard.
     swept_at: Timestamp,
 }
 
@@ -295,7 +295,7 @@ impl Inner {
         pending: &mut Pending,
     ) -> Result<Appended<Committed>, StoreError> {
         let mut held = self.held();
-        let Held { state, latest, .. } = &mut *held;
+        let Held { state, latest, grace } = &mut *held;
         let namespace = state
             .namespaces
             .get_mut(key.namespace)
@@ -320,6 +320,7 @@ impl Inner {
         };
         let answer = written.apply(key, namespace, found, noted).map_err(unreadable(key))?;
         *latest = position.or(*latest);
+        grace.swept(self.clock.now());
         Ok(Appended::Done(Committed::Written(answer), position))
     }
 
@@ -417,7 +418,9 @@ impl Inner {
             }
             let (found, more) =
                 namespace.steps.due(now, limit, |header| grace.event_at(header, now));
-            due.extend(found.into_iter().map(|(event_at, joined)| Due {
+            let called = namespace.book.called(now, limit).into_iter();
+            let called = called.map(|joined| (now, Arc::from(joined)));
+            due.extend(found.into_iter().chain(called).map(|(event_at, joined)| Due {
                 namespace: name.clone(),
                 joined,
                 event_at,
@@ -507,6 +510,12 @@ impl Store for Embedded {
         Ok(true)
     }
 
+    fn tell_episodes(&self, name: &str, bounds: &mut [limit::Bound]) {
+        if let Some(namespace) = self.0.held().state.namespaces.get(name) {
+            namespace.book.tell_episodes(bounds);
+        }
+    }
+
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
         let held = self.0.held();
         let namespace = namespace(&held.state, key.namespace)?;
@@ -528,6 +537,19 @@ impl Store for Embedded {
         };
         self.maintain();
         Ok(due)
+    }
+
+    async fn heads(
+        &self,
+        name: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let held = self.0.held();
+        let now = held.grace.now(self.0.clock.now());
+        let heads = namespace(&held.state, name)?.book.heads(state, permits, now, limit);
+        Ok(heads.into_iter().map(String::from).collect())
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
@@ -685,7 +707,13 @@ impl Pending {
             None => 0,
         };
         let is_same = version == self.version || planted!("version-not-compared");
-        Ok(is_same && namespace.configuration.revision == self.configuration)
+        let knows_episodes = match &self.change {
+            Some(Change::Write(draft)) => {
+                draft.asks().is_none_or(|asks| namespace.book.knows_episodes(asks))
+            }
+            Some(Change::Purge) | None => true,
+        };
+        Ok(is_same && knows_episodes && namespace.configuration.revision == self.configuration)
     }
 
     /// The change, settled on what the targets say at `at`.
@@ -708,7 +736,7 @@ impl Pending {
                     None => (draft.admitted(), Vec::new()),
                     Some(asks) => {
                         let admitted = namespace.book.admit(asks, now);
-                        let charges = charges_of(asks, admitted.admission, at);
+                        let charges = charges_of(asks, &admitted, at);
                         self.change = Some(Change::Write(draft.clone()));
                         (admitted, charges)
                     }
@@ -1106,6 +1134,14 @@ impl Inner {
                 state,
                 value: &charges::pack_state(kept),
             }));
+            let health = charges::pack_health(kept);
+            if !health.is_empty() {
+                entries.push(joined(&Entry::TargetHealth {
+                    namespace: name,
+                    state,
+                    value: &health,
+                }));
+            }
         }
         for (digest, revision) in &namespace.inline {
             if let Ok(value) = revision.spec_bytes() {

@@ -236,6 +236,12 @@ impl State {
                     namespace.booked = namespace.booked.max(changes);
                 }
             }
+            Entry::TargetHealth { namespace, state, value } => {
+                let (parked, breaker) = charges::unpack_health(value)?;
+                if let Some(namespace) = self.namespace(namespace) {
+                    namespace.book.put_health(state, parked, breaker);
+                }
+            }
             Entry::Evidence { namespace, joined, value } => {
                 let key = StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?;
                 if let Some(namespace) = self.namespace(namespace) {

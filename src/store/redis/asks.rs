@@ -2,7 +2,12 @@
 //! back.
 
 use crate::domain::{
-    limit::{Admission, Admitted, Asks, Bound, Finding, Limit, Want, WhenSpent, window::Window},
+    limit::{
+        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, Limit, Rate, Want, WhenSpent,
+        ask::WOKEN_WITHIN,
+        breaker::{Episode, TargetOutcome},
+        window::Window,
+    },
     time::{Timestamp, micros},
 };
 
@@ -37,20 +42,35 @@ pub enum Answer {
     Later = 4,
     /// [`Admission::Spent`]
     Spent = 5,
+    /// [`Admission::Parked`]
+    Parked = 6,
+    /// [`Admission::OtherHost`]
+    OtherHost = 7,
 }
 
 impl Answer {
-    const ALL: [Self; 6] =
-        [Self::Now, Self::At, Self::TooLate, Self::InLine, Self::Later, Self::Spent];
+    const ALL: [Self; 8] = [
+        Self::Now,
+        Self::At,
+        Self::TooLate,
+        Self::InLine,
+        Self::Later,
+        Self::Spent,
+        Self::Parked,
+        Self::OtherHost,
+    ];
 
     /// The answers that there may be to what is asked.
     pub fn to(asks: &Asks) -> impl Iterator<Item = Self> {
         let (starts, reserves) =
             (matches!(asks.want, Want::Start { .. }), matches!(asks.want, Want::Reserve { .. }));
+        let has_breaker = asks.breakers().next().is_some();
         Self::ALL.into_iter().filter(move |answer| match answer {
             Self::Now => !reserves,
             Self::At | Self::TooLate | Self::Later => starts || reserves,
             Self::InLine | Self::Spent => starts,
+            Self::Parked => has_breaker && (starts || reserves),
+            Self::OtherHost => has_breaker && starts,
         })
     }
 
@@ -64,13 +84,15 @@ impl Answer {
             Self::InLine => Admission::InLine(at),
             Self::Later => Admission::Later(at),
             Self::Spent => Admission::Spent,
+            Self::Parked => Admission::Parked(at),
+            Self::OtherHost => Admission::OtherHost,
         }
     }
 
     /// Whether it has an instant.
     #[must_use]
     pub const fn has_instant(self) -> bool {
-        matches!(self, Self::At | Self::InLine | Self::Later)
+        matches!(self, Self::At | Self::InLine | Self::Later | Self::Parked)
     }
 }
 
@@ -91,15 +113,19 @@ fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
 pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) {
     let (want, cost, lease_until, since, from) = match asks.want {
         Want::Nothing => (0, None, 0, 0, 0),
-        Want::Start { cost, lease_until, since } => {
+        Want::Start { cost, lease_until, since, .. } => {
             (1, cost, lease_until.as_micros(), since.as_micros(), 0)
         }
-        Want::Reserve { from } => (2, None, 0, 0, from.as_micros()),
+        Want::Reserve { from, since, .. } => (2, None, 0, since.as_micros(), from.as_micros()),
         Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0, 0),
     };
     let counted = match asks.counted {
         None => -2.0,
         Some(cost) => spent(cost),
+    };
+    let woken_within = match asks.want {
+        Want::Start { comes: Comes::WhenWoken, .. } => micros(WOKEN_WITHIN),
+        _ => 0,
     };
     let cool = asks.cool.as_ref().map_or(0, |(_, until)| until.as_micros());
     let latest = asks.latest.map_or(LATEST, |latest| latest.as_micros().min(LATEST));
@@ -115,6 +141,9 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
         f64::from(asks.draw),
         counted,
         double(cool),
+        double(woken_within),
+        f64::from(asks.step),
+        f64::from(asks.host),
     ] {
         out.extend(word.to_le_bytes());
     }
@@ -142,12 +171,7 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     ];
     out.push(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
     out.extend(index.to_le_bytes());
-    let grid = rate.map(crate::domain::limit::Rate::grid);
-    let (width, capacity, gap) =
-        grid.map_or((0, 0, false), |grid| (grid.width(), grid.capacity(), grid.has_gap()));
-    out.extend(double(width).to_le_bytes());
-    out.extend(f64::from(capacity).to_le_bytes());
-    out.push(u8::from(gap));
+    out.extend(grid(rate));
     for word in [
         promise.map_or(0, |promise| micros(promise.grace)),
         pool.map_or(0, |most| u64::from(most.get())),
@@ -159,7 +183,38 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     }
     out.push(u8::from(budget.is_some_and(|budget| budget.when_spent == WhenSpent::Stop)));
     let is_current = promise.is_some_and(|promise| promise.is_current);
-    out.push(u8::from(bound.is_some()) | u8::from(is_current) << 1);
+    let bits = [
+        bound.is_some(),
+        is_current,
+        promise.is_some_and(|promise| promise.is_paced),
+        target.is_some_and(|target| target.breaker.is_some()),
+        bound.is_some_and(Bound::has_breaker),
+    ];
+    out.push(bits.iter().rev().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
+    let ended = bound.and_then(|bound| asks.ended_at(bound));
+    let mark = bound.map_or(0, |bound| bound.episodes.mark);
+    out.extend(f64::from(mark).to_le_bytes());
+    out.extend(double(bound.map_or(0, Bound::full)).to_le_bytes());
+    out.push(match ended.map(|ended| ended.outcome) {
+        None => 0,
+        Some(TargetOutcome::Served) => 1,
+        Some(TargetOutcome::Failed) => 2,
+        Some(TargetOutcome::Nothing) => 3,
+    });
+    out.extend(ended.map_or(0, |ended| ended.host).to_le_bytes());
+}
+
+/// The grid of a target's rate, as `called.lua` unpacks it.
+#[must_use]
+pub fn grid(rate: Option<&Rate>) -> Vec<u8> {
+    let grid = rate.map(Rate::grid);
+    let (width, capacity, gap) =
+        grid.map_or((0, 0, false), |grid| (grid.width(), grid.capacity(), grid.has_gap()));
+    let mut out = Vec::with_capacity(17);
+    out.extend(double(width).to_le_bytes());
+    out.extend(f64::from(capacity).to_le_bytes());
+    out.push(u8::from(gap));
+    out
 }
 
 fn spent(cost: Option<u32>) -> f64 {
@@ -191,6 +246,9 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
                 1 => Limit::Concurrency,
                 2 => Limit::Budget,
                 3 => Limit::Cooldown,
+                4 => Limit::Breaker,
+                5 => Limit::Ramp,
+                6 => Limit::Host,
                 _ => return None,
             },
             state: bound.state.clone(),
@@ -202,6 +260,27 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
         rest = others;
     }
     rest.is_empty().then_some(Admitted { admission, findings })
+}
+
+/// Reads the episodes of the targets that are asked; None when they are not in the
+/// form of this version.
+#[must_use]
+pub fn read_episodes(asks: &Asks, mut bytes: &[u8]) -> Option<Vec<(Box<str>, Episodes)>> {
+    let mut seen = Vec::new();
+    while let Some((head, rest)) = bytes.split_at_checked(1 + 8 + 1) {
+        let bound = asks.bounds.get(usize::from(head[0]))?;
+        let mark = u32::try_from(number(&head[1..9])?).ok()?;
+        let (list, rest) = rest.split_at_checked(16 * usize::from(head[9]))?;
+        let episode = |words: &[u8]| {
+            let (from, until) = (number(&words[..8])?, number(&words[8..])?);
+            let until = (until != 0).then(|| Timestamp::from_micros(until));
+            Some(Episode { from: Timestamp::from_micros(from), until })
+        };
+        let list = list.chunks_exact(16).map(episode).collect::<Option<Vec<_>>>()?;
+        seen.push((bound.state.clone(), Episodes { mark, list }));
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(seen)
 }
 
 /// A whole number that a script packed as a double.

@@ -51,6 +51,8 @@ pub struct Keys {
     pub events: String,
     /// Its change log.
     pub changes: String,
+    /// The states of its targets where steps are parked.
+    pub parking: String,
 }
 
 impl Keys {
@@ -66,6 +68,7 @@ impl Keys {
             uses: key("uses"),
             events: key("events"),
             changes: key("changes"),
+            parking: key("parking"),
         }
     }
 
@@ -83,8 +86,8 @@ impl Keys {
 
     /// Keys of the state of a target.
     #[must_use]
-    pub fn target_state(&self, state: &str) -> [String; 3] {
-        ["limit", "permits", "line"].map(|kind| format!("{}{kind}:{state}", self.prefix))
+    pub fn target_state(&self, state: &str) -> [String; 4] {
+        ["limit", "permits", "line", "parked"].map(|kind| format!("{}{kind}:{state}", self.prefix))
     }
 
     /// Key of a step, from its name.

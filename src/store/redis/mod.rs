@@ -57,7 +57,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{Admitted, Asks},
+        limit::{self, Admitted, Asks, Episodes},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Draft, Now},
         record::{Evidence, FailureText, PolicyChoice, Record},
@@ -75,6 +75,8 @@ const ABREAST: usize = 16;
 const LOOKS: usize = 64;
 /// Due steps of one namespace that are looked at together.
 const DUE_MAX: usize = 4096;
+/// Parked steps of one target that are called together.
+const CALLED_MAX: usize = 64;
 /// Without a word from the server for so long, nothing is recalled: time may
 /// have jumped, or everybody may have been away.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -508,6 +510,9 @@ impl Inner {
         for state in &states {
             keys.extend(slot.keys.target_state(state));
         }
+        if is_bound {
+            keys.push(slot.keys.parking.clone());
+        }
         let place = |state: &str| {
             let at = states.iter().position(|known| known == state);
             at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX)
@@ -603,13 +608,19 @@ impl Inner {
         let slot = self.slot(name);
         let limit = limit.min(DUE_MAX).to_string();
         let mut due = Vec::new();
+        let mut lots = Vec::new();
         for _ in 0..LOOKS {
             let [not_after, given] = self.times(&slot);
             let args = [not_after, given, limit.clone().into_bytes()];
-            let keys = [&slot.keys.state, &slot.keys.events];
+            let keys = [&slot.keys.state, &slot.keys.events, &slot.keys.parking];
             let said = self.call(&slot, &scripts::PEEK, &keys, &args).await?;
             let Said::Done(_, found) = said else { break };
-            let joined: Vec<String> = found.into_iter().filter_map(text).collect();
+            let mut found = found.into_iter();
+            let count = found.next().and_then(wire::number).ok_or_else(wire::strange)?;
+            let mut joined: Vec<String> = found.filter_map(text).collect();
+            let count = usize::try_from(count).map_err(|_| wire::strange())?;
+            lots = joined.split_off(count.min(joined.len()));
+            lots.sort_unstable();
             let looks = joined.iter().map(|joined| self.ask(&slot, joined, Ask::Look));
             let outcomes = futures_util::future::try_join_all(looks).await?;
             let is_exact = !outcomes.contains(&Outcome::Filed);
@@ -624,7 +635,37 @@ impl Inner {
                 break;
             }
         }
+        due.extend(self.called_in(name, &slot, &lots).await?);
         Ok(due)
+    }
+
+    /// Steps of one namespace that are parked and may go on; `lots` are the
+    /// targets where steps are.
+    async fn called_in(
+        &self,
+        name: &Id,
+        slot: &Slot,
+        lots: &[String],
+    ) -> Result<Vec<Due>, StoreError> {
+        if lots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.known(name).await?;
+        let [not_after, given] = self.times(slot);
+        let mut keys = vec![slot.keys.state.clone()];
+        let mut args = vec![not_after, given, CALLED_MAX.to_string().into_bytes()];
+        for lot in lots {
+            let [state, .., parked] = slot.keys.target_state(lot);
+            keys.extend([state, parked]);
+            args.push(asks::grid(known.configuration.rate_of(lot).as_ref()));
+        }
+        let said = self.call(slot, &scripts::CALLED, &keys, &args).await?;
+        let Said::Done(_, found) = said else { return Ok(Vec::new()) };
+        let event_at = slot.now(self.local.now()).at;
+        let called = found.into_iter().filter_map(text);
+        Ok(called
+            .map(|joined| Due { namespace: name.clone(), joined: joined.into(), event_at })
+            .collect())
     }
 
     /// Names of namespaces after `after`, as the register has them: those that
@@ -733,6 +774,10 @@ impl Store for Redis {
                 self.0.remember(step, value.as_deref());
             }
             Outcome::Configuration => slot.unlearn(),
+            Outcome::Episodes(told) => {
+                let seen = prepared.episodes(&told).ok_or_else(wire::strange)?;
+                slot.learn_episodes(seen);
+            }
             Outcome::Inline => slot.forget_inline(),
             Outcome::Quota => {
                 let max = known.configuration.namespace.settings.max_live_steps;
@@ -758,6 +803,10 @@ impl Store for Redis {
         let version = header.map_err(unreadable(key))?.map_or(0, |header| header.version);
         let revision = slot.known().map(|known| known.configuration.revision);
         Ok(version == basis.version && revision == Some(basis.configuration))
+    }
+
+    fn tell_episodes(&self, namespace: &str, bounds: &mut [limit::Bound]) {
+        self.0.slot(namespace).tell_episodes(bounds);
     }
 
     async fn evidence(&self, key: &StepKey<'_>) -> Result<Evidence, StoreError> {
@@ -793,6 +842,28 @@ impl Store for Redis {
         due.sort_by_key(|step| step.event_at);
         due.truncate(limit);
         Ok(due)
+    }
+
+    async fn heads(
+        &self,
+        name: &str,
+        state: &str,
+        permits: u32,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let slot = self.0.slot(name);
+        let [not_after, given] = self.0.times(&slot);
+        let [_, permits_key, line_key, _] = slot.keys.target_state(state);
+        let [permits, limit] = [permits.to_string(), limit.to_string()].map(String::into_bytes);
+        let keys = [&slot.keys.state, &permits_key, &line_key];
+        let args = [not_after, given, permits, limit];
+        let said = self.0.call(&slot, &scripts::HEADS, &keys, &args).await?;
+        let (_, heads) = self.0.done(name, said)?;
+        Ok(heads.into_iter().filter_map(text).collect())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
@@ -927,6 +998,14 @@ enum Prepared {
 }
 
 impl Prepared {
+    /// What a script tells of the episodes of its targets.
+    fn episodes(&self, told: &[u8]) -> Option<Vec<(Box<str>, Episodes)>> {
+        match self {
+            Self::Settled(..) => None,
+            Self::Bound(draft) => asks::read_episodes(draft.asks()?, told),
+        }
+    }
+
     /// The answer and the record, once it is made.
     fn done(self, outcome: Outcome) -> Option<(Answer, Option<Vec<u8>>)> {
         let draft = match self {

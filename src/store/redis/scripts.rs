@@ -21,9 +21,15 @@ pub struct Script {
 
 const COMMON: &str = include_str!("lua/common.lua");
 /// What targets answer, for scripts with steps that are bound.
-const LIMITS: &str = concat!(include_str!("lua/calendar.lua"), include_str!("lua/limits.lua"));
+const LIMITS: &str = concat!(
+    include_str!("lua/calendar.lua"),
+    include_str!("lua/breaker.lua"),
+    include_str!("lua/limits.lua")
+);
+/// What `called` needs of it.
+const HEALTH: &str = concat!(include_str!("lua/calendar.lua"), include_str!("lua/breaker.lua"));
 /// In its place where no step is.
-const NO_LIMITS: &str = "local limits_admit, limits_read, limits_write, limits_now";
+const NO_LIMITS: &str = "local limits_asked, limits_admit, limits_read, limits_write, limits_now";
 
 macro_rules! script {
     ($(#[$doc:meta])* $name:ident, $file:literal, $flags:literal $(, $limits:expr)?) => {
@@ -56,12 +62,20 @@ script!(
     PEEK, "peek", " flags=allow-oom"
 );
 script!(
+    /// Finds steps that are parked and may go on.
+    CALLED, "called", " flags=no-writes", HEALTH
+);
+script!(
     /// Reads what governs a namespace.
     DESCRIBE, "describe", " flags=no-writes"
 );
 script!(
     /// Reads changes.
     FOLLOW, "follow", " flags=no-writes"
+);
+script!(
+    /// Reads whose turn it is.
+    HEADS, "heads", " flags=no-writes"
 );
 script!(
     /// Changes what governs a namespace.
@@ -81,15 +95,17 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 11] {
+pub fn all() -> [&'static Script; 13] {
     [
         &GRANT,
         &SETTLE,
         &GRANT_BOUND,
         &SETTLE_BOUND,
         &PEEK,
+        &CALLED,
         &DESCRIBE,
         &FOLLOW,
+        &HEADS,
         &CONFIGURE,
         &PAUSE,
         &FOUND,

@@ -24,7 +24,13 @@ use super::{
     lock, now_at, scripts, text, use_of,
     wire::{self, Heading, Item, Outcome, Said},
 };
-use crate::domain::{id::Id, plan::Now, record::PolicyChoice, time::Timestamp};
+use crate::domain::{
+    id::Id,
+    limit::{Bound, Episodes},
+    plan::Now,
+    record::PolicyChoice,
+    time::Timestamp,
+};
 
 /// The answer to an item.
 pub type Answered = Result<Outcome, Fault>;
@@ -50,6 +56,8 @@ struct Governing {
     /// Policies given inline.
     inline: HashMap<u128, Arc<PolicyRevision>>,
     heard: Heard,
+    /// Episodes of targets, as they were last seen.
+    episodes: HashMap<Box<str>, Episodes>,
     /// The latest change that was seen, and of which namespace by its birth.
     changes: (u64, u64),
 }
@@ -92,6 +100,8 @@ pub struct Known {
     pub configuration: Arc<Configuration>,
 }
 
+/// Targets of which the episodes are known, at most.
+const EPISODES_KNOWN: usize = 4096;
 const SETTINGS: &str = "settings";
 const POLICY: &str = "policy:";
 const TARGET: &str = "target:";
@@ -189,6 +199,23 @@ impl Slot {
             governing.inline.clear();
         }
         governing.inline.insert(revision.digest, Arc::clone(revision));
+    }
+
+    /// Tells what is known of the targets' episodes.
+    pub fn tell_episodes(&self, bounds: &mut [Bound]) {
+        let governing = lock(&self.governing);
+        for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
+            bound.episodes = governing.episodes.get(&bound.state).cloned().unwrap_or_default();
+        }
+    }
+
+    /// Learns the episodes of some targets.
+    pub fn learn_episodes(&self, seen: Vec<(Box<str>, Episodes)>) {
+        let mut governing = lock(&self.governing);
+        if governing.episodes.len() >= EPISODES_KNOWN {
+            governing.episodes.clear();
+        }
+        governing.episodes.extend(seen);
     }
 
     /// One of them was forgotten.

@@ -120,6 +120,8 @@ pub enum Outcome {
     Again(Option<Box<[u8]>>),
     /// Done, as the targets' answer has it: this.
     Admitted(Box<[u8]>),
+    /// The targets have had other episodes by now: these.
+    Episodes(Box<[u8]>),
 }
 
 /// A namespace in which nothing is changed for a while.
@@ -390,6 +392,7 @@ impl Outcome {
             10 => Self::Damaged,
             12 => Self::Again(step(payload)),
             13 => Self::Admitted(payload.into_boxed_slice()),
+            14 => Self::Episodes(payload.into_boxed_slice()),
             11 => Self::Paused(Pause::read(&payload).ok_or_else(strange)?),
             _ => return Err(strange()),
         })

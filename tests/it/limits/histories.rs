@@ -433,7 +433,13 @@ impl<'a, S: Store> Playing<'a, S> {
         let deadline = self.workers[step].deadline.or(ends_by);
         self.workers[step].deadline = deadline;
         let deadline = deadline.map(Timestamp::from_micros);
-        let asked = Asked { step: &self.path(step), targets: &names, lease: Some(LEASE), deadline };
+        let asked = Asked {
+            step: &self.path(step),
+            targets: &names,
+            lease: Some(LEASE),
+            deadline,
+            ..Asked::default()
+        };
         let grant = match self.stage.ask(asked).await {
             Begun::Refused(decision) => {
                 self.obeys(step, &decision);

@@ -2,11 +2,12 @@
 //! and over every store: stories first, then random histories, whose starts are
 //! held to the laws by a checker that knows nothing of how they were granted.
 //!
-//! A store joins with one line in [`stories`] and one in [`histories`]: a function
+//! A store joins with one line in [`stage`] and one in [`histories`]: a function
 //! that makes it, on a clock that a test moves by hand.
 
 mod checker;
 mod histories;
+mod outages;
 mod reopened;
 mod stage;
 mod stories;

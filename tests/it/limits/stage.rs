@@ -7,7 +7,7 @@ use reprise::{
     clock::Clock,
     domain::{
         decision::{Constraint, ConstraintKind, Decision, Reason, Verdict},
-        event::{AttemptName, Begin, Deadline, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
         limit::spec::TargetSpec,
@@ -62,9 +62,11 @@ pub enum Begun {
 pub struct Asked<'a> {
     /// `step`, or `run/step`.
     pub step: &'a str,
+    pub host: &'a str,
     pub targets: &'a [&'a str],
     pub lease: Option<Duration>,
     pub deadline: Option<Timestamp>,
+    pub comes: Comes,
 }
 
 impl Begun {
@@ -239,6 +241,7 @@ impl<S: Store> Stage<S> {
         while self.now() < at {
             self.clock.advance(SWEEP_EVERY.min(at - self.now()));
             self.service.sweep(SWEPT).await.unwrap();
+            self.service.wake_heads().await.unwrap();
         }
     }
 
@@ -271,7 +274,9 @@ impl<S: Store> Stage<S> {
     async fn apply(&self, step: &str, event: &Event) -> Answer {
         let (run, step) = parts(step);
         let key = StepKey { namespace: &self.namespace, run, step };
-        self.service.apply(&key, None, event).await.unwrap().answer
+        let answer = self.service.apply(&key, None, event).await.unwrap().answer;
+        self.service.wake_heads().await.unwrap();
+        answer
     }
 
     pub async fn ask(&mut self, asked: Asked<'_>) -> Begun {
@@ -279,8 +284,9 @@ impl<S: Store> Stage<S> {
         let event = Event::Begin(Begin {
             identity: Identity { id: self.calls, payload: self.calls },
             lease: asked.lease,
-            host: None,
+            host: (!asked.host.is_empty()).then(|| asked.host.into()),
             worker: String::new(),
+            comes: asked.comes,
             step: StepTerms {
                 targets: asked.targets.iter().map(|target| id(target)).collect(),
                 deadline: asked.deadline.map(Deadline::At),
@@ -296,6 +302,17 @@ impl<S: Store> Stage<S> {
 
     pub async fn begin(&mut self, step: &str, targets: &[&str]) -> Begun {
         self.ask(Asked { step, targets, ..Asked::default() }).await
+    }
+
+    /// Asks for a start that is refused, by a worker that waits to be woken.
+    pub async fn stand_in_line(&mut self, step: &str, targets: &[&str]) -> Timestamp {
+        let asked = Asked { step, targets, comes: Comes::WhenWoken, ..Asked::default() };
+        self.ask(asked).await.waits(Reason::InLine)
+    }
+
+    /// The same on a host.
+    pub async fn begin_on(&mut self, host: &str, step: &str, targets: &[&str]) -> Begun {
+        self.ask(Asked { step, host, targets, ..Asked::default() }).await
     }
 
     /// The end of the lease that a heartbeat extends; None when it is lost.
@@ -344,6 +361,12 @@ impl<S: Store> Stage<S> {
         self.service.step(&key).await.unwrap().record
     }
 
+    /// Whether a step waits for a target that is out of order.
+    pub async fn is_parked(&self, step: &str) -> bool {
+        let record = self.record(step).await;
+        record.decision().is_some_and(|settled| settled.reason == Reason::BreakerOpen)
+    }
+
     /// When a step that waits is due.
     pub async fn due(&self, step: &str) -> Timestamp {
         match self.record(step).await.state {
@@ -357,3 +380,25 @@ impl<S: Store> Stage<S> {
         self.reach(self.due(step).await.max(self.now())).await;
     }
 }
+
+/// Each story on every store: a store joins with one line.
+macro_rules! stories_on_every_store {
+    ($($story:ident),* $(,)?) => {
+        crate::limits::stage::stories_on_every_store!(@store memory $($story)*);
+        crate::limits::stage::stories_on_every_store!(@store embedded $($story)*);
+        crate::limits::stage::stories_on_every_store!(@store redis $($story)*);
+    };
+    (@store $store:ident $($story:ident)*) => {
+        mod $store {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    let clock = crate::store_contract::subject::clock();
+                    let place = crate::store_contract::subject::$store(clock).await;
+                    super::$story(super::Stage::on(place).await).await;
+                }
+            )*
+        }
+    };
+}
+pub(super) use stories_on_every_store;

@@ -18,56 +18,43 @@ use reprise::{
 
 use super::{
     checker::{self, Allowed, Happened, Rate},
-    stage::{Asked, BACKOFF, LEASE, Stage, constraint, ms, of, pushed_back, retries, secs, waits},
+    stage::{
+        Asked, BACKOFF, LEASE, Stage, constraint, ms, of, pushed_back, retries, secs,
+        stories_on_every_store, waits,
+    },
 };
 
-/// Each story on a store that `$make` makes, from a clock.
-macro_rules! stories {
-    ($store:ident, $make:path) => {
-        stories!(
-            $store,
-            $make,
-            a_hundred_failures_at_once_are_retried_within_the_rate,
-            a_first_attempt_beyond_the_rate_waits_and_is_not_counted,
-            who_runs_when_permits_are_introduced_takes_one_with_the_next_heartbeat,
-            a_rate_on_retries_leaves_first_attempts_alone,
-            a_third_stands_in_line_and_the_line_keeps_its_order,
-            the_permit_of_a_silent_worker_comes_back_with_its_lease,
-            who_does_not_come_loses_the_place_and_keeps_the_seniority,
-            two_steps_that_want_two_pools_in_opposite_order_both_run,
-            a_spent_budget_has_retries_wait_until_it_is_earned_again,
-            what_was_spent_counts_to_the_very_end_of_its_window,
-            a_spent_budget_stops_where_it_says_so,
-            a_timeout_costs_two_and_a_throttled_one_half,
-            one_pushback_holds_everybody_at_its_target,
-            a_pause_starts_nothing_until_it_ends_or_is_ended,
-            a_promise_is_kept_within_the_grace_and_planned_again_after_it,
-            a_late_report_leaves_the_promise_as_it_is,
-            permits_follow_a_bound_that_is_changed_while_they_are_held,
-            a_target_that_is_deleted_and_written_again_remembers_its_permits,
-            what_was_promised_counts_under_the_next_rate,
-            a_target_for_each_run_bounds_each_by_itself,
-            targets_bound_steps_that_do_not_name_them,
-            a_deadline_before_the_reserved_instant_stops_and_reserves_nothing,
-            what_bounds_a_start_is_told_in_the_contracts_words,
-        );
-    };
-    ($store:ident, $make:path, $($story:ident),* $(,)?) => {
-        mod $store {
-            $(
-                #[tokio::test]
-                async fn $story() {
-                    let place = $make(crate::store_contract::subject::clock()).await;
-                    super::$story(super::Stage::on(place).await).await;
-                }
-            )*
-        }
-    };
-}
-
-stories!(memory, crate::store_contract::subject::memory);
-stories!(embedded, crate::store_contract::subject::embedded);
-stories!(redis, crate::store_contract::subject::redis);
+stories_on_every_store!(
+    a_hundred_failures_at_once_are_retried_within_the_rate,
+    a_first_attempt_beyond_the_rate_waits_and_is_not_counted,
+    who_runs_when_permits_are_introduced_takes_one_with_the_next_heartbeat,
+    a_rate_on_retries_leaves_first_attempts_alone,
+    a_third_stands_in_line_and_the_line_keeps_its_order,
+    the_permit_of_a_silent_worker_comes_back_with_its_lease,
+    leases_end_while_calls_come_and_sweeps_do_not,
+    who_does_not_come_loses_the_place_and_keeps_the_seniority,
+    who_waits_to_be_woken_is_not_sent_for_before_its_turn,
+    who_is_gone_holds_up_nobody_once_it_is_woken,
+    who_waits_for_two_pools_is_woken_when_it_may_have_both,
+    a_pool_that_grows_wakes_as_many_as_it_grows_by,
+    nobody_is_woken_at_a_paused_pool_before_it_is_resumed,
+    two_steps_that_want_two_pools_in_opposite_order_both_run,
+    a_spent_budget_has_retries_wait_until_it_is_earned_again,
+    what_was_spent_counts_to_the_very_end_of_its_window,
+    a_spent_budget_stops_where_it_says_so,
+    a_timeout_costs_two_and_a_throttled_one_half,
+    one_pushback_holds_everybody_at_its_target,
+    a_pause_starts_nothing_until_it_ends_or_is_ended,
+    a_promise_is_kept_within_the_grace_and_planned_again_after_it,
+    a_late_report_leaves_the_promise_as_it_is,
+    permits_follow_a_bound_that_is_changed_while_they_are_held,
+    a_target_that_is_deleted_and_written_again_remembers_its_permits,
+    what_was_promised_counts_under_the_next_rate,
+    a_target_for_each_run_bounds_each_by_itself,
+    targets_bound_steps_that_do_not_name_them,
+    a_deadline_before_the_reserved_instant_stops_and_reserves_nothing,
+    what_bounds_a_start_is_told_in_the_contracts_words,
+);
 
 /// A start of a first attempt, or of a retry, as the checker reads it.
 fn started(step: usize, at: Timestamp, is_retry: bool) -> Happened {
@@ -243,13 +230,16 @@ async fn the_permit_of_a_silent_worker_comes_back_with_its_lease<S: Store>(mut s
 async fn who_does_not_come_loses_the_place_and_keeps_the_seniority<S: Store>(mut stage: Stage<S>) {
     stage.target("pool", "concurrency: {max: 1}").await;
     let a = stage.begin("a", &["pool"]).await.granted();
-    let due = stage.begin("b", &["pool"]).await.waits(Reason::InLine);
+    stage.begin("b", &["pool"]).await.waits(Reason::InLine);
     let since = stage.now();
     stage.pass(ms(100)).await;
     stage.begin("c", &["pool"]).await.waits(Reason::InLine);
 
-    // The place is kept for five seconds, and holds up the next one.
+    // The place is kept for five seconds from when it was woken, and holds up the
+    // next one.
     stage.succeed("a", a.fence).await;
+    let due = stage.due("b").await;
+    assert_eq!(due, stage.now());
     stage.reach(due.plus(ms(4900))).await;
     stage.begin("c", &["pool"]).await.waits(Reason::InLine);
     stage.reach(due.plus(ms(5250))).await;
@@ -264,6 +254,78 @@ async fn who_does_not_come_loses_the_place_and_keeps_the_seniority<S: Store>(mut
     stage.succeed("c", c.fence).await;
     stage.pass(ms(600)).await;
     stage.begin("d", &["pool"]).await.waits(Reason::InLine);
+    stage.begin("b", &["pool"]).await.granted();
+}
+
+async fn who_waits_to_be_woken_is_not_sent_for_before_its_turn<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    let b = stage.stand_in_line("b", &["pool"]).await;
+    stage.pass(ms(100)).await;
+    let c = stage.stand_in_line("c", &["pool"]).await;
+    assert_eq!((b, c), (b.min(c), b.plus(ms(100))));
+    assert!(b > stage.now().plus(secs(60)), "it is woken long before it comes by itself");
+
+    stage.pass(ms(100)).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!((stage.due("b").await, stage.due("c").await), (stage.now(), c));
+    stage.begin("c", &["pool"]).await.waits(Reason::InLine);
+    let b = stage.begin("b", &["pool"]).await.granted();
+    stage.pass(ms(100)).await;
+    stage.failed("b", b.fence, of(FailureClass::Failure)).await;
+    assert_eq!(stage.due("c").await, stage.now());
+}
+
+async fn who_is_gone_holds_up_nobody_once_it_is_woken<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    stage.stand_in_line("gone", &["pool"]).await;
+    stage.pass(ms(100)).await;
+    stage.stand_in_line("b", &["pool"]).await;
+    stage.succeed("a", a.fence).await;
+    let woken = stage.now();
+    stage.reach(woken.plus(ms(5250))).await;
+    assert!(stage.due("b").await <= stage.now());
+    stage.begin("b", &["pool"]).await.granted();
+}
+
+async fn who_waits_for_two_pools_is_woken_when_it_may_have_both<S: Store>(mut stage: Stage<S>) {
+    stage.target("one", "concurrency: {max: 1}").await;
+    stage.target("two", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["one"]).await.granted();
+    let b = stage.begin("b", &["two"]).await.granted();
+    let both = stage.stand_in_line("both", &["one", "two"]).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!(stage.due("both").await, both);
+    stage.succeed("b", b.fence).await;
+    assert_eq!(stage.due("both").await, stage.now());
+    stage.begin("both", &["one", "two"]).await.granted();
+}
+
+async fn a_pool_that_grows_wakes_as_many_as_it_grows_by<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    stage.begin("a", &["pool"]).await.granted();
+    for step in ["b", "c", "d"] {
+        stage.stand_in_line(step, &["pool"]).await;
+        stage.pass(ms(10)).await;
+    }
+    stage.target("pool", "concurrency: {max: 3}").await;
+    stage.pass(ms(10)).await;
+    let woken = stage.now();
+    assert!(stage.due("b").await <= woken && stage.due("c").await <= woken);
+    assert!(stage.due("d").await > woken);
+}
+
+async fn nobody_is_woken_at_a_paused_pool_before_it_is_resumed<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    let due = stage.stand_in_line("b", &["pool"]).await;
+    stage.pause("pool", None).await;
+    stage.succeed("a", a.fence).await;
+    assert_eq!(stage.due("b").await, due);
+    stage.resume("pool").await;
+    stage.pass(ms(10)).await;
+    assert!(stage.due("b").await <= stage.now());
     stage.begin("b", &["pool"]).await.granted();
 }
 
@@ -396,6 +458,19 @@ async fn a_timeout_costs_two_and_a_throttled_one_half<S: Store>(mut stage: Stage
     assert_eq!(budget.load.map(|load| (load.used, load.limit)), Some((used, 3000)));
 }
 
+async fn leases_end_while_calls_come_and_sweeps_do_not<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    let a = stage.begin("a", &["pool"]).await.granted();
+    for second in 0..11 {
+        stage.clock.advance(secs(1));
+        stage.begin(&format!("other{second}"), &[]).await.granted();
+    }
+    let b = stage.begin("b", &["pool"]).await.granted();
+    stage.clock.advance(secs(2));
+    assert_eq!(stage.beat("a", a.fence).await, None, "its permit is another's by now");
+    assert!(stage.beat("b", b.fence).await.is_some());
+}
+
 async fn one_pushback_holds_everybody_at_its_target<S: Store>(mut stage: Stage<S>) {
     stage.target("db", "concurrency: {max: 100}").await;
     stage.target("mail", "concurrency: {max: 100}").await;
@@ -405,23 +480,30 @@ async fn one_pushback_holds_everybody_at_its_target<S: Store>(mut stage: Stage<S
     let until = stage.now().plus(secs(30));
     assert!(retries(&told) >= until);
 
+    // Each comes when it is over, and not all of them at once.
+    let after = |at: Timestamp, until: Timestamp, most| at >= until && at <= until.plus(most);
     let refused = stage.begin("b", &["mail", "db"]).await.refused();
-    assert_eq!(waits(&refused, Reason::Limited), until);
+    assert!(after(waits(&refused, Reason::Limited), until, secs(2)));
     let cooldown = constraint(&refused, ConstraintKind::Cooldown);
-    assert_eq!((cooldown.key.as_str(), cooldown.earliest), ("db", until));
+    assert_eq!(
+        (cooldown.key.as_str(), cooldown.earliest),
+        ("db", waits(&refused, Reason::Limited))
+    );
     assert!(cooldown.firm && cooldown.binding);
     stage.begin("elsewhere", &["mail"]).await.granted();
     // What runs goes on; its retry waits as everybody does.
     let failed = stage.failed("running", running.fence, of(FailureClass::Error)).await;
-    assert_eq!(retries(&failed), until);
+    assert!(after(retries(&failed), until, secs(2)));
 
     // A shorter word does not take back a longer one; a longer one holds what
     // had been told an instant before it.
-    stage.reach(until).await;
+    stage.reach(until.plus(secs(2))).await;
     let running = stage.begin("running", &["db"]).await.granted();
     stage.failed("running", running.fence, pushed_back("db", secs(5))).await;
-    assert_eq!(stage.begin("b", &["mail", "db"]).await.waits(Reason::Limited), until.plus(secs(5)));
-    stage.reach(until.plus(secs(5))).await;
+    let until = stage.now().plus(secs(5));
+    let again = stage.begin("b", &["mail", "db"]).await.waits(Reason::Limited);
+    assert!(after(again, until, ms(400)));
+    stage.reach(again).await;
     stage.begin("b", &["mail", "db"]).await.granted();
 }
 

@@ -301,6 +301,7 @@ impl Stage {
             queue: words.text("queue"),
             deadline: words.span("deadline")?.map(instant),
             time_left: words.span("time-left")?.map(length),
+            awaits: false,
         };
         self.send(Call::Begin(request)).await
     }

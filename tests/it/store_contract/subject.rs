@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reprise::{
     clock::Clock,
     domain::{
-        event::{AttemptName, Begin, Event, Heartbeat, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::{Id, StepKey},
         namespace::Settings,
@@ -316,6 +316,7 @@ pub fn begin(request: u64) -> Event {
         lease: None,
         host: Some("node-7".into()),
         worker: "worker-3".to_owned(),
+        comes: Comes::ByItself,
         step: StepTerms::default(),
     })
 }

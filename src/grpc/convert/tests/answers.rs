@@ -33,7 +33,8 @@ fn stamp() -> PolicyStamp<'static> {
 
 fn settled(verdict: Verdict, reason: Reason) -> Settled {
     let by_rule = vec![(RuleName::parse("slow").unwrap(), 2)];
-    let counters = Counters { attempts: 4, retries: 1, uncounted: 2, crashes: 0, by_rule };
+    let counters =
+        Counters { attempts: 4, retries: 1, uncounted: 2, crashes: 0, forgiven: 3, by_rule };
     Settled {
         verdict,
         reason,
@@ -245,6 +246,7 @@ fn a_step_is_shown_with_its_attempts_and_what_they_said() {
         late: false,
         settled: settled(Verdict::Retry(at(150)), Reason::Crashed),
         counted: None,
+        fault: 0,
     };
     let failure = End {
         at: at(110),

@@ -83,6 +83,13 @@ fn batch(edit: impl FnOnce(&mut proto::BatchReportAttemptsRequest)) -> Option<In
     }
 }
 
+fn await_decision(edit: impl FnOnce(&mut proto::AwaitDecisionRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::AwaitDecisionRequest { run: "r".into(), step: "s".into(), ..Default::default() };
+    edit(&mut request);
+    request::await_decision(request).err()
+}
+
 fn get_step(edit: impl FnOnce(&mut proto::GetStepRequest)) -> Option<Invalid> {
     let mut request =
         proto::GetStepRequest { run: "r".into(), step: "s".into(), ..Default::default() };
@@ -331,6 +338,17 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
             "BatchReportAttemptsRequest.reports",
             refused("reports[0].outcome", batch(|r| r.reports[0].outcome = None)),
         ),
+        ("BeginAttemptRequest.awaits", FLAG),
+        (
+            "AwaitDecisionRequest.namespace",
+            refused("namespace", await_decision(|r| r.namespace = id("a b"))),
+        ),
+        ("AwaitDecisionRequest.run", refused("run", await_decision(|r| r.run = id("")))),
+        ("AwaitDecisionRequest.step", refused("step", await_decision(|r| r.step = id("")))),
+        (
+            "AwaitDecisionRequest.timeout",
+            refused("timeout", await_decision(|r| r.timeout = seconds(61))),
+        ),
         ("GetStepRequest.namespace", refused("namespace", get_step(|r| r.namespace = id("a b")))),
         ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
         ("GetStepRequest.step", refused("step", get_step(|r| r.step = id("")))),
@@ -437,6 +455,7 @@ fn policy_entries() -> Vec<(&'static str, Entry)> {
                 a_policy(|p| p.never_retry_kinds = vec![id("")]),
             ),
         ),
+        ("Policy.quirks", refused("inline_policy.quirks", a_policy(|p| p.quirks = vec![99]))),
         (
             "Rule.name",
             refused("inline_policy.rules[0].name", a_rule(|r| r.name = id("Not a name"))),
@@ -687,6 +706,10 @@ fn budget(edit: impl FnOnce(&mut proto::RetryBudget)) -> Option<Invalid> {
     a_target(|t| edit(t.budget.get_or_insert_default()))
 }
 
+fn breaker(edit: impl FnOnce(&mut proto::Breaker)) -> Option<Invalid> {
+    a_target(|t| edit(t.breaker.get_or_insert_default()))
+}
+
 fn pause(edit: impl FnOnce(&mut proto::PauseTargetRequest)) -> Option<Invalid> {
     let mut request = pause_target_request();
     edit(&mut request);
@@ -699,6 +722,12 @@ fn limit_entries() -> Vec<(&'static str, Entry)> {
         ("Target.rate", MESSAGE),
         ("Target.concurrency", MESSAGE),
         ("Target.budget", MESSAGE),
+        ("Target.breaker", MESSAGE),
+        ("Breaker.observe_only", FLAG),
+        (
+            "Breaker.slow_after",
+            refused("target.target.breaker.slow_after", breaker(|b| b.slow_after = seconds(0))),
+        ),
         ("Target.every_step", FLAG),
         ("Target.each_run", FLAG),
         ("Rate.limit", refused("target.target.rate.limit", rate(|r| r.limit = 0))),
@@ -1123,6 +1152,7 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(heartbeat(|_| {}), None);
     assert_eq!(report(|_| {}), None);
     assert_eq!(batch(|_| {}), None);
+    assert_eq!(await_decision(|_| {}), None);
     assert_eq!(get_step(|_| {}), None);
     assert_eq!(a_policy(|_| {}), None);
     assert_eq!(a_namespace(|_| {}), None);

@@ -29,6 +29,7 @@ fn begin_request() -> proto::BeginAttemptRequest {
         queue: "etl".into(),
         deadline: Some(Timestamp { seconds: 1_800_000_000, nanos: 5_000 }),
         time_left: None,
+        awaits: true,
         policy: Some(proto::begin_attempt_request::Policy::InlinePolicy(policy())),
     }
 }
@@ -100,6 +101,7 @@ fn policy() -> proto::Policy {
             outcome: Some(proto::exhaustion::Outcome::Hold(terms)),
         }),
         never_retry_kinds: vec!["send-email".into()],
+        quirks: vec![proto::Quirk::BoundsFirst as i32],
     }
 }
 
@@ -180,6 +182,7 @@ fn named_target() -> proto::NamedTarget {
             window: seconds(60),
             when_spent: proto::WhenSpent::Stop as i32,
         }),
+        breaker: Some(proto::Breaker { slow_after: seconds(30), observe_only: true }),
         every_step: false,
         each_run: true,
     };

@@ -10,7 +10,7 @@ use crate::{
         policy::spec::{
             AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec,
             ExitCodesSpec, ExponentialSpec, HoldAnswer, HoldSpec, JitterSpec, LinearSpec,
-            MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, ScheduleEndSpec,
+            MatchSpec, PolicySpec, PushbackSpec, Quirk, RetrySpec, RuleSpec, ScheduleEndSpec,
             ScheduleSpec, SkipSpec, StopTimingSpec,
         },
         time::Span,
@@ -161,11 +161,19 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
         of(affinity),
         of(exhaustion()),
         vec(text(), 0..3),
+        vec(prop_oneof![Just(Quirk::BoundsFirst), Just(Quirk::BackoffNotWaited)], 0..3),
     );
     (numbers, parts).prop_map(
         |((max_retries, max_crash_retries, max_elapsed, reset_after), parts)| {
-            let (backoff, rules, pushback, host_anti_affinity, on_exhaustion, never_retry_kinds) =
-                parts;
+            let (
+                backoff,
+                rules,
+                pushback,
+                host_anti_affinity,
+                on_exhaustion,
+                never_retry_kinds,
+                quirks,
+            ) = parts;
             PolicySpec {
                 max_retries,
                 max_elapsed,
@@ -177,6 +185,7 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
                 host_anti_affinity,
                 on_exhaustion,
                 never_retry_kinds,
+                quirks,
             }
         },
     )

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{
-        event::{AttemptName, Deadline},
+        event::{AttemptName, Comes, Deadline},
         failure::{Code, Executed, FailureClass, Pushback, Wish},
         limit::spec::TargetSpec,
         namespace::Settings,
@@ -30,6 +30,7 @@ fn a_begin_is_read_as_it_was_meant() {
     assert_eq!(begin.lease, Some(Duration::from_secs(30)));
     assert_eq!(begin.host.as_deref(), Some("node-1"));
     assert_eq!(begin.worker, "w1");
+    assert_eq!(begin.comes, Comes::WhenWoken);
     assert_eq!(begin.step.kind, "sql");
     assert_eq!(
         begin.step.targets.iter().map(|target| &**target).collect::<Vec<_>>(),
@@ -54,6 +55,7 @@ fn what_is_left_out_stays_out() {
     assert_eq!(name.namespace, "default");
     assert_eq!(policy, None);
     assert_eq!((begin.lease, begin.host, begin.step), (None, None, Default::default()));
+    assert_eq!(begin.comes, Comes::ByItself);
 }
 
 #[test]
@@ -269,6 +271,7 @@ fn read_as_everything(bytes: &[u8]) {
     read(bytes, request::report);
     read(bytes, request::batch);
     read(bytes, request::get_step);
+    read(bytes, request::await_decision);
     read(bytes, admin::create_namespace);
     read(bytes, admin::get_namespace);
     read(bytes, admin::list_namespaces);

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         limit::{
             Pause, Starts, WhenSpent,
-            spec::{BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
+            spec::{BreakerSpec, BudgetSpec, ConcurrencySpec, RateSpec, TargetSpec},
         },
         time::{Span, Timestamp},
     },
@@ -37,17 +37,22 @@ fn budget() -> impl Strategy<Value = BudgetSpec> {
     )
 }
 
+fn breaker() -> impl Strategy<Value = BreakerSpec> {
+    (of(span()), any::<bool>())
+        .prop_map(|(slow_after, observe_only)| BreakerSpec { slow_after, observe_only })
+}
+
 fn spec() -> impl Strategy<Value = TargetSpec> {
     let concurrency = any::<u32>().prop_map(|max| ConcurrencySpec { max });
-    (of(rate()), of(concurrency), of(budget()), any::<bool>(), any::<bool>()).prop_map(
-        |(rate, concurrency, budget, every_step, each_run)| TargetSpec {
+    (of(rate()), of(concurrency), of(budget()), of(breaker()), any::<bool>(), any::<bool>())
+        .prop_map(|(rate, concurrency, budget, breaker, every_step, each_run)| TargetSpec {
             rate,
             concurrency,
             budget,
+            breaker,
             every_step,
             each_run,
-        },
-    )
+        })
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 -- What every script begins with. The state of a namespace is one packed value:
 -- format, when the namespace was created, revision of its configuration, live
--- steps, number of the latest change, latest time used, latest sweep, and the
+-- steps, number of the latest change, latest time used, latest sweep or change, and the
 -- latest outage (the last instant before it, the end of the grace after it).
 -- While the namespace is paused the format is another, and at the end stand the
 -- end of the pause and who holds it, 0 for an operator.
@@ -82,8 +82,8 @@ local function use_time(state, wall)
   return now
 end
 
--- Time used. A long time since the latest sweep is an outage, during which nobody
--- could be heard. Whether one was noted.
+-- Time used. A long time since the latest sweep or change is an outage, during
+-- which nobody could be heard. Whether one was noted.
 local function advance(state, wall)
   local now = use_time(state, wall)
   if now - state.swept <= STALL then

@@ -3,29 +3,34 @@
 --
 -- A target's state is a hash (its calendar; c, the end of its cooldown; w, what
 -- its retry budget has seen: width of a stretch, then for each its number, first
--- attempts and costs), a sorted set of permits by the end of their leases, and
--- one of who stands in line by how long. The keys of the states that a call is
--- about stand behind those of its steps, each state once.
+-- attempts and costs; b, its breaker), a sorted set of permits by the end of their
+-- leases, one of who stands in line by how long, and one of who is parked. The
+-- keys of the states that a call is about stand behind those of its steps, each
+-- state once, and behind them that of the set of states where steps are parked.
 --
--- limits_admit(asks, from, at, leases, member) answers one item and charges it to
--- what is kept until the end of the script; limits_read is the last that reads,
--- limits_write writes.
-local limits_admit, limits_read, limits_write
+-- limits_asked(raw, from) reads one item, limits_admit(asks, at, leases, member)
+-- answers it and charges it to what is kept until the end of the script;
+-- limits_read is the last that reads, limits_write writes.
+local limits_asked, limits_admit, limits_read, limits_write
 -- The time of the call, told before the first item.
 local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
--- targets; for each: flags, state, width, capacity, gap, grace of its promise, most permits,
--- thousandths, floor, stretch, whether a spent budget stops, bits: whether it
--- bounds the step or is only given back to, whether a promise can be given back.
-local ASKS, BOUND = '<BdddddddddB', '<BHddBdddddBB'
+-- within which it is woken (0: it comes by itself), step, host, targets; for each:
+-- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, whether a spent budget stops, bits: whether it
+-- bounds the step or is only given back to, whether a promise can be given back,
+-- whether it is paced, whether there is a breaker, whether that has a say; of the
+-- breaker: the mark of the episodes that are known, starts a second in
+-- thousandths, what the end of an attempt says, and where it ran.
+local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBH'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
-local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT = 0, 1, 2, 3, 4, 5
+local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
-local BINDS, CURRENT = 1, 2
-local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN = 0, 1, 2, 3
+local BINDS, CURRENT, PACED, BREAKER, HAS_SAY = 1, 2, 4, 8, 16
+local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST =
+  0, 1, 2, 3, 4, 5, 6
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
-local ROUNDS, REVISIT = 64, 60e6
+local ROUNDS, REVISIT, SPREAD = 64, 60e6, 10e6
 local TURN, TURNS_MAX = 250e3, 40
 local STRETCHES = 10
 -- A plan may be so old, and starts count from when it was made.
@@ -34,12 +39,20 @@ local BEHIND = 250000
 -- name, outlives every run, ms.
 local KEPT_MS = 40 * 24 * 3600 * 1000
 local TARGETS, TIES = 64, 64
+-- Who is parked comes by itself after so long at the latest; the first few for the
+-- next probes.
+local PARKED_FOR, PROBERS, PROBE_EVERY = 30e6, 8, 2500e3
+-- What is thought of a start; the worst counts.
+local WELL, PROBE, ELSEWHERE, OUT = 0, 1, 2, 3
 
 local floor, max, min = math.floor, math.max, math.min
 local byte, sub = string.byte, string.sub
 local states = {}
 -- Where the keys of states begin.
 local states_from = 5 + 2 * (#ARGV - 2)
+-- Where the name of a state begins in its key: 'reprise:{n}:limit:' is so much
+-- longer than 'reprise:{n}:state'.
+local name_from = #KEYS[1] + 2
 
 local function has(flags, flag)
   return floor(flags / flag) % 2 == 1
@@ -48,15 +61,17 @@ end
 local function state_at(index)
   local state = states[index]
   if not state then
-    local base = states_from + 3 * index
+    local base = states_from + 4 * index
     state = {
       key = KEYS[base + 1], permits_key = KEYS[base + 2], line_key = KEYS[base + 3],
+      parked_key = KEYS[base + 4],
       cooldown = tonumber(redis.call('HGET', KEYS[base + 1], 'c') or 0),
       -- What members had when the call began, and have by now; false is nothing.
-      permits = {}, permits_before = {}, line = {}, line_before = {},
+      permits = {}, permits_before = {}, line = {}, line_before = {}, parked = {}, parked_before = {},
     }
     redis.call('ZCARD', state.permits_key)
     redis.call('ZCARD', state.line_key)
+    state.parked_count = redis.call('ZCARD', state.parked_key)
     states[index] = state
   end
   return state
@@ -103,6 +118,27 @@ local function put_place(state, member, since)
   state.line[member] = since
 end
 
+local function park(state, member, since)
+  before_of(state.parked_before, state.parked_key, member)
+  state.parked[member] = since
+end
+
+-- It stands nowhere, and may have a permit.
+local function put_down(state, member, till)
+  put_permit(state, member, till)
+  put_place(state, member, false)
+  if state.parked_count > 0 or next(state.parked) then
+    park(state, member, false)
+  end
+end
+
+local function breaker_at(state)
+  if not state.breaker then
+    state.breaker = breaker_of(redis.call('HGET', state.key, 'b'))
+  end
+  return state.breaker
+end
+
 -- Permits in force, but for that of `member`. One is until no plan can be carried
 -- out any more that was made before its lease ended, and keeps it.
 local function live(state, member, leases)
@@ -121,25 +157,34 @@ local function comes_before(since, member, other_since, other)
   return since < other_since or (since == other_since and member < other)
 end
 
--- How many stand in line before `member`, as far as it matters.
-local function line_before(state, member, since, matters)
-  local count = redis.call('ZCOUNT', state.line_key, '-inf', '(' .. text(since))
-  local ties = redis.call('ZRANGE', state.line_key, text(since), text(since), 'BYSCORE', 'LIMIT', 0, TIES)
+-- How many stand in a line before `member`, as far as it matters: by its key, how
+-- the call has changed it, and how that was before.
+local function count_before(key, line, before_call, member, since, matters)
+  local count = redis.call('ZCOUNT', key, '-inf', '(' .. text(since))
+  local ties = redis.call('ZRANGE', key, text(since), text(since), 'BYSCORE', 'LIMIT', 0, TIES)
   for _, other in ipairs(ties) do
     count = count + (other < member and 1 or 0)
   end
-  for other, place in pairs(state.line) do
-    local before = state.line_before[other]
+  for other, place in pairs(line) do
+    local before = before_call[other]
     if other ~= member then
       count = count + (place and comes_before(place, other, since, member) and 1 or 0)
     end
     count = count - (before and comes_before(before, other, since, member) and 1 or 0)
   end
-  if state.line[member] == nil then
-    local own = before_of(state.line_before, state.line_key, member)
+  if line[member] == nil then
+    local own = before_of(before_call, key, member)
     count = count - (own and comes_before(own, member, since, member) and 1 or 0)
   end
   return min(count, matters)
+end
+
+local function line_before(state, member, since, matters)
+  return count_before(state.line_key, state.line, state.line_before, member, since, matters)
+end
+
+local function parked_before(state, member, since, matters)
+  return count_before(state.parked_key, state.parked, state.parked_before, member, since, matters)
 end
 
 -- What a retry budget has seen.
@@ -216,7 +261,8 @@ end
 local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
   asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
-    asks.draw, asks.counted, asks.cool, count, from = struct.unpack(ASKS, raw, from)
+    asks.draw, asks.counted, asks.cool, asks.woken, asks.step, asks.host, count, from =
+      struct.unpack(ASKS, raw, from)
   if count > TARGETS then
     error('too many targets')
   end
@@ -226,7 +272,8 @@ local function unpack_asks(raw, from)
     end
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
-      bound.ratio, bound.floor, bound.stretch, bound.stops, bound.bits, from = struct.unpack(BOUND, raw, from)
+      bound.ratio, bound.floor, bound.stretch, bound.stops, bound.bits, bound.mark, bound.full, bound.ended,
+      bound.ended_host, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, PASSING) then
       bound.state.passing = true
@@ -240,7 +287,22 @@ local function unpack_asks(raw, from)
 end
 
 local function find(asks, limit, bound, earliest, used, most)
+  if limit == FOUND_BREAKER then
+    asks.open[bound.place] = true
+  elseif limit == FOUND_RAMP then
+    asks.ramps[bound.place] = true
+  end
   asks.findings[#asks.findings + 1] = struct.pack('<BBddd', limit, bound.place, earliest, used, most)
+end
+
+-- Where neither a rate nor a ramp paces those who waited, they come spread over a
+-- sixteenth of the time that they were kept away.
+local function spread(asks, bound, cooldown)
+  if has(bound.flags, RATE) or has(bound.bits, HAS_SAY) then
+    return cooldown
+  end
+  local width = min(floor((cooldown - asks.at) / 16), SPREAD)
+  return cooldown + floor(width * asks.draw / 65536)
 end
 
 -- Until when the targets' own word has everybody wait.
@@ -249,11 +311,76 @@ local function cooled(asks)
   for _, bound in ipairs(asks.bounds) do
     local cooldown = max(bound.state.cooldown, has(bound.flags, COOLED) and asks.cool or 0)
     if has(bound.bits, BINDS) and cooldown > asks.at then
-      find(asks, FOUND_COOLDOWN, bound, cooldown, 0, 0)
-      till = max(till, cooldown)
+      local own = spread(asks, bound, cooldown)
+      find(asks, FOUND_COOLDOWN, bound, own, 0, 0)
+      till = max(till, own)
     end
   end
   return till
+end
+
+-- Whether a start now is one that was promised by then.
+local function in_grace(asks, bound)
+  return has(bound.flags, TICKET) and asks.at <= asks.promised + bound.grace
+end
+
+-- When who is parked comes again: who is woken when it is long overdue, the first
+-- in line for the next probes, the others spread over a while.
+local function parked_until(asks, before, next_probe)
+  if asks.woken > 0 then
+    return asks.at + asks.woken
+  end
+  if before < PROBERS then
+    return max(next_probe, asks.at) + PROBE_EVERY * before
+  end
+  return asks.at + PARKED_FOR + floor(PARKED_FOR * asks.draw / 65536)
+end
+
+-- What breakers have to say: how it stands, and when to come again.
+local function health(asks)
+  local worst, till = WELL, 0
+  for _, bound in ipairs(asks.bounds) do
+    if has(bound.bits, HAS_SAY) then
+      local breaker = breaker_at(bound.state)
+      local says, instant = breaker_admits(breaker, asks.step, asks.host, asks.want == START, asks.at)
+      if says == BREAKER_OTHER_HOST then
+        find(asks, FOUND_HOST, bound, instant, 0, 0)
+        worst = max(worst, ELSEWHERE)
+      elseif says == BREAKER_PROBE then
+        find(asks, FOUND_BREAKER, bound, asks.at, 0, 0)
+        worst, till = max(worst, asks.want == START and PROBE or OUT), max(till, asks.at)
+      elseif says == BREAKER_PARKED then
+        local before = parked_before(bound.state, asks.member, asks.since, PROBERS)
+        local come = parked_until(asks, before, instant)
+        find(asks, FOUND_BREAKER, bound, come, before, 0)
+        worst, till = OUT, max(till, come)
+      end
+    end
+  end
+  return worst, till
+end
+
+-- Parked until an instant that is of use.
+local function parked(asks, till)
+  if asks.latest <= asks.at then
+    return TOO_LATE, 0
+  end
+  return PARKED, min(till, asks.latest)
+end
+
+-- The earliest start that targets which are coming back admit.
+local function paced(asks, from)
+  local earliest = from
+  for _, bound in ipairs(asks.bounds) do
+    if has(bound.bits, HAS_SAY) then
+      local says, instant = breaker_admits(breaker_at(bound.state), asks.step, 0, false, asks.at)
+      if says == BREAKER_RAMP and not (has(bound.bits, PACED) and in_grace(asks, bound)) then
+        find(asks, FOUND_RAMP, bound, max(from, instant), 0, 0)
+        earliest = max(earliest, instant)
+      end
+    end
+  end
+  return earliest
 end
 
 -- When to come again, where permits are short or others come first.
@@ -266,7 +393,7 @@ local function in_line(asks)
       local earliest = asks.at
       if used + before >= bound.most then
         local turns = floor(max(used + before - bound.most, 0) / bound.most) + 1
-        earliest = asks.at + TURN * min(turns, TURNS_MAX)
+        earliest = asks.at + (asks.woken > 0 and asks.woken or TURN * min(turns, TURNS_MAX))
         till = max(till or 0, earliest)
       end
       find(asks, FOUND_PERMITS, bound, earliest, used, bound.most)
@@ -323,8 +450,8 @@ local function in_time(asks, earliest, code, at)
   return code, at
 end
 
--- The promise of a start from an instant on.
-local function reserved(asks, from)
+-- The promise of a start from an instant on that breakers admit.
+local function promised(asks, from)
   local wanted = {}
   for _, bound in ipairs(asks.bounds) do
     if has(bound.flags, COUNTS) then
@@ -345,20 +472,17 @@ local function reserved(asks, from)
   return in_time(asks, first, AT, max(min(at, asks.latest), first))
 end
 
-local function kept_promise(asks, bound)
-  return has(bound.flags, TICKET) and asks.at <= asks.promised + bound.grace
-end
-
 -- A start now, if the rates allow it; else the promise of one.
 local function started(asks, cool)
   local kept, wanted = {}, {}
   for _, bound in ipairs(asks.bounds) do
     if has(bound.flags, COUNTS) then
-      local list = cool <= asks.at and kept_promise(asks, bound) and kept or wanted
+      local list = cool <= asks.at and in_grace(asks, bound) and kept or wanted
       list[#list + 1] = bound
     end
   end
-  local first = common(wanted, max(asks.at, cool))
+  local earliest = paced(asks, max(asks.at, cool))
+  local first = common(wanted, earliest)
   if not first then
     return in_time(asks, asks.at + REVISIT, LATER, asks.at + REVISIT)
   elseif first <= asks.at then
@@ -366,21 +490,33 @@ local function started(asks, cool)
     rates_found(asks, kept, asks.at)
     return NOW, 0
   end
-  return reserved(asks, max(asks.at, cool))
+  return promised(asks, earliest)
 end
 
 local function answer_to(asks)
   if asks.want == RESERVE then
-    return reserved(asks, max(asks.from, cooled(asks)))
+    local from = max(asks.from, cooled(asks))
+    local how, come = health(asks)
+    if how == OUT then
+      return parked(asks, max(come, from))
+    end
+    return promised(asks, paced(asks, from))
   elseif asks.want ~= START then
     return NOW, 0
   end
   local cool = cooled(asks)
+  local how, come = health(asks)
+  if how == OUT then
+    return parked(asks, come)
+  elseif how == ELSEWHERE then
+    return OTHER_HOST, 0
+  end
   local till = in_line(asks)
   if till then
     return IN_LINE, till
   end
-  if asks.cost >= 0 then
+  -- A probe costs nothing.
+  if asks.cost >= 0 and how ~= PROBE then
     local stops
     till, stops = spent(asks)
     if till and stops then
@@ -395,13 +531,24 @@ end
 -- Charges what follows from an answer.
 local function charge(asks, code, at)
   local starts, reserves = asks.want == START, asks.want == RESERVE
+  local is_probe = starts and code == NOW and next(asks.open) ~= nil
   for _, bound in ipairs(asks.bounds) do
     local flags, state = bound.flags, bound.state
-    if has(flags, COOLED) and asks.cool > state.cooldown then
-      state.cooldown, state.cool = asks.cool, true
+    if has(bound.bits, BREAKER) and bound.ended > 0 then
+      breaker_ended(breaker_at(state), asks.step, bound.ended_host, bound.ended, asks.draw, bound.full, asks.at)
+      state.broke = true
+    end
+    if has(flags, COOLED) then
+      if asks.cool > state.cooldown then
+        state.cooldown, state.cool = asks.cool, true
+      end
+      if has(bound.bits, HAS_SAY) then
+        breaker_cool(breaker_at(state), asks.cool, bound.full, asks.at)
+        state.broke = true
+      end
     end
     if has(flags, RATE) then
-      local is_used = code == NOW and starts and kept_promise(asks, bound)
+      local is_used = code == NOW and starts and in_grace(asks, bound)
       if has(flags, TICKET) and has(bound.bits, CURRENT) and not is_used then
         calendar_of(bound)
         calendar_give_back(state.calendar, state.grid, asks.promised)
@@ -412,38 +559,62 @@ local function charge(asks, code, at)
         calendar_take(calendar_of(bound), at)
       end
     end
+    if is_probe and asks.open[bound.place] then
+      breaker_probe(breaker_at(state), asks.step, asks.lease_until, asks.draw, asks.at)
+      state.broke = true
+    elseif asks.ramps[bound.place] and (code == NOW or code == AT) then
+      breaker_pace(breaker_at(state))
+      state.broke = true
+    end
     local is_pool = has(flags, POOL)
     if asks.want == KEEP then
       if has(flags, HELD) or is_pool then
-        put_permit(state, asks.member, asks.lease_until)
-        put_place(state, asks.member, false)
+        put_down(state, asks.member, asks.lease_until)
       end
     elseif starts and is_pool and code == NOW then
-      put_permit(state, asks.member, asks.lease_until)
-      put_place(state, asks.member, false)
+      put_down(state, asks.member, asks.lease_until)
+    elseif code == PARKED and asks.open[bound.place] then
+      put_down(state, asks.member, false)
+      park(state, asks.member, asks.since)
     elseif starts and is_pool and code == IN_LINE then
-      put_permit(state, asks.member, false)
+      put_down(state, asks.member, false)
       put_place(state, asks.member, asks.since)
     elseif has(flags, HELD) then
-      put_permit(state, asks.member, false)
-      put_place(state, asks.member, false)
+      put_down(state, asks.member, false)
     end
-    if has(flags, BUDGET) and starts and code == NOW then
-      count_start(state, bound.stretch, asks.cost, limits_now)
-    elseif has(flags, BUDGET) and asks.counted > -2 and not (starts and code == NOW) then
-      count_start(state, bound.stretch, asks.counted, limits_now)
+    -- To a budget a probe is neither a retry nor a first attempt.
+    local counted = starts and code == NOW and asks.cost or asks.counted
+    if has(flags, BUDGET) and counted > -2 and not is_probe then
+      count_start(state, bound.stretch, counted, limits_now)
     end
   end
 end
 
--- The answer to what stands at `from`: its code, its instant, what the limits had
--- to say, and where what follows begins.
-function limits_admit(raw, from, at, leases, member)
-  local asks, after = unpack_asks(raw, from)
+-- The answer to what is asked: its code, its instant, and what the limits had to say.
+function limits_admit(asks, at, leases, member)
   asks.at, asks.leases, asks.member, asks.findings = at, leases, member, {}
+  asks.open, asks.ramps = {}, {}
   local code, instant = answer_to(asks)
   charge(asks, code, instant)
-  return code, instant, struct.pack('<Bd', code, instant) .. table.concat(asks.findings), after
+  return code, instant, struct.pack('<Bd', code, instant) .. table.concat(asks.findings)
+end
+
+-- What is asked at `from`, where what follows begins, and what the targets' episodes
+-- are where one is not what was known; nil else.
+function limits_asked(raw, from)
+  local asks, after = unpack_asks(raw, from)
+  local told, is_other = {}, false
+  for _, bound in ipairs(asks.bounds) do
+    if has(bound.bits, HAS_SAY) then
+      local breaker = breaker_at(bound.state)
+      is_other = is_other or breaker.mark ~= bound.mark
+      told[#told + 1] = struct.pack('<BdB', bound.place, breaker.mark, #breaker.episodes)
+      for _, known in ipairs(breaker.episodes) do
+        told[#told + 1] = struct.pack('<dd', known.from, known.till)
+      end
+    end
+  end
+  return asks, after, is_other and table.concat(told) or nil
 end
 
 local function pack_window(window)
@@ -470,6 +641,7 @@ end
 
 -- What is to be written, in lists. The last that reads.
 function limits_read()
+  redis.call('SCARD', KEYS[#KEYS])
   for _, state in pairs(states) do
     state.sets, state.dels = {}, {}
     if state.calendar then
@@ -478,11 +650,19 @@ function limits_read()
     if state.cool then
       push(state.sets, 'c', text(state.cooldown))
     end
+    if state.broke then
+      push(state.sets, 'b', breaker_pack(state.breaker))
+    end
     if state.counted then
       push(state.sets, 'w', pack_window(state.window))
     end
     state.permitted, state.permits_gone = changes_of(state.permits, state.permits_before)
     state.lined, state.line_gone = changes_of(state.line, state.line_before)
+    state.parkers, state.parked_gone = changes_of(state.parked, state.parked_before)
+    for member, since in pairs(state.parked) do
+      local before = state.parked_before[member]
+      state.parked_count = state.parked_count + (since and 1 or 0) - (before and 1 or 0)
+    end
   end
 end
 
@@ -508,6 +688,16 @@ function limits_write()
     end
     if #state.line_gone > 0 then
       redis.call('ZREM', state.line_key, unpack(state.line_gone))
+    end
+    if #state.parked_gone > 0 then
+      redis.call('ZREM', state.parked_key, unpack(state.parked_gone))
+      if state.parked_count == 0 then
+        redis.call('SREM', KEYS[#KEYS], sub(state.key, name_from))
+      end
+    end
+    if #state.parkers > 0 then
+      redis.call('ZADD', state.parked_key, unpack(state.parkers))
+      redis.call('SADD', KEYS[#KEYS], sub(state.key, name_from))
     end
   end
 end

@@ -3,15 +3,16 @@
 -- is written, and nothing that is written can fail.
 --
 -- KEYS  state, events, changes, inline, uses; then for each item: step, texts;
---       then those of the states of targets
+--       then those of the states of targets, and of the set of those states
+--       where steps are parked
 -- ARGV  not after (µs), time given ('' in life); then for each item: header,
 --       value, text of a failure, in one piece. Of a step that targets bound:
 --       header, each value that may follow from their answer (which, its event,
 --       its length, itself), what is asked of them, text
 local ITEM = '<BdddddddI4'
 local READ, WRITE, PURGE, FILE, BOUND = 0, 1, 2, 3, 4
-local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED, AGAIN, ADMITTED =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED, AGAIN, ADMITTED, EPISODES =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 -- Failures whose texts are kept: EVIDENCE_MAX.
 local TEXTS = 4
 -- A plan holds for so long, µs.
@@ -24,7 +25,7 @@ local STATE_AT, VERSION_AT, EVENT_AT = 2, 9, 17
 local RUNNING, OVER = 2, 8
 -- In the record of a step that waits for an instant, where that stands.
 local INSTANT_AT = 33
-local FOLLOWS, FOLLOWS_HEAD, FOLLOWS_MAX = '<BdI4', 13, 6
+local FOLLOWS, FOLLOWS_HEAD, FOLLOWS_MAX = '<BdI4', 13, 8
 
 local state, wall, refusal = open()
 if not state then
@@ -236,7 +237,11 @@ local function decide(item, step, kept, member)
     keep_text(step, kept, item, from + length)
     return WRITTEN, ''
   end
-  local admission, instant, said, after = limits_admit(item, from + length, at, leases, member)
+  local asks, after, other = limits_asked(item, from + length)
+  if other then
+    return EPISODES, other
+  end
+  local admission, instant, said = limits_admit(asks, at, leases, member)
   new, event = following(item, from, admission, instant)
   write(step, member, value, new, version, event)
   keep_text(step, kept, item, after)
@@ -254,6 +259,10 @@ for at = 3, #ARGV do
     decide(ARGV[at], step, KEYS[2 * at + 1], sub(step, members_from))
 end
 answer[CHANGES] = text(state.changes)
+if noted > 0 then
+  -- Somebody was heard: until now there was no outage.
+  state.swept = now
+end
 if limits_read then
   limits_read()
 end
