@@ -14,7 +14,10 @@ import pytest
 from server import Server
 
 import reprise
-from reprise import AsyncClient, Backoff, Client, Fallback, Policy, StepState, Verdict
+from reprise import AsyncClient, Backoff, Client, Fallback, Policy, StepState, Unanswered, Verdict
+from reprise.connection import Connection
+from reprise.effects import BEGIN, Answer, Call
+from reprise.settings import Settings
 
 AT_ONCE = Policy(max_retries=5)
 #: A fallback that does not keep a test waiting.
@@ -128,6 +131,70 @@ def test_a_server_killed_in_the_middle_is_fallen_back_on_and_told_later(own_serv
     assert step is not None
     assert (step.state, step.counters.attempts) == (StepState.SUCCEEDED, 4)
     assert [each.message for each in step.message.attempts] == ["before", "killed", "alone", ""]
+
+
+def test_an_attempt_that_was_granted_without_our_hearing_of_it_counts(
+    shared_server: Server, run: str
+) -> None:
+    """The answer to the begin is lost on its way; the attempt then runs alone, and succeeds."""
+
+    class Losing(Connection):
+        lost = False
+
+        def call(self, call: Call) -> Answer:
+            answer = super().call(call)
+            if call.method is BEGIN and not self.lost:
+                self.lost = True
+                return Unanswered("UNAVAILABLE", "the answer was lost")
+            return answer
+
+    transport = Losing(Settings.of(shared_server.tcp))
+    with Client(transport=transport, patience=0, in_background=False) as client:
+        loop = client.step("load", run=run)
+        for attempt in loop:
+            with attempt:
+                assert attempt.local
+        assert loop.succeeded
+        assert not loop.local
+        step = client.get_step("load", run=run)
+    assert step is not None
+    assert (step.state, step.counters.attempts) == (StepState.SUCCEEDED, 1)
+
+
+def test_many_threads_and_a_server_that_is_killed_twice(own_server: Server, run: str) -> None:
+    """Whatever was lost on the way, in the end the service knows of every step that it succeeded."""
+    own_server.start()
+    generous = Fallback(max_retries=50, delay=0.02, factor=1.0)
+    ready = threading.Semaphore(0)
+    with Client(own_server.unix, patience=0.05, call_timeout=2, fallback=generous) as client:
+
+        def work(worker: int) -> None:
+            for number in range(12):
+                for attempt in client.step(f"s{worker}-{number}", run=run, policy=Policy(max_retries=100)):
+                    with attempt:
+                        ready.release()
+                        if attempt.number == 1:
+                            raise ConnectionResetError
+
+        threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            for _ in range(40):
+                assert ready.acquire(timeout=20)
+            own_server.kill()
+            for _ in range(20):
+                assert ready.acquire(timeout=20)
+            own_server.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        until(lambda: client.owed == 0)
+        for worker in range(8):
+            for number in range(12):
+                step = client.get_step(f"s{worker}-{number}", run=run)
+                assert step is not None
+                assert step.state is StepState.SUCCEEDED, (worker, number, step)
 
 
 def test_who_would_rather_wait_waits(own_server: Server, run: str) -> None:

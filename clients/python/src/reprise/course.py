@@ -28,7 +28,7 @@ from .errors import (
 from .fallback import Alone, Fallback
 from .model import Begun, Counters, Decision, Grant, ReportStatus, Verdict
 from .policy import inline
-from .service import LAST_PATIENCE, Patience, Service
+from .service import LAST_PATIENCE, Debt, Patience, Service
 
 if TYPE_CHECKING:
     from .classify import Classification
@@ -100,6 +100,8 @@ class Course:
         self._waiting_since: float | None = None
         #: When the begin that was answered last was sent. Nothing before the first one.
         self._sent_at = self._due
+        #: The begin that nobody has answered, until the attempt granted instead is reported.
+        self._unanswered: calls.BeginAttemptRequest | None = None
         self._alone: Alone | None = None
         self._known = Counters()
         self._told_time_left = False
@@ -153,7 +155,9 @@ class Course:
         yield from self._service.settle(patience)
         time_left = None if self._told_time_left else self._time_left()
         request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
+        self._unanswered = request
         answer = yield from self._service.insist(BEGIN, request, patience)
+        self._unanswered = None
         self._told_time_left, self._alone, self._sent_at = True, None, answer.sent_at
         return wire.begun(cast("calls.BeginAttemptResponse", answer.message))
 
@@ -203,11 +207,12 @@ class Course:
 
     def _report(self, started: Started, failure: Failure | None, patience: Patience) -> Plan[Decision | None]:
         """The decision, the service's or our own. None when there is none to follow."""
-        request = self._report_request(started, failure)
+        debt = Debt(self._report_request(started, failure), self._unanswered)
+        self._unanswered = None
         self.status = self.unreported = None
         try:
             yield from self._service.settle(patience)
-            report = yield from self._service.report(request, patience)
+            report = yield from self._service.deliver(debt, patience)
             self.status, self._alone = report.status, None
             return report.decision
         except NoService as no_service:
@@ -216,7 +221,7 @@ class Course:
             logger.warning("%s %s: the report was refused: %s", self.job.run, self.job.step, refused)
             self.unreported = refused
             return None
-        self._service.debts.owe(request)
+        self._service.debts.owe(debt)
         if self.job.offline == "local" or failure is None:
             return self._by_ourselves().decide(failure, self._time_left())
         return None

@@ -53,6 +53,7 @@ class Reason(_Word):
     WISH = "WISH"
     CRASHED = "CRASHED"
     ANSWERED = "ANSWERED"
+    OUTAGE = "OUTAGE"
 
     NOT_DUE = "NOT_DUE"
     IN_PROGRESS = "IN_PROGRESS"
@@ -61,6 +62,7 @@ class Reason(_Word):
     LIMITED = "LIMITED"
     IN_LINE = "IN_LINE"
     PAUSED = "PAUSED"
+    BREAKER_OPEN = "BREAKER_OPEN"
 
     RETRIES_SPENT = "RETRIES_SPENT"
     RULE = "RULE"
@@ -130,6 +132,8 @@ class Counters:
     crashes: int = 0
     #: Retries that rules did not count.
     uncounted: int = 0
+    #: Retries granted after failures that belong to outages of their targets.
+    forgiven: int = 0
 
 
 @dataclass(frozen=True)

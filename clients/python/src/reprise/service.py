@@ -16,9 +16,9 @@ from google.protobuf.message import Message
 
 from . import wire
 from ._proto import retry_service_pb2 as calls
-from .effects import REPORT, Call, Chance, Clock, Method, Plan, Sleep
+from .effects import BEGIN, REPORT, Call, Chance, Clock, Method, Plan, Sleep
 from .errors import CallRefused, NoService, Unanswered
-from .model import Report
+from .model import Report, ReportStatus
 
 #: Seconds between two tries of a call: drawn from zero to this, doubled each time.
 PAUSE_MIN = 0.2
@@ -53,6 +53,16 @@ class Heard:
 LAST_PATIENCE = Patience(away=2.0, busy=2.0)
 
 
+@dataclass(frozen=True)
+class Debt:
+    """A report to be delivered."""
+
+    report: calls.ReportAttemptRequest
+    #: The begin that was never answered, for an attempt that was then granted alone: the
+    #: service may have granted it too. None for any other attempt.
+    begin: calls.BeginAttemptRequest | None = None
+
+
 class Debts:
     """Reports that the service has yet to hear, in their order. Threads may share one."""
 
@@ -60,30 +70,30 @@ class Debts:
         #: Reports that were dropped because there were too many.
         self.dropped = 0
         self._bound = bound
-        self._owed: deque[calls.ReportAttemptRequest] = deque()
+        self._owed: deque[Debt] = deque()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._owed)
 
-    def owe(self, report: calls.ReportAttemptRequest) -> None:
+    def owe(self, debt: Debt) -> None:
         """Keeps a report. When there are too many the oldest goes: it matters least by now."""
         with self._lock:
             if len(self._owed) >= self._bound:
                 self._owed.popleft()
                 self.dropped += 1
                 logger.warning("more than %d reports are owed; the oldest was dropped", self._bound)
-            self._owed.append(report)
+            self._owed.append(debt)
 
-    def first(self) -> calls.ReportAttemptRequest | None:
+    def first(self) -> Debt | None:
         """The report that is next. None when nothing is owed."""
         with self._lock:
             return self._owed[0] if self._owed else None
 
-    def settled(self, report: calls.ReportAttemptRequest) -> None:
+    def settled(self, debt: Debt) -> None:
         """Forgets a report, unless somebody else was faster."""
         with self._lock:
-            if self._owed and self._owed[0] is report:
+            if self._owed and self._owed[0] is debt:
                 self._owed.popleft()
 
 
@@ -128,11 +138,26 @@ class Service:
         except CallRefused as refused:
             if not request.fence or refused.answer.reason != "STEP_NOT_FOUND":
                 raise
-            anew = calls.ReportAttemptRequest()
-            anew.CopyFrom(request)
+            anew = _copy(request)
             anew.fence, anew.request_id = 0, self.chance.identity()
             heard = yield from self.insist(REPORT, anew, patience)
         return wire.report(cast("calls.ReportAttemptResponse", heard.message))
+
+    def deliver(self, debt: Debt, patience: Patience) -> Plan[Report]:
+        """Tells how an attempt ended that the service may have granted without our hearing of it.
+
+        Its own grant is then what makes the report stale; the repeated begin has the fence.
+        """
+        report = yield from self.report(debt.report, patience)
+        if report.status is not ReportStatus.STALE or debt.begin is None:
+            return report
+        heard = yield from self.insist(BEGIN, debt.begin, patience)
+        grant = wire.begun(cast("calls.BeginAttemptResponse", heard.message)).grant
+        if grant is None:
+            return report
+        fenced = _copy(debt.report)
+        fenced.fence, fenced.request_id = grant.fence, b""
+        return (yield from self.report(fenced, patience))
 
     def settle(self, patience: Patience) -> Plan[None]:
         """Reports what could not be reported before; `NoService` when it still cannot be.
@@ -142,9 +167,10 @@ class Service:
         """
         while (owed := self.debts.first()) is not None:
             try:
-                yield from self.report(owed, patience)
+                yield from self.deliver(owed, patience)
             except CallRefused as refused:
-                logger.warning("a report of %s %s was refused later: %s", owed.run, owed.step, refused)
+                late = owed.report
+                logger.warning("a report of %s %s was refused later: %s", late.run, late.step, refused)
             self.debts.settled(owed)
 
     def _timeout(self, patience: Patience, now: float) -> float:
@@ -170,3 +196,9 @@ class Service:
         if self.away_since is not None:
             logger.info("the service answers again")
             self.away_since = None
+
+
+def _copy(request: calls.ReportAttemptRequest) -> calls.ReportAttemptRequest:
+    copy = calls.ReportAttemptRequest()
+    copy.CopyFrom(request)
+    return copy

@@ -143,6 +143,7 @@ def counters(message: step_pb2.Counters) -> Counters:
         retries=message.retries,
         crashes=message.crashes,
         uncounted=message.uncounted,
+        forgiven=message.forgiven,
     )
 
 

@@ -9,6 +9,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Quirk(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUIRK_UNSPECIFIED: _ClassVar[Quirk]
+    QUIRK_BOUNDS_FIRST: _ClassVar[Quirk]
+    QUIRK_BACKOFF_NOT_WAITED: _ClassVar[Quirk]
+
 class StopTiming(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STOP_TIMING_UNSPECIFIED: _ClassVar[StopTiming]
@@ -45,6 +51,9 @@ class AntiAffinityMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANTI_AFFINITY_MODE_NONE: _ClassVar[AntiAffinityMode]
     ANTI_AFFINITY_MODE_SOFT: _ClassVar[AntiAffinityMode]
     ANTI_AFFINITY_MODE_HARD: _ClassVar[AntiAffinityMode]
+QUIRK_UNSPECIFIED: Quirk
+QUIRK_BOUNDS_FIRST: Quirk
+QUIRK_BACKOFF_NOT_WAITED: Quirk
 STOP_TIMING_UNSPECIFIED: StopTiming
 STOP_TIMING_AT_ONCE: StopTiming
 STOP_TIMING_AFTER_BACKOFF: StopTiming
@@ -69,7 +78,7 @@ ANTI_AFFINITY_MODE_SOFT: AntiAffinityMode
 ANTI_AFFINITY_MODE_HARD: AntiAffinityMode
 
 class Policy(_message.Message):
-    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "host_anti_affinity", "on_exhaustion", "never_retry_kinds")
+    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "host_anti_affinity", "on_exhaustion", "never_retry_kinds", "quirks")
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
     MAX_ELAPSED_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +89,7 @@ class Policy(_message.Message):
     HOST_ANTI_AFFINITY_FIELD_NUMBER: _ClassVar[int]
     ON_EXHAUSTION_FIELD_NUMBER: _ClassVar[int]
     NEVER_RETRY_KINDS_FIELD_NUMBER: _ClassVar[int]
+    QUIRKS_FIELD_NUMBER: _ClassVar[int]
     max_retries: int
     max_elapsed: _duration_pb2.Duration
     backoff: Backoff
@@ -90,7 +100,8 @@ class Policy(_message.Message):
     host_anti_affinity: HostAntiAffinity
     on_exhaustion: Exhaustion
     never_retry_kinds: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ...) -> None: ...
+    quirks: _containers.RepeatedScalarFieldContainer[Quirk]
+    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ..., quirks: _Optional[_Iterable[_Union[Quirk, str]]] = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("name", "match", "retry", "retry_uncounted", "stop", "hold", "skip")

@@ -13,6 +13,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class AwaitState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AWAIT_STATE_UNSPECIFIED: _ClassVar[AwaitState]
+    AWAIT_STATE_READY: _ClassVar[AwaitState]
+    AWAIT_STATE_CHANGED: _ClassVar[AwaitState]
+    AWAIT_STATE_WAITING: _ClassVar[AwaitState]
+
 class LeaseState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LEASE_STATE_UNSPECIFIED: _ClassVar[LeaseState]
@@ -25,6 +32,10 @@ class ReportStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPORT_STATUS_RECORDED: _ClassVar[ReportStatus]
     REPORT_STATUS_STALE: _ClassVar[ReportStatus]
     REPORT_STATUS_LATE: _ClassVar[ReportStatus]
+AWAIT_STATE_UNSPECIFIED: AwaitState
+AWAIT_STATE_READY: AwaitState
+AWAIT_STATE_CHANGED: AwaitState
+AWAIT_STATE_WAITING: AwaitState
 LEASE_STATE_UNSPECIFIED: LeaseState
 LEASE_STATE_HELD: LeaseState
 LEASE_STATE_LOST: LeaseState
@@ -34,7 +45,7 @@ REPORT_STATUS_STALE: ReportStatus
 REPORT_STATUS_LATE: ReportStatus
 
 class BeginAttemptRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left")
+    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +60,7 @@ class BeginAttemptRequest(_message.Message):
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    AWAITS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -63,7 +75,8 @@ class BeginAttemptRequest(_message.Message):
     queue: str
     deadline: _timestamp_pb2.Timestamp
     time_left: _duration_pb2.Duration
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    awaits: bool
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ...) -> None: ...
 
 class BeginAttemptResponse(_message.Message):
     __slots__ = ("grant", "refusal", "replayed")
@@ -100,6 +113,26 @@ class Grant(_message.Message):
     excluded_hosts: _containers.RepeatedCompositeFieldContainer[_step_pb2.ExcludedHost]
     policy: _step_pb2.PolicyReference
     def __init__(self, attempt: _Optional[int] = ..., fence: _Optional[int] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., heartbeat_every: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counters: _Optional[_Union[_step_pb2.Counters, _Mapping]] = ..., resume_from: _Optional[str] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., excluded_hosts: _Optional[_Iterable[_Union[_step_pb2.ExcludedHost, _Mapping]]] = ..., policy: _Optional[_Union[_step_pb2.PolicyReference, _Mapping]] = ...) -> None: ...
+
+class AwaitDecisionRequest(_message.Message):
+    __slots__ = ("namespace", "run", "step", "timeout")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    run: str
+    step: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AwaitDecisionResponse(_message.Message):
+    __slots__ = ("state", "decision")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    state: AwaitState
+    decision: _step_pb2.Decision
+    def __init__(self, state: _Optional[_Union[AwaitState, str]] = ..., decision: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("namespace", "run", "step", "fence", "lease")

@@ -28,6 +28,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_WISH: _ClassVar[Reason]
     REASON_CRASHED: _ClassVar[Reason]
     REASON_ANSWERED: _ClassVar[Reason]
+    REASON_OUTAGE: _ClassVar[Reason]
     REASON_NOT_DUE: _ClassVar[Reason]
     REASON_IN_PROGRESS: _ClassVar[Reason]
     REASON_STOPPING: _ClassVar[Reason]
@@ -35,6 +36,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_LIMITED: _ClassVar[Reason]
     REASON_IN_LINE: _ClassVar[Reason]
     REASON_PAUSED: _ClassVar[Reason]
+    REASON_BREAKER_OPEN: _ClassVar[Reason]
     REASON_RETRIES_SPENT: _ClassVar[Reason]
     REASON_RULE: _ClassVar[Reason]
     REASON_NOT_RETRYABLE: _ClassVar[Reason]
@@ -66,6 +68,9 @@ class ConstraintKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONSTRAINT_KIND_BUDGET: _ClassVar[ConstraintKind]
     CONSTRAINT_KIND_COOLDOWN: _ClassVar[ConstraintKind]
     CONSTRAINT_KIND_PAUSE: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_BREAKER: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_RAMP: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_HOST: _ClassVar[ConstraintKind]
 
 class StepState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -96,6 +101,7 @@ REASON_PUSHBACK: Reason
 REASON_WISH: Reason
 REASON_CRASHED: Reason
 REASON_ANSWERED: Reason
+REASON_OUTAGE: Reason
 REASON_NOT_DUE: Reason
 REASON_IN_PROGRESS: Reason
 REASON_STOPPING: Reason
@@ -103,6 +109,7 @@ REASON_EXCLUDED_HOST: Reason
 REASON_LIMITED: Reason
 REASON_IN_LINE: Reason
 REASON_PAUSED: Reason
+REASON_BREAKER_OPEN: Reason
 REASON_RETRIES_SPENT: Reason
 REASON_RULE: Reason
 REASON_NOT_RETRYABLE: Reason
@@ -131,6 +138,9 @@ CONSTRAINT_KIND_CONCURRENCY: ConstraintKind
 CONSTRAINT_KIND_BUDGET: ConstraintKind
 CONSTRAINT_KIND_COOLDOWN: ConstraintKind
 CONSTRAINT_KIND_PAUSE: ConstraintKind
+CONSTRAINT_KIND_BREAKER: ConstraintKind
+CONSTRAINT_KIND_RAMP: ConstraintKind
+CONSTRAINT_KIND_HOST: ConstraintKind
 STEP_STATE_UNSPECIFIED: StepState
 STEP_STATE_WAITING: StepState
 STEP_STATE_RUNNING: StepState
@@ -191,7 +201,7 @@ class PolicyReference(_message.Message):
     def __init__(self, name: _Optional[str] = ..., revision: _Optional[int] = ..., digest: _Optional[str] = ..., built_in: bool = ...) -> None: ...
 
 class Counters(_message.Message):
-    __slots__ = ("attempts", "retries", "retries_by_rule", "uncounted", "crashes")
+    __slots__ = ("attempts", "retries", "retries_by_rule", "uncounted", "crashes", "forgiven")
     class RetriesByRuleEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -204,12 +214,14 @@ class Counters(_message.Message):
     RETRIES_BY_RULE_FIELD_NUMBER: _ClassVar[int]
     UNCOUNTED_FIELD_NUMBER: _ClassVar[int]
     CRASHES_FIELD_NUMBER: _ClassVar[int]
+    FORGIVEN_FIELD_NUMBER: _ClassVar[int]
     attempts: int
     retries: int
     retries_by_rule: _containers.ScalarMap[str, int]
     uncounted: int
     crashes: int
-    def __init__(self, attempts: _Optional[int] = ..., retries: _Optional[int] = ..., retries_by_rule: _Optional[_Mapping[str, int]] = ..., uncounted: _Optional[int] = ..., crashes: _Optional[int] = ...) -> None: ...
+    forgiven: int
+    def __init__(self, attempts: _Optional[int] = ..., retries: _Optional[int] = ..., retries_by_rule: _Optional[_Mapping[str, int]] = ..., uncounted: _Optional[int] = ..., crashes: _Optional[int] = ..., forgiven: _Optional[int] = ...) -> None: ...
 
 class Constraint(_message.Message):
     __slots__ = ("kind", "key", "earliest", "firm", "binding", "used", "limit", "revision")
