@@ -3,7 +3,8 @@
 //!
 //! It opens on evidence that does not rest on one host or a few steps: of the
 //! latest outcomes nine in ten failed, or the last twenty in a row, and the same is
-//! so without the host that failed most, of which ten in a row are enough. While it is open one attempt after the
+//! so without the host that failed most, of which ten in a row are enough. So they
+//! are of all where the target was dead just before: a relapse is seen sooner. While it is open one attempt after the
 //! other starts as a probe, each by a step that has not tried yet, so that a
 //! poisonous step cannot keep it open. The first probe that succeeds closes it.
 //!
@@ -371,11 +372,23 @@ impl Breaker {
             let at_ms = now.as_micros() / 1000;
             let recent = |seen: &&Seen| at_ms <= seen.at_ms + SEEN_MS;
             let seen: Vec<Seen> = self.outcomes.iter().filter(recent).copied().collect();
-            if is_dead(&seen) {
+            let enough = if self.is_weak(now) { IN_A_ROW.1 } else { IN_A_ROW.0 };
+            if is_dead(&seen, enough) {
                 self.open(&seen, ended.draw, now);
             } else if is_alone(&seen, ended.host) {
                 self.eject(ended.host, now);
             }
+        }
+    }
+
+    /// Whether it was dead just before: it has closed, and a failure would be a
+    /// relapse.
+    fn is_weak(&self, now: Timestamp) -> bool {
+        match self.phase {
+            Phase::Ramp { since, length, .. } => {
+                now <= since.plus(span(length)).plus(span(RELAPSE.max(length)))
+            }
+            Phase::Closed | Phase::Open { .. } => false,
         }
     }
 
@@ -397,8 +410,8 @@ impl Breaker {
         match self.phase {
             Phase::Ramp { since, length, .. } => {
                 let end = since.plus(span(length));
-                let is_relapse = now <= end.plus(span(RELAPSE.max(length)));
-                self.relapses = if is_relapse { (self.relapses + 1).min(DOUBLINGS) } else { 0 };
+                self.relapses =
+                    if self.is_weak(now) { (self.relapses + 1).min(DOUBLINGS) } else { 0 };
                 match self.episodes.last_mut().filter(|_| now <= end) {
                     // The same episode: the target had not come back.
                     Some(episode) => episode.until = None,
@@ -476,8 +489,8 @@ fn ramped(length: u64, full: u64, started: u64) -> u64 {
 }
 
 /// Whether nothing but a dead target explains the outcomes.
-fn is_dead(seen: &[Seen]) -> bool {
-    if seen.len() < EVIDENCE.0 || !holds(seen.iter(), IN_A_ROW.0) {
+fn is_dead(seen: &[Seen], enough_in_a_row: usize) -> bool {
+    if seen.len() < EVIDENCE.0 || !holds(seen.iter(), enough_in_a_row) {
         return false;
     }
     let mut hosts: Vec<(u16, usize)> = Vec::new();

@@ -223,8 +223,8 @@ local function holds(seen, enough_in_a_row, without)
 end
 
 -- Whether nothing but a dead target explains the outcomes.
-local function is_dead(seen)
-  if #seen < EVIDENCE or not holds(seen, IN_A_ROW) then
+local function is_dead(seen, enough_in_a_row)
+  if #seen < EVIDENCE or not holds(seen, enough_in_a_row) then
     return false
   end
   local hosts, failures = {}, {}
@@ -274,6 +274,11 @@ local function begin_episode(breaker, from)
   end
 end
 
+-- Whether it was dead just before: it has closed, and a failure would be a relapse.
+local function is_weak(breaker, at)
+  return breaker.phase == RAMP and at <= breaker.since + breaker.length + max(RELAPSE, breaker.length)
+end
+
 local function open_up(breaker, seen, draw, at)
   local first = 0
   for _, one in ipairs(seen) do
@@ -285,8 +290,7 @@ local function open_up(breaker, seen, draw, at)
   local lasted = max(at - seen[1].at_ms * 1000, 1)
   breaker.pace = min(max(floor(#seen * 1e9 / lasted), PACE_LEAST), PACE_MOST)
   local till = breaker.phase == RAMP and breaker.since + breaker.length or 0
-  local is_relapse = breaker.phase == RAMP and at <= till + max(RELAPSE, breaker.length)
-  breaker.relapses = is_relapse and min(breaker.relapses + 1, DOUBLINGS) or 0
+  breaker.relapses = is_weak(breaker, at) and min(breaker.relapses + 1, DOUBLINGS) or 0
   local latest = breaker.episodes[#breaker.episodes]
   if breaker.phase == RAMP and latest and at <= till then
     -- The same episode: the target had not come back.
@@ -336,7 +340,7 @@ function breaker_ended(breaker, step, host, outcome, draw, full, at)
   breaker.outcomes = sub(outcomes, max(#outcomes - OUTCOMES * SEEN_BYTES, 0) + 1)
   if failed then
     local seen = recent(breaker, at_ms)
-    if is_dead(seen) then
+    if is_dead(seen, is_weak(breaker, at) and IN_A_ROW_LEFT or IN_A_ROW) then
       open_up(breaker, seen, draw, at)
     elseif is_alone(seen, host) then
       eject(breaker, host, at)
