@@ -35,6 +35,7 @@ fn a_storm_is_told_for_machines_and_equal_seeds_tell_the_same() {
         "token_bucket",
         "finagle",
         "envoy",
+        "limits",
         "reprise",
         "oracle",
     ];
