@@ -417,13 +417,16 @@ impl Inner {
         );
         args.push(value);
         args.extend(forgotten.iter().cloned().map(String::into_bytes));
-        let states: Vec<&Id> = match (change, current) {
+        let gone = match (change, current) {
             (ConfigurationChange::DeleteNamespace, Some(known)) => {
-                known.configuration.targets.keys().collect()
+                let keys = &self.slot(name).keys;
+                let states = known.configuration.targets.keys();
+                let states = states.flat_map(|state| keys.target_state(state));
+                states.chain([keys.parking.clone()]).collect()
             }
             _ => Vec::new(),
         };
-        let heading = self.configured(name, &args, &states).await?;
+        let heading = self.configured(name, &args, gone).await?;
         if let Some(known) = current {
             self.learn_change(name, known, change, &forgotten, &heading);
         }
@@ -460,12 +463,12 @@ impl Inner {
         }
     }
 
-    /// `states` are those of targets that go with the namespace.
+    /// `gone` are keys of targets that go with the namespace.
     async fn configured(
         &self,
         name: &Id,
         args: &[Vec<u8>],
-        states: &[&Id],
+        gone: Vec<String>,
     ) -> Result<Heading, StoreError> {
         let slot = self.slot(name);
         let keys = &slot.keys;
@@ -478,7 +481,7 @@ impl Inner {
             &keys.uses,
         ];
         let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
-        keys.extend(states.iter().flat_map(|state| slot.keys.target_state(state)));
+        keys.extend(gone);
         let said = self.call(&slot, &scripts::CONFIGURE, &keys, args).await?;
         match said {
             Said::Done(heading, _) => Ok(heading),

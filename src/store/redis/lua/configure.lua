@@ -1,7 +1,8 @@
 -- Changes what governs a namespace, if it is still at a revision.
 --
 -- KEYS  state, events, changes, configuration, inline, uses; then those of the
---       states of targets, which go with the namespace
+--       states of targets and of the set of those where steps are parked, which
+--       go with the namespace
 -- ARGV  not after (µs), time given ('' in life), born, revision, kind, field,
 --       value, '' to delete the field; then policies that nothing may use any
 --       more and that go
