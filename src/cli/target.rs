@@ -21,7 +21,7 @@ use crate::{
         limit::{
             Starts,
             parse::{PER_MILLE_DEFAULT, PERIOD_DEFAULT},
-            spec::{RateSpec, TargetSpec},
+            spec::{BreakerSpec, RateSpec, TargetSpec},
         },
         time::Span,
     },
@@ -338,6 +338,14 @@ fn concurrency(target: &TargetSpec) -> String {
     target.concurrency.map_or(NO_LIMIT.to_owned(), |bound| bound.max.to_string())
 }
 
+fn breaker(target: &TargetSpec) -> &'static str {
+    match target.breaker {
+        None => "none",
+        Some(BreakerSpec { observe_only: true, .. }) => "observes",
+        Some(BreakerSpec { observe_only: false, .. }) => "on",
+    }
+}
+
 fn show(global: &Global, named: NamedTarget) -> Result<(), CliError> {
     if global.output == Format::Json {
         return output::print_json(&named);
@@ -363,9 +371,10 @@ fn show_all(global: &Global, targets: Vec<NamedTarget>) -> Result<(), CliError> 
             rate(&named.target),
             concurrency(&named.target),
             budget.unwrap_or(NO_LIMIT.to_owned()),
+            breaker(&named.target).to_owned(),
             named.pause.as_ref().map_or("-".to_owned(), Pause::in_words),
         ]
     };
-    let header = ["TARGET", "REVISION", "RATE", "CONCURRENCY", "BUDGET", "PAUSED"];
+    let header = ["TARGET", "REVISION", "RATE", "CONCURRENCY", "BUDGET", "BREAKER", "PAUSED"];
     output::print(&output::table(header, targets.iter().map(row).collect()))
 }

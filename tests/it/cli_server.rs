@@ -203,7 +203,7 @@ async fn targets_are_created_changed_paused_listed_and_deleted() {
     let created = stage.says(&[&["target", "create", "db"], &flags[..]].concat()).await;
     assert!(created.starts_with("# db r"), "{created}");
     let list = stage.says(&["target", "list"]).await;
-    assert_eq!(row(&list, "db")[2..], ["100 in 1s", "10", "0.2", "-"]);
+    assert_eq!(row(&list, "db")[2..], ["100 in 1s", "10", "0.2", "none", "-"]);
 
     // Only what is named changes.
     let updated = ["target", "update", "db", "--rate", "5/10m", "--rate-on", "retries"];
@@ -215,7 +215,7 @@ async fn targets_are_created_changed_paused_listed_and_deleted() {
     assert_eq!((&json["target"]["budget"], &json["pause"]), (&Value::Null, &Value::Null));
     assert_eq!(json["target"]["every_step"], true);
     let list = stage.says(&["target", "list"]).await;
-    assert_eq!(row(&list, "db")[2..], ["5 retries in 10m", "10", "no limit", "-"]);
+    assert_eq!(row(&list, "db")[2..], ["5 retries in 10m", "10", "no limit", "none", "-"]);
     let etag = updated["etag"].as_str().unwrap();
     let (code, _, stderr) =
         stage.run(&["target", "update", "db", "--concurrency", "1", "--etag", etag]).await;
@@ -230,7 +230,7 @@ async fn targets_are_created_changed_paused_listed_and_deleted() {
         (&"moved".into(), &"ann".into())
     );
     assert!(shown["pause"]["until"].is_string(), "{shown}");
-    assert!(row(&stage.says(&["target", "list"]).await, "db")[5].starts_with("moved by ann"));
+    assert!(row(&stage.says(&["target", "list"]).await, "db")[6].starts_with("moved by ann"));
     let watched = stage.says(&["target", "watch", "db", "--count", "2", "--every", "1ms"]).await;
     assert_eq!(watched.lines().count(), 3, "a header and two looks: {watched}");
     assert!(watched.lines().nth(2).unwrap().contains(" 0/10 "), "{watched}");

@@ -36,8 +36,8 @@ pub struct Usage {
 /// What a store knows of a target's state.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Starts in the stretch of the instant, and how many it may have.
-    pub starts: (u64, u64),
+    /// Starts in the stretch of the instant.
+    pub starts: u64,
     /// Permits in force.
     pub permits: u64,
     /// Steps that wait for one.
@@ -56,9 +56,9 @@ impl Known {
     /// Of a state that is here.
     #[must_use]
     pub fn of(state: &TargetState, now: Now) -> Self {
-        let (used, most) = state.calendar.load(now.at);
+        let (starts, _) = state.calendar.load(now.at);
         Self {
-            starts: (u64::from(used), u64::from(most)),
+            starts: u64::from(starts),
             permits: state.permits_in_force(now.leases),
             in_line: state.line.len() as u64,
             parked: state.parked.len() as u64,
@@ -77,7 +77,7 @@ impl Usage {
         let most = target.concurrency.map(|most| u64::from(most.get()));
         Self {
             at: now,
-            starts: target.rate.map(|_| known.starts),
+            starts: target.rate.map(|rate| (known.starts, u64::from(rate.grid().capacity()))),
             permits: most.map(|most| (known.permits, most)),
             in_line: known.in_line,
             spent: target.budget.as_ref().map(|budget| known.window.balance(budget, now)),

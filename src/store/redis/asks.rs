@@ -272,7 +272,7 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
 pub fn known(told: Vec<Value>) -> Option<Known> {
     let mut told = told.into_iter();
     let mut count = || wire::number(told.next()?);
-    let starts = (count()?, count()?);
+    let starts = count()?;
     let (permits, in_line, parked, cooldown) = (count()?, count()?, count()?, count()?);
     let window = Window::unpack(&wire::bytes(told.next()?)?)?;
     let breaker = Breaker::unpack(&wire::bytes(told.next()?)?)?;

@@ -744,6 +744,7 @@ async fn what_is_used_of_a_target_is_told<S: Store>(mut stage: Stage<S>) {
     stage.target("db", yaml).await;
     let new = stage.usage("db").await;
     assert_eq!((new.permits, new.in_line, new.parked), (Some((0, 3)), 0, 0));
+    assert!(new.starts.is_some_and(|(starts, most)| starts == 0 && most > 0), "{new:?}");
     assert_eq!(
         (new.spent, new.cooldown, new.breaker),
         (Some((0, 1000)), None, Some(Standing::Closed))

@@ -13,17 +13,17 @@ local answer = heading(state, now)
 local BEHIND = 250000
 
 local width, capacity, gap = struct.unpack('<ddB', ARGV[3])
-local used, most = 0, 0
+local used = 0
 if width > 0 then
   local grid = { width = width, capacity = capacity, gap = gap == 1 }
   local calendar = calendar_open(KEYS[2], grid, now - BEHIND)
   if calendar then
-    used, most = calendar_load(calendar, now)
+    used = calendar_load(calendar, now)
   end
 end
 local leases = grace(state, now) > 0 and state.before or now
 local since = text(math.max(leases - BEHIND, 0))
-push(answer, text(used), text(most), text(redis.call('ZCOUNT', KEYS[3], '(' .. since, '+inf')),
+push(answer, text(used), text(redis.call('ZCOUNT', KEYS[3], '(' .. since, '+inf')),
   text(redis.call('ZCARD', KEYS[4])), text(redis.call('ZCARD', KEYS[5])),
   redis.call('HGET', KEYS[2], 'c') or '0', redis.call('HGET', KEYS[2], 'w') or '',
   redis.call('HGET', KEYS[2], 'b') or '')
