@@ -4,9 +4,9 @@
 //! sweep or a script needs without reading the body:
 //!
 //! ```text
-//!  0  u8   format, 1 or 2      16  u64  when something happens next, µs
+//!  0  u8   format, 1 to 3      16  u64  when something happens next, µs
 //!  1  u8   state               24  u64  fence
-//!  2  u16  zero                32  u64  the state's own instant, µs
+//!  2  u16  flags, in format 3  32  u64  the state's own instant, µs
 //!  4  u32  attempts begun      40  body
 //!  8  u64  version
 //! ```
@@ -18,6 +18,11 @@
 //! Format 2 is that of steps which met a target's limits. While such a step
 //! waits, the instant of its start stands in the header alone, so that a script
 //! which finds it can write it there: the body refers to it.
+//!
+//! Format 3 is that of steps which any worker may claim. What it is handed stands
+//! at the end; the queue, its length in a byte, right behind the instant with
+//! which every body begins, where a script finds it. A flag says whether the step
+//! met limits, and the rest is as in format 2 if so, else as in format 1.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -36,11 +41,17 @@ use crate::domain::{
 
 /// The newest form that is written. Every earlier one is read, and written where
 /// it says all there is to say.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// The form of steps that met limits and are in no queue.
+const BOUND: u8 = 2;
 /// The form of steps that never met a limit, and that of failures' texts.
 const UNBOUND: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 40;
+/// Where the queue begins in format 3.
+const QUEUE_AT: usize = HEADER + 8;
+/// The flag of a step in format 3 that met limits.
+const IS_BOUND: u8 = 1;
 
 /// Why a stored record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +107,7 @@ impl Header {
 /// another format may be shorter.
 fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
     match bytes.first() {
-        Some(&(UNBOUND | FORMAT)) => Ok(()),
+        Some(&(UNBOUND..=FORMAT)) => Ok(()),
         Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
         _ => Err(RecordError::Malformed),
     }
@@ -120,19 +131,54 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     let names = Names::of(record);
     let mut out = Writer::with_capacity(HEADER + 96 + record.attempts.len() * 64);
     let (state, instant) = state_header(&record.state);
-    let format = if record.claims.is_some() { FORMAT } else { UNBOUND };
-    out.bytes(&[format, state, 0, 0]);
+    let is_bound = record.claims.is_some();
+    let (format, flags) = match (is_offered(record), is_bound) {
+        (true, _) => (FORMAT, u8::from(is_bound) * IS_BOUND),
+        (false, true) => (BOUND, 0),
+        (false, false) => (UNBOUND, 0),
+    };
+    out.bytes(&[format, state, flags, 0]);
     out.bytes(&record.counters.attempts.to_le_bytes());
     for word in [record.version, event_at.as_micros(), record.fence, instant.as_micros()] {
         out.bytes(&word.to_le_bytes());
     }
     out.bytes(&record.created_at.as_micros().to_le_bytes());
+    if format == FORMAT {
+        let queue = record.queue.as_deref().unwrap_or_default();
+        // An id is at most 128 bytes long.
+        out.bytes(&[u8::try_from(queue.len()).unwrap_or_default()]);
+        out.bytes(queue.as_bytes());
+    }
     let due = match &record.state {
         State::Waiting { due } if record.claims.is_some() => Some(*due),
         _ => None,
     };
     Body { out: &mut out, names: &names, base: record.created_at, due }.record(record);
+    if format == FORMAT {
+        out.number(record.payload.len() as u64);
+        out.bytes(&record.payload);
+        out.flag(record.is_silent);
+        out.number(u64::from(record.silent_claims));
+    }
     out.into_bytes()
+}
+
+/// Whether a record has anything to say of claims.
+fn is_offered(record: &Record) -> bool {
+    let Record { queue, payload, is_silent, silent_claims, .. } = record;
+    queue.is_some() || !payload.is_empty() || *is_silent || *silent_claims > 0
+}
+
+/// The queue from which a stored step may be claimed, and when it is due; None
+/// when it does not wait, or is in no queue.
+#[must_use]
+pub fn offered(bytes: &[u8]) -> Option<(&str, Timestamp)> {
+    if bytes.first() != Some(&FORMAT) || bytes.get(1) != Some(&WAITING) {
+        return None;
+    }
+    let length = usize::from(*bytes.get(QUEUE_AT)?);
+    let queue = std::str::from_utf8(bytes.get(QUEUE_AT + 1..)?.get(..length)?).ok()?;
+    (!queue.is_empty()).then(|| (queue, Timestamp::from_micros(u64_at(bytes, 32))))
 }
 
 /// Reads a record.
@@ -151,11 +197,26 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         fence: u64_at(bytes, 24),
         instant: Timestamp::from_micros(u64_at(bytes, 32)),
     };
-    let is_bound = bytes[0] == FORMAT;
+    let is_offered = bytes[0] == FORMAT;
+    let is_bound = bytes[0] == BOUND || (is_offered && bytes[2] == IS_BOUND);
     let due = (is_bound && fixed.state == WAITING).then_some(fixed.instant);
-    let record =
+    let queue = if is_offered { offered_queue(&mut input)? } else { None };
+    let mut record =
         Parse { input: &mut input, names: Vec::new(), base, is_bound, due }.record(&fixed)?;
+    if is_offered {
+        record.queue = queue;
+        let length = usize::try_from(input.number()?).map_err(|_| RecordError::Malformed)?;
+        record.payload = input.bytes(length)?.into();
+        record.is_silent = input.flag()?;
+        record.silent_claims = input.number_u32()?;
+    }
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
+}
+
+fn offered_queue(input: &mut Reader<'_>) -> Result<Option<Id>, Malformed> {
+    let length = usize::from(input.bytes(1)?[0]);
+    let queue = std::str::from_utf8(input.bytes(length)?).map_err(|_| Malformed)?;
+    if queue.is_empty() { Ok(None) } else { id(queue).map(Some) }
 }
 
 fn state_header(state: &State) -> (u8, Timestamp) {
@@ -251,7 +312,9 @@ impl Body<'_> {
         for target in &record.targets {
             self.out.text(target);
         }
-        self.out.text(record.queue.as_deref().unwrap_or_default());
+        // Of a step in a queue it stands before the body. In earlier versions it
+        // stood here.
+        self.out.text("");
         self.optional(record.deadline);
         self.out.text(&record.resume_from);
         self.out.text(&record.worker);
@@ -488,6 +551,9 @@ impl Parse<'_, '_> {
             kind,
             targets,
             queue,
+            payload: Box::default(),
+            is_silent: false,
+            silent_claims: 0,
             deadline,
             resume_from,
             worker,

@@ -11,6 +11,7 @@
 mod awaits;
 mod bench;
 mod chance;
+mod claims;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;

@@ -9,12 +9,14 @@ use super::{
 use crate::domain::{
     backoff::{Backoff, Window},
     condition::{ConditionScope, FailureView, StepView},
-    decision::{Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Verdict},
+    decision::{
+        Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Settled, Verdict,
+    },
     draw::Draw,
     failure::{Code, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
     policy::{Action, HoldTerms, Policy, Rule, RuleName, StopTiming, spec::AntiAffinityMode},
-    record::{Attempt, End, Ending, Identity, Outcome, Record},
+    record::{Attempt, End, Ending, Identity, Outcome, Record, State},
     time::Timestamp,
 };
 
@@ -68,6 +70,29 @@ pub(super) fn fail(
     let name = rule.map(|rule| rule.name.clone());
     let ruling = decide(terms, key, &record, failed.failure, rule, now.at);
     conclude_ruling(terms, record, ruling, name, now, answer)
+}
+
+/// Ends an attempt that was claimed and of which nothing was ever heard: any worker
+/// may claim the step again, and no retry is counted.
+pub(super) fn give_back(
+    terms: &Terms<'_>,
+    mut record: Record,
+    failed: &Failed<'_>,
+    now: Now,
+) -> Draft {
+    record_outcome(terms, &mut record, failed, now.at);
+    record.silent_claims += 1;
+    record.state = State::Waiting { due: now.at };
+    let settled = Settled {
+        verdict: Verdict::Retry(now.at),
+        reason: Reason::Crashed,
+        rule: None,
+        revision: terms.revision,
+        counters: record.counters.clone(),
+        decided_at: now.at,
+    };
+    conclude(&mut record, settled, None);
+    Draft::new(terms, record, Answer::Ticked)
 }
 
 /// Writes down a ruling. All but a retry, which waits for limits, is final.

@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Sizes, Store, StoreError,
+    Loaded, NamespaceView, Queued, Sizes, Store, StoreError,
     configuration::{
         Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision, TargetEntry,
     },
@@ -541,6 +541,17 @@ impl Store for Embedded {
         let now = held.grace.now(self.0.clock.now());
         let heads = namespace(&held.state, name)?.book.heads(state, permits, now, limit);
         Ok(heads.into_iter().map(String::from).collect())
+    }
+
+    async fn queued(
+        &self,
+        name: &str,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Queued>, StoreError> {
+        let held = self.0.held();
+        let queued = namespace(&held.state, name)?.steps.queued(queue, limit);
+        Ok(queued.map(|(due, joined)| Queued { joined: joined.to_owned(), due }).collect())
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {

@@ -39,7 +39,7 @@ local floor, max, min = math.floor, math.max, math.min
 local byte, sub = string.byte, string.sub
 local states = {}
 -- Where the keys of states begin.
-local states_from = 5 + 2 * (#ARGV - 2)
+local states_from = 6 + 2 * (#ARGV - 2)
 
 local function has(flags, flag)
   return floor(flags / flag) % 2 == 1
