@@ -17,6 +17,7 @@ mod cli_config;
 mod cli_exec;
 mod cli_server;
 mod cli_simulate;
+mod cli_worker;
 mod history;
 mod kill;
 mod laws;
