@@ -4,11 +4,12 @@ use reprise::{
     domain::{
         event::{AttemptName, Begin, Event, StepTerms},
         failure::{Failure, FailureClass},
+        record::State,
     },
-    store::{ConfigurationChange, Queued, Store},
+    store::{Queued, Store},
 };
 
-use super::subject::{self, Subject, id, key, policy, report};
+use super::subject::{self, Subject, id, key, report};
 
 /// A begin of a step of a queue.
 fn begun_with(request: u64, queue: &str, payload: &[u8]) -> Event {
@@ -18,14 +19,20 @@ fn begun_with(request: u64, queue: &str, payload: &[u8]) -> Event {
     Event::Begin(Begin { step, ..begin })
 }
 
-fn failed(attempt: u32) -> Event {
-    let failure = Failure::of(FailureClass::Transient);
-    report(AttemptName::Number(attempt), 1, Some(failure))
-}
-
 impl<S: Store> Subject<S> {
     async fn begins_with(&self, step: &str, queue: &str) {
         self.apply(key("n", "r", step), &begun_with(1, queue, b"what to load")).await;
+    }
+
+    /// Ends the attempt that runs.
+    async fn ends(&self, step: &str, failure: Option<Failure>) {
+        let key = key("n", "r", step);
+        let fence = self.record(key).await.unwrap().fence;
+        self.apply(key, &report(AttemptName::Fence(fence), 1, failure)).await;
+    }
+
+    async fn fails(&self, step: &str) {
+        self.ends(step, Some(Failure::of(FailureClass::Transient))).await;
     }
 
     async fn queued(&self, queue: &str) -> Vec<String> {
@@ -34,8 +41,7 @@ impl<S: Store> Subject<S> {
         for Queued { joined, due } in &queued {
             let (run, step) = joined.split_once(' ').unwrap();
             let record = self.record(key("n", run, step)).await.unwrap();
-            let header = reprise::domain::record::State::Waiting { due: *due };
-            assert_eq!(record.state, header, "{joined}");
+            assert_eq!(record.state, State::Waiting { due: *due }, "{joined}");
             assert!(before <= Some(*due), "in their order");
             before = Some(*due);
         }
@@ -45,17 +51,15 @@ impl<S: Store> Subject<S> {
 
 pub async fn a_step_is_in_its_queue_while_it_waits<S: Store>(subject: Subject<S>) {
     subject.create("n").await;
-    let change = ConfigurationChange::Policy(id("p"), policy("backoff: {fixed: {delay: 1s}}"));
-    subject.reconfigure("n", change).await.unwrap();
     subject.begins_with("a", "etl").await;
     assert!(subject.queued("etl").await.is_empty(), "it runs");
 
-    subject.apply(key("n", "r", "a"), &failed(1)).await;
+    subject.fails("a").await;
     subject.clock.advance(subject::SECOND);
     subject.begins_with("b", "etl").await;
-    subject.apply(key("n", "r", "b"), &failed(1)).await;
+    subject.fails("b").await;
     subject.begins_with("c", "et").await;
-    subject.apply(key("n", "r", "c"), &failed(1)).await;
+    subject.fails("c").await;
     assert_eq!(subject.queued("etl").await, ["r a", "r b"]);
     assert_eq!(subject.queued("et").await, ["r c"]);
     assert!(subject.queued("e").await.is_empty());
@@ -66,7 +70,7 @@ pub async fn a_step_is_in_its_queue_while_it_waits<S: Store>(subject: Subject<S>
     subject.clock.advance(10 * subject::SECOND);
     // It moves with another queue, and keeps what it is handed.
     subject.apply(key("n", "r", "a"), &begun_with(2, "other", b"")).await;
-    subject.apply(key("n", "r", "a"), &failed(2)).await;
+    subject.fails("a").await;
     assert_eq!(subject.queued("etl").await, ["r b"]);
     assert_eq!(subject.queued("other").await, ["r a"]);
     let record = subject.record(key("n", "r", "a")).await.unwrap();
@@ -74,6 +78,6 @@ pub async fn a_step_is_in_its_queue_while_it_waits<S: Store>(subject: Subject<S>
 
     // And leaves when it is over.
     subject.apply(key("n", "r", "b"), &begun_with(2, "etl", b"")).await;
-    subject.apply(key("n", "r", "b"), &report(AttemptName::Number(2), 1, None)).await;
+    subject.ends("b", None).await;
     assert!(subject.queued("etl").await.is_empty());
 }
