@@ -101,6 +101,8 @@ impl Global {
 enum Command {
     /// Run a command as a step, and again for as long as the service says so
     Exec(Box<exec::ExecArgs>),
+    /// Claim due steps of a queue and run a command for each
+    Worker(Box<exec::WorkerArgs>),
     /// Show and explain steps
     #[command(subcommand)]
     Step(step::StepCommand),
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
+        Command::Worker(args) => asking(exec::work(&global, *args)),
         Command::Step(command) => asking(step::run(&global, command)),
         Command::Policy(command) => asking(policy::run(&global, *command)),
         Command::Target(command) => asking(target::run(&global, *command)),

@@ -47,6 +47,8 @@ pub struct StepTerms {
     pub targets: Vec<Id>,
     /// Queue.
     pub queue: Option<Id>,
+    /// What a worker is handed that claims it; empty leaves it.
+    pub payload: Box<[u8]>,
     /// When the step must have ended.
     pub deadline: Option<Deadline>,
 }

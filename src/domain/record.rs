@@ -43,6 +43,12 @@ pub struct Record {
     pub targets: Vec<Id>,
     /// Queue from which its retries may be claimed.
     pub queue: Option<Id>,
+    /// What a worker is handed that claims it; empty when nothing was given.
+    pub payload: Box<[u8]>,
+    /// Whether the latest attempt was claimed, and nothing was heard of it since.
+    pub is_silent: bool,
+    /// Claims in a row of which nothing was heard until their leases ended.
+    pub silent_claims: u32,
     /// When it must have ended.
     pub deadline: Option<Timestamp>,
     /// The action to resume from; empty means from the start.
@@ -255,6 +261,9 @@ impl Record {
             kind: Box::default(),
             targets: Vec::new(),
             queue: None,
+            payload: Box::default(),
+            is_silent: false,
+            silent_claims: 0,
             deadline: None,
             resume_from: Box::default(),
             worker: Box::default(),

@@ -18,11 +18,11 @@ use crate::{
     clock::Clock,
     domain::{
         event::{Begin, Event, Heartbeat, Report},
-        id::StepName,
+        id::{StepKey, StepName},
         time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
-    service::{Awaited, GivenPolicy, Handled, Service, ServiceError},
+    service::{Awaited, Claim, GivenPolicy, Handled, Service, ServiceError},
     store::Store,
     telemetry::{MethodMetrics, Telemetry},
 };
@@ -42,6 +42,7 @@ struct Metrics {
     report: MethodMetrics,
     batch: MethodMetrics,
     await_decision: MethodMetrics,
+    claim_due: MethodMetrics,
     get_step: MethodMetrics,
 }
 
@@ -172,6 +173,19 @@ impl<S: Store> Retry<S> {
         Ok(answer::awaited(end, decision, Context { at, policy: policy.stamp() }))
     }
 
+    async fn claim_due(
+        &self,
+        call: Result<(Claim, Duration), Invalid>,
+    ) -> Result<proto::ClaimDueResponse, Status> {
+        let (claim, timeout) = call?;
+        let claimed = self.service.claim(&claim, Instant::now() + timeout).await;
+        // No step is named, so that an error is the store's.
+        let key = StepKey { namespace: &claim.namespace, run: "", step: "" };
+        let claimed = claimed.map_err(|error| status::service(&error, &key, ""))?;
+        let steps = claimed.into_iter().map(answer::claimed).collect();
+        Ok(proto::ClaimDueResponse { steps })
+    }
+
     async fn step(
         &self,
         name: Result<StepName, Invalid>,
@@ -197,6 +211,7 @@ impl Metrics {
             report: telemetry.method("ReportAttempt"),
             batch: telemetry.method("BatchReportAttempts"),
             await_decision: telemetry.method("AwaitDecision"),
+            claim_due: telemetry.method("ClaimDue"),
             get_step: telemetry.method("GetStep"),
         }
     }
@@ -250,6 +265,15 @@ impl<S: Store> RetryService for Retry<S> {
         let started = self.clock.now();
         let answer = self.await_decision(request::await_decision(request.into_inner())).await;
         self.measured(&self.metrics.await_decision, started, answer)
+    }
+
+    async fn claim_due(
+        &self,
+        request: Request<proto::ClaimDueRequest>,
+    ) -> Result<Response<proto::ClaimDueResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.claim_due(request::claim_due(request.into_inner())).await;
+        self.measured(&self.metrics.claim_due, started, answer)
     }
 
     async fn get_step(

@@ -3,6 +3,7 @@
 //! Nothing of the transport and nothing of a particular store is known here.
 
 mod admin;
+mod claim;
 mod evaluate;
 mod line;
 mod sweep;
@@ -13,6 +14,7 @@ mod waiters;
 use std::sync::Arc;
 
 pub use admin::{AdminError, PolicyWrite, etag};
+pub use claim::{Claim, Claimed};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
 pub use line::wake_until;
 pub use sweep::sweep_until;
@@ -20,13 +22,13 @@ pub use target::{PauseEnd, PauseOrder, TargetWrite};
 pub use wait::{Awaited, WaitEnd};
 pub use waiters::follow_until;
 
-use self::{line::Lines, waiters::Waiters};
+use self::{claim::Queues, line::Lines, waiters::Waiters};
 
 use crate::{
     clock::Clock,
     domain::{
         draw::Salt,
-        event::Event,
+        event::{Comes, Event},
         id::{Id, StepKey},
         limit::Bound,
         plan::{self, Answer, Plan, Refusal, Terms},
@@ -54,6 +56,8 @@ pub struct Service<S> {
     lines: Lines,
     /// Who waits for a step.
     waiters: Waiters,
+    /// Queues at which somebody waits.
+    queues: Queues,
 }
 
 /// A policy that came with a call.
@@ -164,7 +168,8 @@ impl<S: Store> Service<S> {
     /// A service on a store.
     #[must_use]
     pub fn new(store: S, telemetry: Arc<Telemetry>, clock: Clock) -> Self {
-        Self { store, telemetry, clock, lines: Lines::default(), waiters: Waiters::default() }
+        let (lines, waiters, queues) = <(Lines, Waiters, Queues)>::default();
+        Self { store, telemetry, clock, lines, waiters, queues }
     }
 
     /// The store.
@@ -192,7 +197,7 @@ impl<S: Store> Service<S> {
     ) -> Result<Handled, ServiceError> {
         let mut is_change = false;
         let mut expect = match event {
-            Event::Begin(_) => Expect::Unknown,
+            Event::Begin(begin) if begin.comes != Comes::Claiming => Expect::Unknown,
             _ => Expect::Anything,
         };
         for _ in 0..ROUNDS {

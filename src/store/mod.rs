@@ -108,6 +108,18 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
+    /// The steps that wait in a queue and when they are due, the first due first,
+    /// at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn queued(
+        &self,
+        namespace: &str,
+        queue: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Queued>, StoreError>> + Send;
+
     /// Whether other processes change what it holds: who waits for a change then
     /// has to follow it.
     fn is_shared(&self) -> bool {
@@ -289,6 +301,15 @@ pub struct Due {
     pub joined: Arc<str>,
     /// When it came.
     pub event_at: Timestamp,
+}
+
+/// A step that waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Run and step, as [`StepKey::joined`].
+    pub joined: String,
+    /// When it is due.
+    pub due: Timestamp,
 }
 
 /// Changes of a namespace.

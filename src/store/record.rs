@@ -4,9 +4,9 @@
 //! sweep or a script needs without reading the body:
 //!
 //! ```text
-//!  0  u8   format, 1 to 3      16  u64  when something happens next, µs
+//!  0  u8   format, 1 to 4      16  u64  when something happens next, µs
 //!  1  u8   state               24  u64  fence
-//!  2  u16  zero                32  u64  the state's own instant, µs
+//!  2  u16  flags, in format 4  32  u64  the state's own instant, µs
 //!  4  u32  attempts begun      40  body
 //!  8  u64  version
 //! ```
@@ -20,6 +20,12 @@
 //! which finds it can write it there: the body refers to it. Format 3 is that of
 //! steps which met a breaker: counters have what outages were forgiven, and
 //! attempts what was at fault.
+//!
+//! Format 4 is that of steps of which there is more to say: the flags tell what,
+//! and in which of the earlier formats the rest is written. The queue, its length
+//! in a byte, stands right behind the instant with which every body begins, where
+//! a script finds it. All else stands at the end, a block for each flag, in the
+//! order of the flags.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -38,13 +44,23 @@ use crate::domain::{
 
 /// The newest form that is written. Every earlier one is read, and written where
 /// it says all there is to say.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
+/// The form of steps that met a breaker and are in no queue.
+const MET_BREAKER: u8 = 3;
 /// The form of steps that met limits, and no breaker.
 const BOUND: u8 = 2;
 /// The form of steps that never met a limit, and that of failures' texts.
 const UNBOUND: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 40;
+/// The flags that are the format of the rest.
+const REST: u8 = 0b11;
+/// The flag of steps that any worker may claim.
+const IS_OFFERED: u8 = 1 << 2;
+/// Every flag there is.
+const FLAGS: u8 = REST | IS_OFFERED;
+/// Where the queue begins in format 4.
+const QUEUE_AT: usize = HEADER + 8;
 
 /// Why a stored record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +116,7 @@ impl Header {
 /// another format may be shorter.
 fn check_format(bytes: &[u8]) -> Result<(), RecordError> {
     match bytes.first() {
-        Some(&(UNBOUND | BOUND | FORMAT)) => Ok(()),
+        Some(&(UNBOUND..=FORMAT)) => Ok(()),
         Some(&format) if format > FORMAT => Err(RecordError::Format(format)),
         _ => Err(RecordError::Malformed),
     }
@@ -124,19 +140,65 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     let names = Names::of(record);
     let mut out = Writer::with_capacity(HEADER + 96 + record.attempts.len() * 64);
     let (state, instant) = state_header(&record.state);
-    let format = format_of(record);
-    out.bytes(&[format, state, 0, 0]);
+    let rest = format_of(record);
+    let blocks = blocks_of(record);
+    let (format, flags) = if blocks == 0 { (rest, 0) } else { (FORMAT, rest | blocks) };
+    out.bytes(&[format, state, flags, 0]);
     out.bytes(&record.counters.attempts.to_le_bytes());
     for word in [record.version, event_at.as_micros(), record.fence, instant.as_micros()] {
         out.bytes(&word.to_le_bytes());
     }
     out.bytes(&record.created_at.as_micros().to_le_bytes());
+    if format == FORMAT {
+        let queue = record.queue.as_deref().unwrap_or_default();
+        // An id is at most 128 bytes long.
+        out.bytes(&[u8::try_from(queue.len()).unwrap_or_default()]);
+        out.bytes(queue.as_bytes());
+    }
     let due = match &record.state {
-        State::Waiting { due } if format > UNBOUND => Some(*due),
+        State::Waiting { due } if rest > UNBOUND => Some(*due),
         _ => None,
     };
-    Body { out: &mut out, names: &names, base: record.created_at, format, due }.record(record);
+    Body { out: &mut out, names: &names, base: record.created_at, format: rest, due }.record(record);
+    if blocks & IS_OFFERED != 0 {
+        put_offer(&mut out, record);
+    }
     out.into_bytes()
+}
+
+/// The flags of the blocks that a record needs; 0 for one that an earlier format
+/// can say.
+fn blocks_of(record: &Record) -> u8 {
+    let Record { queue, payload, is_silent, silent_claims, .. } = record;
+    let is_offered = queue.is_some() || !payload.is_empty() || *is_silent || *silent_claims > 0;
+    if is_offered { IS_OFFERED } else { 0 }
+}
+
+fn put_offer(out: &mut Writer, record: &Record) {
+    out.number(record.payload.len() as u64);
+    out.bytes(&record.payload);
+    out.flag(record.is_silent);
+    out.number(u64::from(record.silent_claims));
+}
+
+fn take_offer(input: &mut Reader<'_>, record: &mut Record) -> Result<(), Malformed> {
+    let length = usize::try_from(input.number()?).map_err(|_| Malformed)?;
+    record.payload = input.bytes(length)?.into();
+    record.is_silent = input.flag()?;
+    record.silent_claims = input.number_u32()?;
+    Ok(())
+}
+
+/// The queue from which a stored step may be claimed, and when it is due; None
+/// when it does not wait, or is in no queue.
+#[must_use]
+pub fn offered(bytes: &[u8]) -> Option<(&str, Timestamp)> {
+    if bytes.first() != Some(&FORMAT) || bytes.get(1) != Some(&WAITING) {
+        return None;
+    }
+    let length = usize::from(*bytes.get(QUEUE_AT)?);
+    let queue = std::str::from_utf8(bytes.get(QUEUE_AT + 1..)?.get(..length)?).ok()?;
+    (!queue.is_empty()).then(|| (queue, Timestamp::from_micros(u64_at(bytes, 32))))
 }
 
 /// Reads a record.
@@ -155,14 +217,32 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
         fence: u64_at(bytes, 24),
         instant: Timestamp::from_micros(u64_at(bytes, 32)),
     };
-    let format = bytes[0];
+    let has_blocks = bytes[0] == FORMAT;
+    let (format, blocks) =
+        if has_blocks { (bytes[2] & REST, bytes[2] & !REST) } else { (bytes[0], 0) };
+    if format < UNBOUND || blocks & !FLAGS != 0 {
+        return Err(RecordError::Malformed);
+    }
     let due = (format > UNBOUND && fixed.state == WAITING).then_some(fixed.instant);
-    let record =
+    let queue = if has_blocks { offered_queue(&mut input)? } else { None };
+    let mut record =
         Parse { input: &mut input, names: Vec::new(), base, format, due }.record(&fixed)?;
+    if has_blocks {
+        record.queue = queue;
+    }
+    if blocks & IS_OFFERED != 0 {
+        take_offer(&mut input, &mut record)?;
+    }
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
 
-/// The oldest form that says all there is to say.
+fn offered_queue(input: &mut Reader<'_>) -> Result<Option<Id>, Malformed> {
+    let length = usize::from(input.bytes(1)?[0]);
+    let queue = std::str::from_utf8(input.bytes(length)?).map_err(|_| Malformed)?;
+    if queue.is_empty() { Ok(None) } else { id(queue).map(Some) }
+}
+
+/// The oldest form that says all there is to say, but for the queue.
 fn format_of(record: &Record) -> u8 {
     let of_end = |end: &End| end.fault != 0 || end.settled.counters.forgiven != 0;
     let met_breaker = record.counters.forgiven != 0
@@ -174,7 +254,7 @@ fn format_of(record: &Record) -> u8 {
             .as_ref()
             .is_some_and(|claims| claims.tickets.iter().any(|ticket| ticket.mark != 0));
     match &record.claims {
-        _ if met_breaker => FORMAT,
+        _ if met_breaker => MET_BREAKER,
         Some(_) => BOUND,
         None => UNBOUND,
     }
@@ -274,7 +354,9 @@ impl Body<'_> {
         for target in &record.targets {
             self.out.text(target);
         }
-        self.out.text(record.queue.as_deref().unwrap_or_default());
+        // Of a step in a queue it stands before the body. In earlier versions it
+        // stood here.
+        self.out.text("");
         self.optional(record.deadline);
         self.out.text(&record.resume_from);
         self.out.text(&record.worker);
@@ -299,7 +381,7 @@ impl Body<'_> {
         if self.format == UNBOUND {
             return;
         }
-        if self.format == FORMAT {
+        if self.format == MET_BREAKER {
             self.out.flag(record.claims.is_some());
         }
         if let Some(claims) = &record.claims {
@@ -309,7 +391,7 @@ impl Body<'_> {
                 self.out.text(&ticket.state);
                 self.out.number(ticket.revision);
                 self.out.number(micros(ticket.grace));
-                if self.format == FORMAT {
+                if self.format == MET_BREAKER {
                     self.out.number(u64::from(ticket.mark));
                 }
             }
@@ -349,7 +431,7 @@ impl Body<'_> {
         self.out.number(u64::from(counters.retries));
         self.out.number(u64::from(counters.uncounted));
         self.out.number(u64::from(counters.crashes));
-        if self.format == FORMAT {
+        if self.format == MET_BREAKER {
             self.out.number(u64::from(counters.forgiven));
         }
         self.out.number(counters.by_rule.len() as u64);
@@ -410,7 +492,7 @@ impl Body<'_> {
             Some(Counter::Uncounted(rule)) => self.counted(4, rule),
             Some(Counter::Forgiven) => self.out.number(5),
         }
-        if self.format == FORMAT {
+        if self.format == MET_BREAKER {
             self.out.number(u64::from(end.fault));
         }
     }
@@ -531,6 +613,9 @@ impl Parse<'_, '_> {
             kind,
             targets,
             queue,
+            payload: Box::default(),
+            is_silent: false,
+            silent_claims: 0,
             deadline,
             resume_from,
             worker,
@@ -547,7 +632,7 @@ impl Parse<'_, '_> {
         let ticket = |_| {
             let state = self.input.text()?.into();
             let (revision, grace) = (self.input.number()?, self.span()?);
-            let mark = if self.format == FORMAT { self.input.number_u32()? } else { 0 };
+            let mark = if self.format == MET_BREAKER { self.input.number_u32()? } else { 0 };
             Ok(Ticket { state, revision, grace, mark })
         };
         let tickets = (0..count).map(ticket).collect::<Result<_, Malformed>>()?;
@@ -611,7 +696,7 @@ impl Parse<'_, '_> {
         let retries = self.input.number_u32()?;
         let uncounted = self.input.number_u32()?;
         let crashes = self.input.number_u32()?;
-        let forgiven = if self.format == FORMAT { self.input.number_u32()? } else { 0 };
+        let forgiven = if self.format == MET_BREAKER { self.input.number_u32()? } else { 0 };
         let mut by_rule = Vec::new();
         for _ in 0..self.input.count()? {
             by_rule.push((self.rule()?, self.input.number_u32()?));
@@ -685,7 +770,7 @@ impl Parse<'_, '_> {
             5 => Some(Counter::Forgiven),
             _ => return Err(Malformed),
         };
-        let fault = if self.format == FORMAT {
+        let fault = if self.format == MET_BREAKER {
             u16::try_from(self.input.number()?).map_err(|_| Malformed)?
         } else {
             0

@@ -11,12 +11,14 @@
 mod awaits;
 mod bench;
 mod chance;
+mod claims;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;
 mod cli_import;
 mod cli_server;
 mod cli_simulate;
+mod cli_worker;
 mod conformance;
 mod dialect;
 mod history;

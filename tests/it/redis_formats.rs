@@ -50,12 +50,12 @@ async fn a_record_of_a_later_version_is_refused_by_its_number() {
     before.create("n").await;
     let (later, other) = (key("n", "r", "later"), key("n", "r", "other"));
     before.apply(later, &subject::begin(1)).await;
-    plant(&mut connection, "reprise:{n}:step:r later", 17, 4).await;
+    plant(&mut connection, "reprise:{n}:step:r later", 17, 5).await;
 
     let subject = opened(&server).await;
     let refused = subject.store.load(&later, Expect::Anything).await.unwrap_err();
     assert!(
-        matches!(&refused, StoreError::Unreadable { source: RecordError::Format(4), .. }),
+        matches!(&refused, StoreError::Unreadable { source: RecordError::Format(5), .. }),
         "{refused:?}"
     );
     subject.apply(other, &subject::begin(1)).await;

@@ -9,9 +9,10 @@ use std::{
 
 use reprise::proto::{
     AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
-    BatchReportAttemptsResponse, BeginAttemptRequest, BeginAttemptResponse, Counters, Decision,
-    GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
-    PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Verdict,
+    BatchReportAttemptsResponse, BeginAttemptRequest, BeginAttemptResponse, ClaimDueRequest,
+    ClaimDueResponse, Counters, Decision, GetStepRequest, GetStepResponse, Grant, HeartbeatRequest,
+    HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
+    ReportAttemptResponse, ReportStatus, Verdict,
     begin_attempt_response::Answer,
     retry_service_server::{RetryService, RetryServiceServer},
 };
@@ -207,6 +208,13 @@ impl RetryService for State {
         _: Request<AwaitDecisionRequest>,
     ) -> Result<Response<AwaitDecisionResponse>, Status> {
         Err(Status::unimplemented("nobody waits here"))
+    }
+
+    async fn claim_due(
+        &self,
+        _: Request<ClaimDueRequest>,
+    ) -> Result<Response<ClaimDueResponse>, Status> {
+        Err(Status::unimplemented("nothing is claimed here"))
     }
 
     async fn get_step(

@@ -18,10 +18,10 @@ use super::client::Address;
 use crate::proto::{
     AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
     BatchReportAttemptsResponse, BatchReportResult, BeginAttemptRequest, BeginAttemptResponse,
-    Constraint, ConstraintKind, Counters, Decision, GetStepRequest, GetStepResponse, Grant,
-    HeartbeatRequest, HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
-    ReportAttemptResponse, ReportStatus, Step, StepState, Verdict, batch_report_result,
-    begin_attempt_response,
+    ClaimDueRequest, ClaimDueResponse, Constraint, ConstraintKind, Counters, Decision,
+    GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
+    PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Step,
+    StepState, Verdict, batch_report_result, begin_attempt_response,
     retry_service_server::{RetryService, RetryServiceServer},
 };
 
@@ -200,6 +200,13 @@ impl RetryService for Echo {
         _: Request<AwaitDecisionRequest>,
     ) -> Result<Response<AwaitDecisionResponse>, Status> {
         Err(Status::unimplemented("nobody waits here"))
+    }
+
+    async fn claim_due(
+        &self,
+        _: Request<ClaimDueRequest>,
+    ) -> Result<Response<ClaimDueResponse>, Status> {
+        Err(Status::unimplemented("nothing is claimed here"))
     }
 
     async fn get_step(

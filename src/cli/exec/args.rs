@@ -78,6 +78,18 @@ pub struct ExecArgs {
     /// A target that the step calls or needs (repeatable)
     #[arg(long = "target", value_name = "TARGET")]
     targets: Vec<String>,
+    /// A queue from which any worker may claim the step's retries
+    #[arg(long, value_name = "QUEUE", default_value = "", hide_default_value = true)]
+    queue: String,
+    /// What a worker is handed that claims it, on its stdin
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        requires = "queue"
+    )]
+    payload: String,
     /// How long the attempt is taken for alive without a word from us
     #[arg(long, value_name = "SPAN", value_parser = text::parse_positive_duration)]
     lease: Option<Duration>,
@@ -169,6 +181,8 @@ pub struct Job {
     time_left: Option<Duration>,
     kind: String,
     targets: Vec<String>,
+    queue: String,
+    payload: String,
     lease: Option<Duration>,
 }
 
@@ -199,6 +213,8 @@ impl Job {
             time_left: args.time_left,
             kind: args.kind,
             targets: args.targets,
+            queue: args.queue,
+            payload: args.payload,
             lease: args.lease,
         })
     }
@@ -230,6 +246,8 @@ impl Job {
             worker: place.worker.clone(),
             kind: self.kind.clone(),
             targets: self.targets.clone(),
+            queue: self.queue.clone(),
+            payload: self.payload.as_bytes().to_vec().into(),
             deadline: self.deadline.map(text::to_proto_timestamp),
             time_left: self.time_left.filter(|_| first).map(text::to_proto_duration),
             policy: self.policy(),

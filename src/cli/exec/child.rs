@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-use tokio::process::{Child, Command};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child, Command},
+};
 
 use super::{signals, tail::Tail};
 
@@ -59,6 +62,14 @@ impl From<ExitStatus> for End {
     }
 }
 
+/// What a command reads from its stdin.
+pub enum Input {
+    /// What we would.
+    Ours,
+    /// These bytes, and then its end.
+    Given(Vec<u8>),
+}
+
 /// A command that runs.
 pub struct Running {
     child: Child,
@@ -74,8 +85,9 @@ impl Running {
         command: &[OsString],
         environment: Vec<(&'static str, String)>,
         keep_stderr: bool,
+        input: Input,
     ) -> Result<Self, End> {
-        Self::spawn(command, environment, keep_stderr)
+        Self::spawn(command, environment, keep_stderr, input)
             .map_err(|error| End::not_started(command.first(), &error))
     }
 
@@ -83,6 +95,7 @@ impl Running {
         command: &[OsString],
         environment: Vec<(&'static str, String)>,
         keep_stderr: bool,
+        input: Input,
     ) -> io::Result<Self> {
         let terminal = File::open("/dev/tty").ok();
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -91,10 +104,17 @@ impl Running {
         if keep_stderr {
             process.stderr(Stdio::piped());
         }
+        if let Input::Given(_) = input {
+            process.stdin(Stdio::piped());
+        }
         if terminal.is_none() {
             process.process_group(0);
         }
         let mut child = process.spawn()?;
+        if let (Input::Given(bytes), Some(mut stdin)) = (input, child.stdin.take()) {
+            // A command that does not read its input is none the worse for it.
+            tokio::spawn(async move { stdin.write_all(&bytes).await });
+        }
         let tail = match child.stderr.take() {
             Some(stderr) => Some(Tail::follow(File::from(stderr.into_owned_fd()?))?),
             None => None,

@@ -102,6 +102,10 @@ pub enum Event {
     Alone { policy: String },
     /// How an attempt ended could not be told to the service.
     Unreported { attempt: u32, cause: String },
+    /// A command of a worker ended; without a cause it succeeded.
+    Ended { run: String, step: String, attempt: u32, cause: Option<String>, seconds: f64 },
+    /// A signal asked a worker to end: it claims nothing more.
+    Draining { signal: String },
     /// A signal asked us to end before the step was over.
     Interrupted { signal: String, run: String },
 }
@@ -113,6 +117,8 @@ impl Event {
 
     fn paint(&self) -> Paint {
         match self {
+            Self::Ended { cause: None, .. } => Paint::Green,
+            Self::Ended { .. } => Paint::Red,
             Self::Failed { .. } | Self::Stopped { .. } | Self::Unreported { .. } => Paint::Red,
             Self::Succeeded { .. } | Self::Done { .. } => Paint::Green,
             Self::Started { .. } | Self::ServiceBack { .. } | Self::PassedOn { .. } => Paint::None,
@@ -182,6 +188,14 @@ impl Event {
             Self::Alone { policy } => format!("no service; deciding here by {policy}"),
             Self::Unreported { attempt, cause } => {
                 format!("the end of attempt {attempt} could not be reported: {cause}")
+            }
+            Self::Ended { run, step, attempt, cause, seconds } => {
+                let how =
+                    cause.as_ref().map_or("succeeded".to_owned(), |it| format!("failed: {it}"));
+                format!("{run}/{step} attempt {attempt} {how} after {}", span(*seconds))
+            }
+            Self::Draining { signal } => {
+                format!("{signal}: claiming nothing more; waiting for what runs")
             }
             Self::Interrupted { signal, run } => {
                 format!("{signal}: leaving; to go on, run the same with --run {run}")

@@ -11,6 +11,7 @@ mod signals;
 mod supervise;
 mod tail;
 mod tell;
+mod worker;
 
 use std::{collections::VecDeque, process::ExitCode, time::Duration};
 
@@ -23,11 +24,12 @@ use tonic::Code;
 
 pub use args::ExecArgs;
 pub use failure::{CLASSES, class_named};
+pub use worker::{WorkerArgs, run as work};
 
 use self::{
     alone::Alone,
     args::{Identity, Job, Offline},
-    child::Running,
+    child::{Input, Running},
     failure::Place,
     messages::Teller,
     service::{NoAnswer, Patience, Service, full_jitter},
@@ -253,10 +255,12 @@ impl Exec {
     /// Runs the command under its lease.
     async fn run_command(&mut self, attempt: &Attempt) -> Ended {
         let environment = self.environment(attempt);
-        let running = match Running::start(&self.job.command, environment, self.job.keep_stderr) {
-            Ok(running) => running,
-            Err(end) => return Ended::not_started(end),
-        };
+        let running =
+            match Running::start(&self.job.command, environment, self.job.keep_stderr, Input::Ours)
+            {
+                Ok(running) => running,
+                Err(end) => return Ended::not_started(end),
+            };
         let (sender, mut news) = mpsc::channel(1);
         let _lease = attempt
             .lease()
@@ -270,13 +274,8 @@ impl Exec {
             ("REPRISE_NAMESPACE", self.job.namespace.clone()),
             ("REPRISE_RUN", self.job.run.clone()),
             ("REPRISE_STEP", self.job.step.clone()),
-            ("REPRISE_ATTEMPT", attempt.number.to_string()),
-            ("REPRISE_FENCE", attempt.identity.fence().to_string()),
-            ("REPRISE_RESUME_FROM", attempt.resume_from.clone()),
         ];
-        // Whole seconds, since a shell counts in them.
-        let left = attempt.time_left.map(|left| ("REPRISE_TIME_LEFT", left.as_secs().to_string()));
-        environment.extend(left);
+        environment.extend(attempt.environment());
         environment
     }
 
@@ -438,6 +437,19 @@ impl Begun {
 }
 
 impl Attempt {
+    /// What a command is told of it.
+    fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
+        // Whole seconds, since a shell counts in them.
+        let left = self.time_left.map(|left| ("REPRISE_TIME_LEFT", left.as_secs().to_string()));
+        [
+            ("REPRISE_ATTEMPT", self.number.to_string()),
+            ("REPRISE_FENCE", self.identity.fence().to_string()),
+            ("REPRISE_RESUME_FROM", self.resume_from.clone()),
+        ]
+        .into_iter()
+        .chain(left)
+    }
+
     fn granted(grant: Grant) -> Self {
         let instant = |at: Option<prost_types::Timestamp>| at.and_then(text::from_proto_timestamp);
         let ends_by = instant(grant.ends_by).zip(instant(grant.began_at));

@@ -21,8 +21,8 @@ use crate::{
     },
     proto::{
         AwaitDecisionRequest, AwaitState, BeginAttemptRequest, BeginAttemptResponse,
-        HeartbeatRequest, HeartbeatResponse, LeaseState, ReportAttemptRequest,
-        ReportAttemptResponse, retry_service_client::RetryServiceClient,
+        ClaimDueRequest, ClaimedStep, HeartbeatRequest, HeartbeatResponse, LeaseState,
+        ReportAttemptRequest, ReportAttemptResponse, retry_service_client::RetryServiceClient,
     },
 };
 
@@ -92,6 +92,16 @@ pub struct Service {
     tells: bool,
 }
 
+impl NoAnswer {
+    /// Why, in a line.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Away { cause } => cause.clone(),
+            Self::Refused(status) => headline(status),
+        }
+    }
+}
+
 impl Service {
     /// Connects with the first call.
     pub fn at(address: Address, call_timeout: Duration, teller: Teller) -> Self {
@@ -105,9 +115,29 @@ impl Service {
         request: BeginAttemptRequest,
         patience: Patience,
     ) -> Result<BeginAttemptResponse, NoAnswer> {
-        self.insist(patience, async |mut client, within| {
+        self.insist(patience, self.call_timeout, async |mut client, within| {
             let request = call::request(request.clone(), within);
             Ok(client.begin_attempt(request).await?.into_inner())
+        })
+        .await
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Asks for steps of a queue that are due; waits a while for one.
+    pub async fn claim(
+        &mut self,
+        request: ClaimDueRequest,
+        patience: Patience,
+    ) -> Result<Vec<ClaimedStep>, NoAnswer> {
+        let timeout = Some(text::to_proto_duration(TOLD_EVERY));
+        let request = ClaimDueRequest { timeout, ..request };
+        self.insist(patience, TOLD_EVERY + self.call_timeout, async |mut client, within| {
+            let request = call::request(request.clone(), within);
+            Ok(client.claim_due(request).await?.into_inner().steps)
         })
         .await
     }
@@ -118,7 +148,7 @@ impl Service {
         request: ReportAttemptRequest,
         patience: Patience,
     ) -> Result<ReportAttemptResponse, NoAnswer> {
-        self.insist(patience, async |mut client, within| {
+        self.insist(patience, self.call_timeout, async |mut client, within| {
             let request = call::request(request.clone(), within);
             Ok(client.report_attempt(request).await?.into_inner())
         })
@@ -180,14 +210,16 @@ impl Service {
         AbortOnDropHandle::new(tokio::spawn(heart.beat()))
     }
 
-    /// Repeats a call that carries its own identity until it is answered.
+    /// Repeats a call that carries its own identity until it is answered, each time
+    /// within so long.
     async fn insist<T>(
         &mut self,
         patience: Patience,
+        within: Duration,
         call: impl AsyncFn(RetryServiceClient<Channel>, Duration) -> Result<T, Status>,
     ) -> Result<T, NoAnswer> {
         loop {
-            let status = match self.once(&call).await {
+            let status = match self.once(within, &call).await {
                 Ok(answer) => {
                     self.outage.take().inspect(|outage| outage.over(&self.teller));
                     return Ok(answer);
@@ -211,9 +243,9 @@ impl Service {
 
     async fn once<T>(
         &self,
+        within: Duration,
         call: &impl AsyncFn(RetryServiceClient<Channel>, Duration) -> Result<T, Status>,
     ) -> Result<T, Status> {
-        let within = self.call_timeout;
         call::in_time(Instant::now() + within, call(self.client.clone(), within)).await
     }
 }

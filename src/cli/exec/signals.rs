@@ -33,6 +33,12 @@ impl Signals {
         Ok(Self { arrivals })
     }
 
+    /// Signals that somebody else passes on.
+    pub fn passed_on() -> (mpsc::UnboundedSender<Signal>, Self) {
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        (sender, Self { arrivals })
+    }
+
     /// The next signal.
     pub async fn next(&mut self) -> Signal {
         match self.arrivals.recv().await {

@@ -288,6 +288,9 @@ pub enum Comes {
     ByItself,
     /// When it is woken, since a permit is free for it.
     WhenWoken,
+    /// Never: it came for whatever there is, and when this one is woken another
+    /// may come.
+    Claiming,
 }
 
 /// Turns of all permits that somebody in line waits for at most.
@@ -308,7 +311,7 @@ pub fn patience(comes: Comes, before: u64, permits: u64) -> Duration {
         Comes::ByItself => {
             Duration::from_millis(TURN * (before / permits.max(1) + 1).min(TURNS_MAX))
         }
-        Comes::WhenWoken => WOKEN_WITHIN,
+        Comes::WhenWoken | Comes::Claiming => WOKEN_WITHIN,
     }
 }
 

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::domain::{
     decision::{Counters, Reason},
-    event::Begin,
+    event::{Begin, Comes},
     policy::Exhaustion,
-    record::{Attempt, Record, State},
+    record::{Attempt, End, Outcome, Record, State},
 };
 
 pub(super) fn plan(
@@ -18,6 +18,10 @@ pub(super) fn plan(
     begin: &Begin,
     now: Now,
 ) -> Result<Plan, Refusal> {
+    let is_claim = begin.comes == Comes::Claiming;
+    if is_claim && record.as_ref().is_none_or(|record| record.queue.is_none()) {
+        return Err(Refusal::UnknownStep);
+    }
     let Some(record) = record else {
         let record = Record::new(now.at, terms.choice.clone());
         return Ok(start(terms, record, begin, now));
@@ -75,6 +79,10 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     let lease = begin.lease.unwrap_or(terms.settings.lease);
     let lease_until = now.at.plus(lease);
     let excluded_hosts = excluded_hosts(terms.policy, &record, now.at);
+    if record.latest().and_then(|attempt| attempt.end.as_ref()).is_none_or(was_heard) {
+        record.silent_claims = 0;
+    }
+    record.is_silent = begin.comes == Comes::Claiming;
     record.begin(now.at, Some(begin.identity), begin.host.clone(), now.at);
     record.lease = lease;
     record.worker = begin.worker.as_str().into();
@@ -93,6 +101,10 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     let mut draft = Draft::new(terms, record, Answer::Granted(Box::new(grant)));
     draft.start = start;
     draft.into_plan()
+}
+
+fn was_heard(end: &End) -> bool {
+    end.outcome != Outcome::Crash
 }
 
 /// Nothing starts past a bound: the step is given up instead, or held where the

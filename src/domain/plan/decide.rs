@@ -9,7 +9,9 @@ use super::{
 use crate::domain::{
     backoff::{Backoff, Window},
     condition::{ConditionScope, FailureView, StepView},
-    decision::{Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Verdict},
+    decision::{
+        Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Settled, Verdict,
+    },
     draw::Draw,
     failure::{Code, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
@@ -17,7 +19,7 @@ use crate::domain::{
         Action, HoldTerms, Policy, Rule, RuleName, StopTiming,
         spec::{AntiAffinityMode, Quirk},
     },
-    record::{Attempt, End, Ending, Identity, Outcome, Record},
+    record::{Attempt, End, Ending, Identity, Outcome, Record, State},
     time::Timestamp,
 };
 
@@ -75,6 +77,29 @@ pub(super) fn fail(
     let is_outage = outage::covers(terms, failed.fault, now.at);
     let ruling = decide(terms, key, &record, failure, rule, is_outage, now.at);
     conclude_ruling(terms, record, ruling, name, now, answer)
+}
+
+/// Ends an attempt that was claimed and of which nothing was ever heard: any worker
+/// may claim the step again, and no retry is counted.
+pub(super) fn give_back(
+    terms: &Terms<'_>,
+    mut record: Record,
+    failed: &Failed<'_>,
+    now: Now,
+) -> Draft {
+    record_outcome(terms, &mut record, failed, now.at);
+    record.silent_claims += 1;
+    record.state = State::Waiting { due: now.at };
+    let settled = Settled {
+        verdict: Verdict::Retry(now.at),
+        reason: Reason::Crashed,
+        rule: None,
+        revision: terms.revision,
+        counters: record.counters.clone(),
+        decided_at: now.at,
+    };
+    conclude(&mut record, settled, None);
+    Draft::new(terms, record, Answer::Ticked)
 }
 
 /// Writes down a ruling. All but a retry, which waits for limits, is final.

@@ -24,5 +24,6 @@ pub(super) fn plan(
     let lease = heartbeat.lease.unwrap_or(record.lease);
     let lease_until = lease_until.max(now.at.plus(lease));
     record.state = State::Running { lease_until };
+    (record.is_silent, record.silent_claims) = (false, 0);
     Ok(Draft::new(terms, record, Answer::Held { lease_until }).into_plan())
 }

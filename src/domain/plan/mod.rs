@@ -697,6 +697,9 @@ fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Times
     if said.queue.is_some() {
         record.queue.clone_from(&said.queue);
     }
+    if !said.payload.is_empty() {
+        record.payload.clone_from(&said.payload);
+    }
     match said.deadline {
         Some(Deadline::At(deadline)) => record.deadline = Some(deadline),
         Some(Deadline::After(span)) => record.deadline = Some(at.plus(span)),

@@ -54,11 +54,18 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
     }
 }
 
+/// Claims of a step in a row of which nothing was ever heard, that count as no
+/// failure: the answer may have been lost on its way to the worker.
+const SILENT_CLAIMS_MAX: u32 = 3;
+
 /// A silent worker is a failed attempt.
 fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
     let failure =
         Failure { duration: Some(heard_for(&record)), ..Failure::of(FailureClass::Crash) };
     let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None, fault: 0 };
+    if record.is_silent && record.silent_claims < SILENT_CLAIMS_MAX {
+        return decide::give_back(terms, record, &failed, now).into_plan();
+    }
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
 }
 

@@ -23,7 +23,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, begin_attempt_response},
-    service::{PolicyStamp, WaitEnd},
+    service::{Claimed, PolicyStamp, WaitEnd},
 };
 
 /// What every answer is told against.
@@ -83,6 +83,20 @@ pub fn awaited(
     proto::AwaitDecisionResponse {
         state: state as i32,
         decision: Some(decision(standing, context)),
+    }
+}
+
+/// A step in the answer to `ClaimDue`.
+#[must_use]
+pub fn claimed(claimed: Claimed) -> proto::ClaimedStep {
+    let Claimed { name, record, grant: granted, policy, at } = claimed;
+    proto::ClaimedStep {
+        run: name.run,
+        step: name.step,
+        kind: record.kind.to_string(),
+        targets: record.targets.iter().map(ToString::to_string).collect(),
+        payload: record.payload.into_vec().into(),
+        grant: Some(grant(granted, Context { at, policy: policy.stamp() })),
     }
 }
 

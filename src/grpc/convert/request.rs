@@ -20,7 +20,7 @@ use crate::{
         record::Identity,
     },
     proto::{self, begin_attempt_request, report_attempt_request},
-    service::GivenPolicy,
+    service::{Claim, GivenPolicy},
 };
 
 /// Reports of one batch at most.
@@ -28,6 +28,10 @@ pub const REPORTS_MAX: usize = 256;
 /// Targets of a step at most.
 pub const TARGETS_MAX: usize = 8;
 
+/// Steps at most that one call claims: their answer fits a message.
+pub const CLAIMS_MAX: u32 = 64;
+/// Largest payload of a step, in bytes.
+pub const PAYLOAD_MAX: usize = 4096;
 /// Longest wait of one call. Nobody is kept for longer than a proxy on the way
 /// may keep a silent call.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -85,7 +89,10 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     check.text("worker", &request.worker, LABEL_MAX);
     let queue = check.optional_id("queue", &request.queue);
     let deadline = deadline(&mut check, request.deadline, request.time_left);
-    let step = step_terms(&mut check, request.kind, &request.targets, queue, deadline);
+    let step = StepTerms {
+        payload: payload(&mut check, &request.payload),
+        ..step_terms(&mut check, request.kind, &request.targets, queue, deadline)
+    };
     let begin = Begin {
         identity: Identity {
             id: identity(&request.request_id),
@@ -167,6 +174,39 @@ pub fn await_decision(
     let name = check.step(request.namespace, request.run, request.step);
     let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
     check.finish((name, timeout.unwrap_or(WAIT_DEFAULT)))
+}
+
+/// Reads a call of `ClaimDue`: for what, and how long to wait at most.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn claim_due(request: proto::ClaimDueRequest) -> Result<(Claim, Duration), Invalid> {
+    let mut check = Check::default();
+    let namespace = check.namespace(request.namespace);
+    let queue = check.id("queue", &request.queue);
+    request_id(&mut check, &request.request_id);
+    let most = request.max_steps.unwrap_or(1);
+    if !(1..=CLAIMS_MAX).contains(&most) {
+        check.refuse("max_steps", most.to_string(), format!("accepted: 1 to {CLAIMS_MAX}"));
+    }
+    let lease = lease(&mut check, request.lease);
+    check.text("host", &request.host, LABEL_MAX);
+    check.text("worker", &request.worker, LABEL_MAX);
+    let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
+    let claim = queue.map(|queue| Claim {
+        namespace,
+        queue,
+        request_id: request.request_id.to_vec(),
+        most: usize::try_from(most).unwrap_or(1),
+        lease,
+        host: (!request.host.is_empty()).then(|| Arc::from(request.host)),
+        worker: request.worker,
+    });
+    match (check.into_invalid(), claim) {
+        (None, Some(claim)) => Ok((claim, timeout.unwrap_or(WAIT_DEFAULT))),
+        (Some(invalid), _) => Err(invalid),
+        (None, None) => Err(Invalid::of("queue", "", "required")),
+    }
 }
 
 /// Reads a call of `GetStep`.
@@ -279,6 +319,15 @@ pub(super) fn inline_policy(check: &mut Check, policy: proto::Policy) -> GivenPo
     GivenPolicy::Inline(Box::new(spec))
 }
 
+/// What a worker is handed that claims the step.
+fn payload(check: &mut Check, payload: &[u8]) -> Box<[u8]> {
+    if payload.len() > PAYLOAD_MAX {
+        let given = format!("{} bytes", payload.len());
+        check.refuse("payload", given, format!("accepted: at most {PAYLOAD_MAX} bytes"));
+    }
+    payload.into()
+}
+
 fn lease(check: &mut Check, lease: Option<prost_types::Duration>) -> Option<Duration> {
     check.bounded_span("lease", lease, LEASE_MIN..=LEASE_MAX)
 }
@@ -315,7 +364,7 @@ fn step_terms(
         check.within(Part::Item("targets", at), |check| check.id("", target))
     };
     let targets = targets.iter().take(TARGETS_MAX).enumerate().filter_map(target).collect();
-    StepTerms { kind, targets, queue, deadline }
+    StepTerms { kind, targets, queue, payload: Box::default(), deadline }
 }
 
 /// Reads a failure, wherever it stands.
@@ -491,8 +540,12 @@ impl Payload {
 
     /// Length first, so that no two lists of texts run into the same bytes.
     fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
     }
 
     fn digest(self) -> u64 {
@@ -509,6 +562,10 @@ fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
     }
     payload.text(step.queue.as_deref().unwrap_or_default());
     payload.optional_span(lease);
+    // Calls without one are digested as they were before there were any.
+    if !step.payload.is_empty() {
+        payload.bytes(&step.payload);
+    }
     payload.digest()
 }
 

@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Sizes, Store, StoreError,
+    Loaded, NamespaceView, Queued, Sizes, Store, StoreError,
     configuration::{
         Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision, TargetEntry,
     },
@@ -562,6 +562,17 @@ impl Store for Embedded {
         let state = namespace(&held.state, name)?.book.state(&bound.state);
         let known = state.map(|state| Known::of(state, now)).unwrap_or_default();
         Ok(Usage::of(bound, &known, now.at))
+    }
+
+    async fn queued(
+        &self,
+        name: &str,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Queued>, StoreError> {
+        let held = self.0.held();
+        let queued = namespace(&held.state, name)?.steps.queued(queue, limit);
+        Ok(queued.map(|(due, joined)| Queued { joined: joined.to_owned(), due }).collect())
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {

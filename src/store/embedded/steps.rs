@@ -14,12 +14,15 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::super::record::{Header, RecordError};
+use super::super::record::{Header, RecordError, offered};
 use crate::domain::{id::StepKey, time::Timestamp};
 
 /// Event entries that are filed anew at a time, so that the lock is not held
 /// for long.
 pub const REFILED_MAX: usize = 1024;
+
+/// By queue, when its steps are due, and their slots.
+type Queues = HashMap<String, BTreeSet<(Timestamp, u32)>>;
 
 /// The steps of one namespace.
 #[derive(Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Steps {
     /// is met too early is filed again. Most events only move later (a lease
     /// that is extended, a retry that ends a lease), and cost nothing here.
     events: BTreeSet<(Timestamp, u32)>,
+    /// The steps that wait in a queue, by when they are due.
+    queues: Queues,
     /// Texts of failures, of the few steps that have any.
     evidence: HashMap<u32, Box<[u8]>>,
     live: u64,
@@ -121,16 +126,23 @@ impl Steps {
         }
     }
 
+    /// The steps that wait in a queue, the first due first, at most `limit`.
+    pub fn queued(&self, queue: &str, limit: usize) -> impl Iterator<Item = (Timestamp, &str)> {
+        let entries = self.queues.get(queue).into_iter().flatten().take(limit);
+        entries.filter_map(|(due, number)| Some((*due, &*self.slot(*number)?.joined)))
+    }
+
     fn replace(&mut self, number: u32, value: Box<[u8]>, header: &Header) -> Arc<str> {
         let slot = self.slots[number as usize].as_mut().expect("the index names only slots in use");
         self.live = self.live + u64::from(!header.is_over) - u64::from(!slot.is_over);
-        slot.value = value;
+        let before = std::mem::replace(&mut slot.value, value);
         slot.is_over = header.is_over;
         if header.event_at < slot.filed_at && !planted!("event-not-moved") {
             self.events.remove(&(slot.filed_at, number));
             self.events.insert((header.event_at, number));
             slot.filed_at = header.event_at;
         }
+        requeue(&mut self.queues, number, offered(&before), offered(&slot.value));
         Arc::clone(&slot.joined)
     }
 
@@ -160,6 +172,8 @@ impl Steps {
             slots[*other as usize].as_ref().map_or(0, |slot| hash_joined(hasher, &slot.joined))
         });
         self.events.insert((header.event_at, number));
+        let queued = self.slots[number as usize].as_ref().and_then(|slot| offered(&slot.value));
+        requeue(&mut self.queues, number, None, queued);
         self.live += u64::from(!header.is_over);
         (number, joined)
     }
@@ -174,6 +188,7 @@ impl Steps {
         let (number, _) = found.ok()?.remove();
         let slot = self.slots[number as usize].take()?;
         self.events.remove(&(slot.filed_at, number));
+        requeue(&mut self.queues, number, offered(&slot.value), None);
         self.live -= u64::from(!slot.is_over);
         self.evidence.remove(&number);
         self.free.push(number);
@@ -220,6 +235,29 @@ impl Steps {
 
     fn hash(&self, key: &StepKey<'_>) -> u64 {
         hash_parts(&self.hasher, key.run.as_bytes(), key.step.as_bytes())
+    }
+}
+
+/// Moves a step from one place in its queue to another; either may be none.
+fn requeue(
+    queues: &mut Queues,
+    number: u32,
+    before: Option<(&str, Timestamp)>,
+    after: Option<(&str, Timestamp)>,
+) {
+    if before == after {
+        return;
+    }
+    if let Some((queue, due)) = before
+        && let Some(entries) = queues.get_mut(queue)
+    {
+        entries.remove(&(due, number));
+        if entries.is_empty() {
+            queues.remove(queue);
+        }
+    }
+    if let Some((queue, due)) = after {
+        queues.entry_ref(queue).or_default().insert((due, number));
     }
 }
 

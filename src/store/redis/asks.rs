@@ -128,7 +128,7 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
         Some(cost) => spent(cost),
     };
     let woken_within = match asks.want {
-        Want::Start { comes: Comes::WhenWoken, .. } => micros(WOKEN_WITHIN),
+        Want::Start { comes: Comes::WhenWoken | Comes::Claiming, .. } => micros(WOKEN_WITHIN),
         _ => 0,
     };
     let cool = asks.cool.as_ref().map_or(0, |(_, until)| until.as_micros());

@@ -47,7 +47,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Sizes, Store, StoreError,
+    Loaded, NamespaceView, Queued, Sizes, Store, StoreError,
     configuration::{Configuration, NamespaceEntry, PolicyRevision},
     record,
 };
@@ -860,6 +860,26 @@ impl Store for Redis {
         let said = self.0.call(&slot, &scripts::HEADS, &keys, &args).await?;
         let (_, heads) = self.0.done(name, said)?;
         Ok(heads.into_iter().filter_map(text).collect())
+    }
+
+    async fn queued(
+        &self,
+        name: &str,
+        queue: &str,
+        limit: usize,
+    ) -> Result<Vec<Queued>, StoreError> {
+        // A namespace that there is not has no queues.
+        self.0.known(name).await?;
+        let slot = self.0.slot(name);
+        let mut range = commands::ZRANGE.cmd();
+        // `!` is what comes after a space.
+        range.arg(&slot.keys.queues).arg(format!("[{queue} ")).arg(format!("({queue}!"));
+        range.arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
+        let Value::Array(entries) = self.0.link.send(&range).await? else {
+            return Err(wire::strange().into());
+        };
+        let entries = entries.into_iter().filter_map(text);
+        entries.map(|entry| slot::queued(&entry).ok_or_else(|| wire::strange().into())).collect()
     }
 
     fn is_shared(&self) -> bool {

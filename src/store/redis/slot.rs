@@ -10,7 +10,7 @@ use redis::Value;
 
 use super::{
     super::{
-        ChangeEntry, Changes, ConfigurationChange, StoreError,
+        ChangeEntry, Changes, ConfigurationChange, Queued, StoreError,
         configuration::{
             Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyHistory, PolicyRevision,
             TargetEntry,
@@ -255,7 +255,8 @@ impl Keys {
     /// Keys of a call of `settle`.
     #[must_use]
     pub fn of_settle(&self, items: &[Item]) -> Vec<String> {
-        let fixed = [&self.state, &self.events, &self.changes, &self.inline, &self.uses];
+        let fixed =
+            [&self.state, &self.events, &self.changes, &self.inline, &self.uses, &self.queues];
         let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
         for item in items {
             keys.extend([item.step.clone(), item.texts.clone()]);
@@ -264,12 +265,15 @@ impl Keys {
     }
 }
 
+/// Keys of a call of `settle` before those of its items.
+const FIXED: usize = 6;
+
 /// Takes the granting items out of a call.
 pub fn without(granting: &[bool], keys: &mut Vec<String>, args: &mut Vec<Vec<u8>>) {
     let mut number = 0..;
     keys.retain(|_| {
         !number.next().is_some_and(|at: usize| {
-            at >= 5 && granting.get((at - 5) / 2).is_some_and(|grants| *grants)
+            at >= FIXED && granting.get((at - FIXED) / 2).is_some_and(|grants| *grants)
         })
     });
     let mut number = 0..;
@@ -343,6 +347,16 @@ pub fn changes(latest: u64, rest: Vec<Value>, after: u64, limit: usize) -> Resul
     }
     let changes = entries.into_iter().skip(1).flatten().filter(|change| change.number > after);
     Ok(Changes::Follow(changes.take(limit).collect()))
+}
+
+/// The step of an entry of a queue; None when it is not in the form of this
+/// version.
+#[must_use]
+pub fn queued(entry: &str) -> Option<Queued> {
+    let (_, rest) = entry.split_once(' ')?;
+    let (due, joined) = rest.split_once(' ')?;
+    let due = Timestamp::from_micros(due.parse().ok()?);
+    Some(Queued { joined: joined.to_owned(), due })
 }
 
 /// The changes of one entry, whose latest has this number.

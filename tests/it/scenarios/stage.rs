@@ -302,6 +302,7 @@ impl Stage {
             deadline: words.span("deadline")?.map(instant),
             time_left: words.span("time-left")?.map(length),
             awaits: false,
+            payload: Default::default(),
         };
         self.send(Call::Begin(request)).await
     }

@@ -2,6 +2,7 @@
 
 mod configuration;
 pub mod history;
+mod queues;
 mod steps;
 pub mod subject;
 
@@ -40,6 +41,7 @@ macro_rules! suite {
         configuration::targets_have_a_quota,
         configuration::namespaces_are_listed_in_pages,
         configuration::what_happens_in_one_namespace_does_not_show_in_another,
+        queues::a_step_is_in_its_queue_while_it_waits,
         history::every_history_is_kept_as_planned,
         }
     };

@@ -90,6 +90,16 @@ fn await_decision(edit: impl FnOnce(&mut proto::AwaitDecisionRequest)) -> Option
     request::await_decision(request).err()
 }
 
+fn claim_due(edit: impl FnOnce(&mut proto::ClaimDueRequest)) -> Option<Invalid> {
+    let mut request = proto::ClaimDueRequest {
+        queue: "etl".into(),
+        request_id: vec![1; 16].into(),
+        ..Default::default()
+    };
+    edit(&mut request);
+    request::claim_due(request).err()
+}
+
 fn get_step(edit: impl FnOnce(&mut proto::GetStepRequest)) -> Option<Invalid> {
     let mut request =
         proto::GetStepRequest { run: "r".into(), step: "s".into(), ..Default::default() };
@@ -349,6 +359,22 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
             "AwaitDecisionRequest.timeout",
             refused("timeout", await_decision(|r| r.timeout = seconds(61))),
         ),
+        (
+            "BeginAttemptRequest.payload",
+            refused("payload", begin(|r| r.payload = vec![0; 4097].into())),
+        ),
+        ("ClaimDueRequest.namespace", refused("namespace", claim_due(|r| r.namespace = id("a b")))),
+        ("ClaimDueRequest.queue", refused("queue", claim_due(|r| r.queue = id("")))),
+        (
+            "ClaimDueRequest.request_id",
+            refused("request_id", claim_due(|r| r.request_id = vec![1; 15].into())),
+        ),
+        ("ClaimDueRequest.max_steps", refused("max_steps", claim_due(|r| r.max_steps = Some(0)))),
+        ("ClaimDueRequest.max_steps", refused("max_steps", claim_due(|r| r.max_steps = Some(65)))),
+        ("ClaimDueRequest.lease", refused("lease", claim_due(|r| r.lease = seconds(0)))),
+        ("ClaimDueRequest.host", refused("host", claim_due(|r| r.host = long(129)))),
+        ("ClaimDueRequest.worker", refused("worker", claim_due(|r| r.worker = long(129)))),
+        ("ClaimDueRequest.timeout", refused("timeout", claim_due(|r| r.timeout = seconds(61)))),
         ("GetStepRequest.namespace", refused("namespace", get_step(|r| r.namespace = id("a b")))),
         ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
         ("GetStepRequest.step", refused("step", get_step(|r| r.step = id("")))),
@@ -1159,6 +1185,7 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(report(|_| {}), None);
     assert_eq!(batch(|_| {}), None);
     assert_eq!(await_decision(|_| {}), None);
+    assert_eq!(claim_due(|_| {}), None);
     assert_eq!(get_step(|_| {}), None);
     assert_eq!(a_policy(|_| {}), None);
     assert_eq!(a_namespace(|_| {}), None);

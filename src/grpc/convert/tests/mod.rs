@@ -30,6 +30,7 @@ fn begin_request() -> proto::BeginAttemptRequest {
         deadline: Some(Timestamp { seconds: 1_800_000_000, nanos: 5_000 }),
         time_left: None,
         awaits: true,
+        payload: Default::default(),
         policy: Some(proto::begin_attempt_request::Policy::InlinePolicy(policy())),
     }
 }

@@ -271,6 +271,7 @@ fn read_as_everything(bytes: &[u8]) {
     read(bytes, request::report);
     read(bytes, request::batch);
     read(bytes, request::get_step);
+    read(bytes, request::claim_due);
     read(bytes, request::await_decision);
     read(bytes, admin::create_namespace);
     read(bytes, admin::get_namespace);

@@ -1,7 +1,7 @@
 -- Puts steps into a namespace that a copy fills. A step that is there already
 -- was put by the same call before, sent twice.
 --
--- KEYS  state, events, uses; then for each step: step, texts
+-- KEYS  state, events, uses, queues; then for each step: step, texts
 -- ARGV  not after (µs), time given ('' in life), holder; then for each step:
 --       header, value, use of a policy, texts of four failures ('' for none)
 local ITEM = '<Bd'
@@ -12,18 +12,24 @@ if not state then
 end
 redis.call('ZCARD', KEYS[2])
 redis.call('HLEN', KEYS[3])
+redis.call('ZCARD', KEYS[4])
 
-local pairs_set, files, uses, texts = {}, {}, {}, {}
-for at = 1, (#KEYS - 3) / 2 do
+local pairs_set, files, uses, texts, queued = {}, {}, {}, {}, {}
+for at = 1, (#KEYS - 4) / 2 do
   local base = 3 + (at - 1) * FIELDS
-  local step, key = KEYS[2 + 2 * at], KEYS[3 + 2 * at]
+  local step, key = KEYS[3 + 2 * at], KEYS[4 + 2 * at]
   local live, event = struct.unpack(ITEM, ARGV[base + 1])
   local value, use = ARGV[base + 2], ARGV[base + 3]
   if redis.call('EXISTS', step) == 0 then
     state.live = state.live + live
     push(pairs_set, step, value)
     -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
-    push(files, text(event), string.sub(step, #KEYS[1] + 1))
+    local member = string.sub(step, #KEYS[1] + 1)
+    push(files, text(event), member)
+    local entry = queue_entry(value, member)
+    if entry then
+      push(queued, '0', entry)
+    end
     if use ~= '' then
       uses[use] = (uses[use] or 0) + 1
     end
@@ -40,6 +46,9 @@ push(pairs_set, KEYS[1], pack_state(state))
 redis.call('MSET', unpack(pairs_set))
 if #files > 0 then
   redis.call('ZADD', KEYS[2], unpack(files))
+end
+if #queued > 0 then
+  redis.call('ZADD', KEYS[4], unpack(queued))
 end
 for use, by in pairs(uses) do
   redis.call('HINCRBY', KEYS[3], use, by)

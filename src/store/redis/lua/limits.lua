@@ -49,7 +49,7 @@ local floor, max, min = math.floor, math.max, math.min
 local byte, sub = string.byte, string.sub
 local states = {}
 -- Where the keys of states begin.
-local states_from = 5 + 2 * (#ARGV - 2)
+local states_from = 6 + 2 * (#ARGV - 2)
 -- Where the name of a state begins in its key: 'reprise:{n}:limit:' is so much
 -- longer than 'reprise:{n}:state'.
 local name_from = #KEYS[1] + 2

@@ -2,9 +2,9 @@
 -- the one before left. First everything is read and checked, then everything
 -- is written, and nothing that is written can fail.
 --
--- KEYS  state, events, changes, inline, uses; then for each item: step, texts;
---       then those of the states of targets, and of the set of those states
---       where steps are parked
+-- KEYS  state, events, changes, inline, uses, queues; then for each item: step,
+--       texts; then those of the states of targets, and of the set of those
+--       states where steps are parked
 -- ARGV  not after (µs), time given ('' in life); then for each item: header,
 --       value, text of a failure, in one piece. Of a step that targets bound:
 --       header, each value that may follow from their answer (which, its event,
@@ -39,6 +39,7 @@ redis.call('ZCARD', KEYS[2])
 redis.call('XLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[5])
+redis.call('ZCARD', KEYS[6])
 
 local byte, sub, pack, unpack_ = string.byte, string.sub, struct.pack, struct.unpack
 local answer = heading(state, now)
@@ -46,6 +47,8 @@ local answer = heading(state, now)
 -- those that are to be written.
 local values, written = {}, {}
 local files, unfiled, uses, notes, gone, texts = {}, {}, {}, {}, {}, {}
+-- By entry of a queue, whether it is there from now on.
+local queued = {}
 local noted, filed = 0, 0
 
 -- Where the record of a value begins, less one.
@@ -112,6 +115,19 @@ local function remembered(new, old)
     or redis.call('HEXISTS', KEYS[4], sub(use, 8)) == 1
 end
 
+-- Moves a step in its queue; either value may be none.
+local function requeue(member, old, new)
+  local before, after = old and queue_entry(old, member), new and queue_entry(new, member)
+  if before ~= after then
+    if before then
+      queued[before] = false
+    end
+    if after then
+      queued[after] = true
+    end
+  end
+end
+
 -- Writes a value, and files its event where that comes earlier than before.
 local function write(step, member, old, new, version, event)
   if not old or event < unpack_('<d', old, FILED_AT) then
@@ -121,6 +137,7 @@ local function write(step, member, old, new, version, event)
   end
   values[step] = new
   written[step] = true
+  requeue(member, old, new)
   note(member, version + 1, old, new)
 end
 
@@ -131,6 +148,7 @@ local function purge(step, kept, member, old)
     unfiled[member] = true
     gone[#gone + 1] = step
     gone[#gone + 1] = kept
+    requeue(member, old, false)
     note(member, 0, old, false)
   end
 end
@@ -253,10 +271,10 @@ local members_from = #KEYS[1] + 1
 limits_now = now
 local answered = #answer
 for at = 3, #ARGV do
-  local step = KEYS[2 * at]
+  local step = KEYS[2 * at + 1]
   answered = answered + 2
   answer[answered - 1], answer[answered] =
-    decide(ARGV[at], step, KEYS[2 * at + 1], sub(step, members_from))
+    decide(ARGV[at], step, KEYS[2 * at + 2], sub(step, members_from))
 end
 answer[CHANGES] = text(state.changes)
 if noted > 0 then
@@ -295,6 +313,20 @@ if filed > 0 then
 end
 for member in pairs(unfiled) do
   redis.call('ZREM', KEYS[2], member)
+end
+local put, taken = {}, {}
+for entry, is_there in pairs(queued) do
+  if is_there then
+    push(put, '0', entry)
+  else
+    push(taken, entry)
+  end
+end
+if #put > 0 then
+  redis.call('ZADD', KEYS[6], unpack(put))
+end
+if #taken > 0 then
+  redis.call('ZREM', KEYS[6], unpack(taken))
 end
 for use, by in pairs(uses) do
   if by ~= 0 and redis.call('HINCRBY', KEYS[5], use, by) <= 0 then

@@ -1,0 +1,399 @@
+//! Steps that any worker of a queue may run: claimed once each, never before they
+//! are due, in turn by run, and back in the queue when nothing is heard of a claim.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use reprise::{
+    chance,
+    domain::{
+        event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
+        failure::{Failure, FailureClass},
+        id::StepKey,
+        limit::spec::TargetSpec,
+        plan::{Answer, Grant},
+        record::{Identity, Record, State},
+    },
+    proto::{
+        BeginAttemptRequest, ClaimDueRequest, ClaimedStep, FailureClass as Class,
+        ReportAttemptRequest, begin_attempt_request, report_attempt_request::Outcome,
+        retry_service_client::RetryServiceClient,
+    },
+    service::{Claim, Claimed, PauseOrder, Service, TargetWrite},
+    store::{ConfigurationChange, Store},
+    telemetry::Telemetry,
+};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    process::{Server, serve},
+    redis_servers::{Kind, Options, Standalone},
+    store_contract::subject::{self, Subject, id, key, policy},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A service on a store, its time moved by hand.
+struct Stage<S> {
+    service: Service<S>,
+    subject: Subject<S>,
+    calls: u64,
+}
+
+impl<S: Store + Clone> Stage<S> {
+    async fn on(subject: Subject<S>, retries: &str) -> Self {
+        subject.create("n").await;
+        let change = ConfigurationChange::Policy(id("p"), policy(retries));
+        subject.reconfigure("n", change).await.unwrap();
+        let telemetry = Arc::new(Telemetry::new());
+        let service = Service::new(subject.store.clone(), telemetry, subject.clock.clone());
+        Self { service, subject, calls: 0 }
+    }
+
+    async fn apply(&self, key: StepKey<'_>, event: &Event) -> Answer {
+        let given = reprise::service::GivenPolicy::Named(id("p"));
+        self.service.apply(&key, Some(&given), event).await.unwrap().answer
+    }
+
+    /// Begins a step of the queue on host `a`.
+    async fn begin(&mut self, run: &str, step: &str, targets: &[&str]) -> Grant {
+        self.calls += 1;
+        let begin = Begin {
+            identity: Identity { id: self.calls, payload: 1 },
+            lease: None,
+            host: Some("a".into()),
+            worker: String::new(),
+            comes: Comes::ByItself,
+            step: StepTerms {
+                queue: Some(id("etl")),
+                payload: b"what to load".as_slice().into(),
+                targets: targets.iter().map(|name| id(name)).collect(),
+                ..StepTerms::default()
+            },
+        };
+        match self.apply(key("n", run, step), &Event::Begin(begin)).await {
+            Answer::Granted(grant) => *grant,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn fail(&mut self, run: &str, step: &str, targets: &[&str]) {
+        let grant = self.begin(run, step, targets).await;
+        let report = Report {
+            attempt: AttemptName::Fence(grant.fence),
+            payload: 1,
+            failure: Some(Failure { host: "a".into(), ..Failure::of(FailureClass::Failure) }),
+            step: StepTerms::default(),
+        };
+        self.apply(key("n", run, step), &Event::Report(report)).await;
+    }
+
+    async fn claim_on(&mut self, host: &str, most: usize) -> Vec<Claimed> {
+        self.calls += 1;
+        let claim = Claim {
+            namespace: "n".to_owned(),
+            queue: id("etl"),
+            request_id: self.calls.to_le_bytes().to_vec(),
+            most,
+            lease: Some(SECOND),
+            host: Some(host.into()),
+            worker: "w".to_owned(),
+        };
+        self.service.claim(&claim, Instant::now()).await.unwrap()
+    }
+
+    async fn claim(&mut self) -> Vec<String> {
+        let claimed = self.claim_on("b", 64).await;
+        claimed.into_iter().map(|step| format!("{}/{}", step.name.run, step.name.step)).collect()
+    }
+
+    async fn pass(&self, mut span: Duration) {
+        while !span.is_zero() {
+            let some = span.min(Duration::from_millis(500));
+            self.subject.clock.advance(some);
+            while self.service.sweep(100).await.unwrap() > 0 {}
+            self.service.wake_heads().await.unwrap();
+            span -= some;
+        }
+    }
+
+    async fn record(&self, step: &str) -> Record {
+        self.subject.record(key("n", "r", step)).await.unwrap()
+    }
+
+    async fn target(&self, name: &str, yaml: &str) {
+        let spec: TargetSpec = serde_saphyr::from_str(yaml).unwrap();
+        let write = TargetWrite { may_exist: true, may_be_missing: true, ..TargetWrite::default() };
+        let (namespace, name) = (id("n"), id(name));
+        let written = self.service.write_target(&namespace, &name, &write, |_| spec.clone());
+        written.await.unwrap();
+    }
+}
+
+const FIXED: &str = "backoff: {fixed: {delay: 1s}}";
+
+async fn nothing_is_claimed_before_it_is_due_nor_while_it_is_leased<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.begin("r", "running", &[]).await;
+    stage.fail("r", "a", &[]).await;
+    stage.pass(SECOND - Duration::from_micros(1)).await;
+    assert!(stage.claim().await.is_empty());
+    stage.pass(Duration::from_micros(1)).await;
+    let [claimed] = <[Claimed; 1]>::try_from(stage.claim_on("b", 64).await).unwrap();
+    assert_eq!((&*claimed.name.step, claimed.grant.attempt), ("a", 2));
+    assert_eq!(&*claimed.record.payload, b"what to load");
+    assert!(stage.claim().await.is_empty(), "it is leased");
+}
+
+async fn nothing_is_claimed_at_a_paused_target<S: Store + Clone>(subject: Subject<S>) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.target("db", "concurrency: {max: 5}").await;
+    stage.fail("r", "a", &["db"]).await;
+    let order = PauseOrder { reason: "it moves".to_owned(), by: "ann".to_owned(), end: None };
+    stage.service.pause_target(&id("n"), &id("db"), &order).await.unwrap();
+    stage.pass(2 * SECOND).await;
+    assert!(stage.claim().await.is_empty());
+    stage.service.resume_target(&id("n"), &id("db")).await.unwrap();
+    // It is left alone for a moment.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(stage.claim().await, ["r/a"]);
+}
+
+async fn a_claim_is_held_to_permits_and_made_when_one_is_free<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.target("pool", "concurrency: {max: 1}").await;
+    stage.fail("r", "a", &["pool"]).await;
+    stage.fail("r", "b", &["pool"]).await;
+    stage.pass(SECOND).await;
+    assert_eq!(stage.claim().await.len(), 1);
+    assert!(stage.claim().await.is_empty(), "the other stands in line");
+    // Nothing is heard of the first one, whose permit comes back with its lease.
+    stage.pass(2 * SECOND).await;
+    assert_eq!(stage.claim().await.len(), 1);
+}
+
+async fn a_step_is_left_to_hosts_that_may_run_it<S: Store + Clone>(subject: Subject<S>) {
+    let policy = "{backoff: {fixed: {delay: 1s}}, host_anti_affinity: {mode: hard}}";
+    let mut stage = Stage::on(subject, policy).await;
+    stage.fail("r", "a", &[]).await;
+    stage.pass(SECOND).await;
+    assert!(stage.claim_on("a", 1).await.is_empty());
+    assert_eq!(stage.claim_on("b", 1).await.len(), 1);
+}
+
+async fn runs_take_turns<S: Store + Clone>(subject: Subject<S>) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    for step in ["1", "2", "3", "4"] {
+        stage.fail("large", step, &[]).await;
+    }
+    stage.fail("small", "1", &[]).await;
+    stage.pass(SECOND).await;
+    let mut runs = BTreeSet::new();
+    for _ in 0..2 {
+        runs.insert(stage.claim_on("b", 1).await[0].name.run.clone());
+    }
+    assert_eq!(runs.len(), 2, "{runs:?}");
+}
+
+async fn a_claim_of_which_nothing_is_heard_returns_uncounted_three_times<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.fail("r", "a", &[]).await;
+    stage.pass(SECOND).await;
+    for lost in 1..=3 {
+        assert_eq!(stage.claim().await, ["r/a"]);
+        stage.pass(SECOND).await;
+        let record = stage.record("a").await;
+        assert_eq!((record.counters.retries, record.counters.crashes), (1, 0));
+        assert_eq!((record.silent_claims, record.counters.attempts), (lost, 1 + lost));
+    }
+    assert_eq!(stage.claim().await, ["r/a"]);
+    stage.pass(SECOND).await;
+    let record = stage.record("a").await;
+    assert_eq!(record.counters.crashes, 1);
+    assert!(matches!(record.state, State::Waiting { due } if due > stage.subject.clock.now()));
+}
+
+async fn a_claim_that_was_heard_of_is_a_crash_like_any_other<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.fail("r", "a", &[]).await;
+    stage.pass(SECOND).await;
+    let fence = stage.claim_on("b", 1).await[0].grant.fence;
+    let beat = reprise::domain::event::Heartbeat { fence, lease: None };
+    stage.apply(key("n", "r", "a"), &Event::Heartbeat(beat)).await;
+    stage.pass(2 * SECOND).await;
+    assert_eq!(stage.record("a").await.counters.crashes, 1);
+}
+
+/// Each story on every store.
+macro_rules! stories {
+    ($($story:ident),* $(,)?) => {
+        stories!(memory: $($story),*);
+        stories!(embedded: $($story),*);
+        stories!(redis: $($story),*);
+    };
+    ($store:ident: $($story:ident),*) => {
+        mod $store {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    let clock = super::subject::clock();
+                    super::$story(super::subject::$store(clock).await).await;
+                }
+            )*
+        }
+    };
+}
+
+stories!(
+    nothing_is_claimed_before_it_is_due_nor_while_it_is_leased,
+    nothing_is_claimed_at_a_paused_target,
+    a_claim_is_held_to_permits_and_made_when_one_is_free,
+    a_step_is_left_to_hosts_that_may_run_it,
+    runs_take_turns,
+    a_claim_of_which_nothing_is_heard_returns_uncounted_three_times,
+    a_claim_that_was_heard_of_is_a_crash_like_any_other,
+);
+
+type Client = RetryServiceClient<Channel>;
+
+fn claim() -> ClaimDueRequest {
+    ClaimDueRequest {
+        queue: "etl".into(),
+        request_id: chance::bytes::<16>().to_vec().into(),
+        ..ClaimDueRequest::default()
+    }
+}
+
+/// Whether a machine that is busy with others did not let a call in.
+fn is_busy(status: &Status) -> bool {
+    matches!(status.code(), Code::ResourceExhausted | Code::DeadlineExceeded)
+}
+
+/// The answer to a call that is repeated until it is let in.
+macro_rules! insisted {
+    ($client:ident.$call:ident($request:ident)) => {
+        loop {
+            match $client.$call($request.clone()).await {
+                Err(busy) if is_busy(&busy) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => break answer.unwrap().into_inner(),
+            }
+        }
+    };
+}
+
+async fn claimed(client: &mut Client, seconds: i64) -> Vec<ClaimedStep> {
+    let timeout = Some(prost_types::Duration { seconds, nanos: 0 });
+    let request = ClaimDueRequest { timeout, ..claim() };
+    insisted!(client.claim_due(request)).steps
+}
+
+/// Begins a step of a queue and has it fail: it is due within a moment.
+async fn fail(client: &mut Client, run: &str, step: &str) {
+    let delay = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
+    let backoff = reprise::proto::Backoff {
+        shape: Some(reprise::proto::backoff::Shape::Fixed(reprise::proto::FixedBackoff { delay })),
+        ..reprise::proto::Backoff::default()
+    };
+    let policy = reprise::proto::Policy { backoff: Some(backoff), ..Default::default() };
+    let begin = BeginAttemptRequest {
+        run: run.into(),
+        step: step.into(),
+        queue: "etl".into(),
+        payload: step.as_bytes().to_vec().into(),
+        request_id: vec![1; 16].into(),
+        policy: Some(begin_attempt_request::Policy::InlinePolicy(policy)),
+        ..BeginAttemptRequest::default()
+    };
+    insisted!(client.begin_attempt(begin));
+    let failure = reprise::proto::Failure { class: Class::Transient.into(), ..Default::default() };
+    let report = ReportAttemptRequest {
+        run: run.into(),
+        step: step.into(),
+        attempt: 1,
+        outcome: Some(Outcome::Failure(failure)),
+        ..ReportAttemptRequest::default()
+    };
+    insisted!(client.report_attempt(report));
+}
+
+/// So many claimers at these instances, for as many steps.
+async fn claimers(instances: &[&Server], count: usize) {
+    let mut client = instances[0].client();
+    let mut tasks = JoinSet::new();
+    let mut clients = Vec::new();
+    for at in 0..count {
+        if at % 50 == 0 {
+            clients = instances.iter().map(|instance| instance.client()).collect();
+        }
+        let mut client: Client = clients[at % clients.len()].clone();
+        tasks.spawn(async move {
+            loop {
+                if let Some(step) = claimed(&mut client, 20).await.pop() {
+                    return step;
+                }
+            }
+        });
+    }
+    for at in 0..count {
+        fail(&mut client, &format!("run-{}", at % 10), &format!("step-{at}")).await;
+    }
+    let mut steps = BTreeSet::new();
+    while let Some(step) = tasks.join_next().await {
+        let step = step.unwrap();
+        assert_eq!(step.payload, step.step.as_bytes());
+        assert_eq!(step.grant.unwrap().attempt, 2);
+        assert!(steps.insert(step.step.clone()), "{} was claimed twice", step.step);
+    }
+    assert_eq!(steps.len(), count);
+    assert!(claimed(&mut client, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_thousand_claimers_get_a_thousand_steps_each_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), "127.0.0.1:0").await;
+    claimers(&[&server], 1000).await;
+}
+
+#[tokio::test]
+async fn claimers_at_two_instances_get_each_step_once() {
+    let redis = Standalone::start(Kind::Redis70, Options::default()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut instances = Vec::new();
+    for name in ["one", "other"] {
+        let data = folder.path().join(name);
+        let mut command = serve(&data, "127.0.0.1:0");
+        command.args(["--store", &redis.url()]);
+        instances.push(Server::start_with(&data, command).await);
+    }
+    claimers(&[&instances[0], &instances[1]], 300).await;
+}
+
+#[tokio::test]
+async fn a_claim_that_is_wrong_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), "127.0.0.1:0").await;
+    let mut client = server.client();
+    let request = ClaimDueRequest {
+        queue: "e t l".into(),
+        request_id: vec![1].into(),
+        max_steps: Some(65),
+        ..ClaimDueRequest::default()
+    };
+    let refused = client.claim_due(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let fields = refused.get_details_bad_request().unwrap().field_violations;
+    let fields: Vec<_> = fields.iter().map(|violation| &*violation.field).collect();
+    assert_eq!(fields, ["queue", "request_id", "max_steps"]);
+    let nowhere = ClaimDueRequest { namespace: "nowhere".into(), ..claim() };
+    assert_eq!(client.claim_due(nowhere).await.unwrap_err().code(), Code::NotFound);
+}
