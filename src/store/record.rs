@@ -159,7 +159,8 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
         State::Waiting { due } if rest > UNBOUND => Some(*due),
         _ => None,
     };
-    Body { out: &mut out, names: &names, base: record.created_at, format: rest, due }.record(record);
+    Body { out: &mut out, names: &names, base: record.created_at, format: rest, due }
+        .record(record);
     if blocks & IS_OFFERED != 0 {
         put_offer(&mut out, record);
     }
