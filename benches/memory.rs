@@ -107,6 +107,7 @@ async fn apply(store: &Embedded, key: &StepKey<'_>, event: &Event) {
         settings: &loaded.configuration.namespace.settings,
         salt: loaded.salt,
         bounds: &[],
+        run: None,
     };
     let version = loaded.record.as_ref().map_or(0, |record| record.version);
     let Ok(Plan::Write(draft)) = plan::plan(&terms, key, loaded.record, event, loaded.now) else {

@@ -57,6 +57,7 @@ impl Step {
             settings: &self.settings,
             salt: Salt([9; 16]),
             bounds: &[],
+            run: None,
         };
         match plan::plan(&terms, &KEY, record, event, Now::at(at)).expect("carried out") {
             Plan::Write(draft) => {

@@ -103,6 +103,7 @@ impl Bench {
                 settings: &loaded.configuration.namespace.settings,
                 salt: loaded.salt,
                 bounds: &[],
+                run: None,
             };
             let version = loaded.record.as_ref().map_or(0, |record| record.version);
             let Ok(Plan::Write(draft)) = plan::plan(&terms, key, loaded.record, event, loaded.now)

@@ -26,6 +26,7 @@ mod output;
 mod policy;
 mod policy_file;
 mod policy_flags;
+mod run;
 mod schedule;
 mod serve;
 mod simulate;
@@ -103,6 +104,9 @@ enum Command {
     Exec(Box<exec::ExecArgs>),
     /// Claim due steps of a queue and run a command for each
     Worker(Box<exec::WorkerArgs>),
+    /// Run a command as a run, and show runs
+    #[command(subcommand)]
+    Run(run::RunCommand),
     /// Show and explain steps
     #[command(subcommand)]
     Step(step::StepCommand),
@@ -149,6 +153,7 @@ pub fn main() -> ExitCode {
     let done = match command {
         Command::Exec(args) => asking(exec::run(&global, *args)),
         Command::Worker(args) => asking(exec::work(&global, *args)),
+        Command::Run(command) => asking(run::run(&global, command)),
         Command::Step(command) => asking(step::run(&global, command)),
         Command::Policy(command) => asking(policy::run(&global, *command)),
         Command::Target(command) => asking(target::run(&global, *command)),

@@ -62,7 +62,7 @@ async fn get(global: &Global, name: StepName) -> Result<view::Step, CliError> {
     }
 }
 
-fn shown(step: &view::Step) -> String {
+pub fn shown(step: &view::Step) -> String {
     let fields = output::fields(summary(step));
     if step.attempts.is_empty() {
         return fields;
@@ -89,13 +89,21 @@ fn summary(step: &view::Step) -> Vec<(&'static str, String)> {
         ("forgotten", at(step.purge_at)),
     ];
     let mut fields = vec![
-        ("step", format!("{}/{}/{}", step.namespace, step.run, step.step)),
+        name_of(step),
         ("state", text::words(step.state)),
         ("attempts", counters.attempts.to_string()),
         ("retries", explain::retries(counters)),
     ];
     fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     fields
+}
+
+fn name_of(view::Step { namespace, run, step, .. }: &view::Step) -> (&'static str, String) {
+    if step.is_empty() {
+        ("run", format!("{namespace}/{run}"))
+    } else {
+        ("step", format!("{namespace}/{run}/{step}"))
+    }
 }
 
 fn attempt_row(attempt: &view::Attempt, now: Timestamp) -> [String; 8] {

@@ -79,6 +79,14 @@ pub enum Reason {
     Canceled,
     /// STOP: nobody came for the step.
     Abandoned,
+    /// STOP: the run that the step belongs to is over.
+    RunOver,
+    /// STOP: a later attempt of the run has begun; this worker belongs to an earlier one.
+    RunSuperseded,
+    /// STOP: the retries of all steps of the run together are spent.
+    RunRetriesSpent,
+    /// STOP: the run failed because of a step, and its policy does not retry it for that.
+    StepFailed,
     /// HOLD: retries are spent and the policy leaves it to a person.
     Exhausted,
     /// HOLD: a rule leaves it to a person.
@@ -91,7 +99,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -124,6 +132,10 @@ impl Reason {
         Self::BudgetSpent,
         Self::Outage,
         Self::BreakerOpen,
+        Self::RunOver,
+        Self::RunSuperseded,
+        Self::RunRetriesSpent,
+        Self::StepFailed,
     ];
 
     /// The verdict that goes with the reason, without its instant.
@@ -157,7 +169,11 @@ impl Reason {
             | Self::UncountedSpent
             | Self::ScheduleEnded
             | Self::Canceled
-            | Self::Abandoned => Verdict::Stop,
+            | Self::Abandoned
+            | Self::RunOver
+            | Self::RunSuperseded
+            | Self::RunRetriesSpent
+            | Self::StepFailed => Verdict::Stop,
             Self::Exhausted | Self::HeldByRule => Verdict::Hold(None),
             Self::Succeeded | Self::Skipped => Verdict::Done,
         }
@@ -197,6 +213,10 @@ impl Reason {
             Self::ScheduleEnded => "The backoff's schedule has ended.",
             Self::Canceled => "The attempt was cancelled.",
             Self::Abandoned => "The step was due and nobody came for it.",
+            Self::RunOver => "The run that the step belongs to is over.",
+            Self::RunSuperseded => "A later attempt of the run has begun.",
+            Self::RunRetriesSpent => "The retries of all steps of the run together are spent.",
+            Self::StepFailed => "The run failed because of a step, and is not retried for that.",
             Self::Exhausted => "Retries are spent; a person decides.",
             Self::HeldByRule => "A rule of the policy leaves this failure to a person.",
             Self::Succeeded => "The step has succeeded.",

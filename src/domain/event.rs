@@ -51,6 +51,8 @@ pub struct StepTerms {
     pub payload: Box<[u8]>,
     /// When the step must have ended.
     pub deadline: Option<Deadline>,
+    /// The attempt of its run that the worker belongs to; 0 leaves it.
+    pub of_run: u32,
 }
 
 /// When a step must have ended, by the store's clock or from now.

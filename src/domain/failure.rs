@@ -191,6 +191,8 @@ pub struct Failure {
     pub executed: Executed,
     /// The action inside the step that failed.
     pub action: String,
+    /// Of a run: whether it failed because one of its steps did.
+    pub of_step: bool,
 }
 
 impl Failure {
@@ -214,6 +216,7 @@ impl Failure {
             retryable: true,
             executed: Executed::Maybe,
             action: String::new(),
+            of_step: false,
         }
     }
 }

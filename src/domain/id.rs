@@ -84,6 +84,19 @@ pub struct StepKey<'a> {
 }
 
 impl<'a> StepKey<'a> {
+    /// A run itself, which is kept as a step without a name: no step has such a
+    /// one.
+    #[must_use]
+    pub const fn of_run(namespace: &'a str, run: &'a str) -> Self {
+        Self { namespace, run, step: "" }
+    }
+
+    /// Whether it is that of a run.
+    #[must_use]
+    pub const fn is_run(&self) -> bool {
+        self.step.is_empty()
+    }
+
     /// The step of a namespace whose run and step are joined as in
     /// [`StepKey::joined`].
     #[must_use]

@@ -61,6 +61,9 @@ pub struct Record {
     pub attempts: VecDeque<Attempt>,
     /// The standing decision, when it is not that of the latest attempt.
     pub standing: Option<Settled>,
+    /// The attempt of its run that its counters belong to; 0 where the run was never
+    /// begun. Of a run itself always 0.
+    pub of_run: u32,
     /// What it has of targets with limits; None where it never met any.
     pub claims: Option<Box<Claims>>,
 }
@@ -270,6 +273,7 @@ impl Record {
             manual_retries: 0,
             attempts: VecDeque::new(),
             standing: None,
+            of_run: 0,
             claims: None,
         }
     }

@@ -75,6 +75,7 @@ impl Shift {
             manual_retries: _,
             attempts,
             standing,
+            of_run: _,
             claims,
         } = &mut record;
         self.state(state);

@@ -8,9 +8,12 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{
+        admin::page_token,
         answer::{self, Context},
         check::Invalid,
+        policy::write_resume,
         request::{self, Batch, Call},
+        run::{self, RunContext, StepsWanted},
     },
     status,
 };
@@ -19,10 +22,11 @@ use crate::{
     domain::{
         event::{Begin, Event, Heartbeat, Report},
         id::{StepKey, StepName},
+        record::State,
         time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
-    service::{Awaited, Claim, GivenPolicy, Handled, Service, ServiceError},
+    service::{Awaited, Claim, GivenPolicy, Handled, PolicyInForce, Service, ServiceError},
     store::Store,
     telemetry::{MethodMetrics, Telemetry},
 };
@@ -44,6 +48,10 @@ struct Metrics {
     await_decision: MethodMetrics,
     claim_due: MethodMetrics,
     get_step: MethodMetrics,
+    begin_run: MethodMetrics,
+    report_run: MethodMetrics,
+    get_run: MethodMetrics,
+    list_run_steps: MethodMetrics,
 }
 
 impl<S: Store> Retry<S> {
@@ -201,6 +209,70 @@ impl<S: Store> Retry<S> {
         let step = answer::step(key, &view.record, &view.evidence, view.ends_by, context);
         Ok(proto::GetStepResponse { step: Some(step) })
     }
+
+    async fn begin_run(
+        &self,
+        call: Result<Call<Begin>, Invalid>,
+    ) -> Result<proto::BeginRunResponse, Status> {
+        let (name, given, begin) = call?;
+        let handled = self.apply(&name, given.as_ref(), &Event::Begin(begin)).await?;
+        let retries_left = self.run_retries_left(&name, &handled.policy).await?;
+        let retries = handled.policy.revision.policy.run;
+        let context = Context { at: handled.at, policy: handled.policy.stamp() };
+        run::begun(handled.answer, RunContext { retries, retries_left }, context)
+            .ok_or_else(status::mismatched)
+    }
+
+    async fn report_run(
+        &self,
+        call: Result<(StepName, Report), Invalid>,
+    ) -> Result<proto::ReportRunResponse, Status> {
+        let (name, report) = call?;
+        let handled = self.apply(&name, None, &Event::Report(report)).await?;
+        let retries = handled.policy.revision.policy.run;
+        let context = Context { at: handled.at, policy: handled.policy.stamp() };
+        run::reported(handled.answer, retries, context).ok_or_else(status::mismatched)
+    }
+
+    async fn run(&self, name: Result<StepName, Invalid>) -> Result<proto::GetRunResponse, Status> {
+        let name = name?;
+        let key = name.key();
+        let view = self.service.step(&key).await;
+        let view = view.map_err(|error| status::service(&error, &key, ""))?;
+        let retries_left = self.run_retries_left(&name, &view.policy).await?;
+        let context = Context { at: view.at, policy: view.policy.stamp() };
+        let record = answer::step(key, &view.record, &view.evidence, view.ends_by, context);
+        let resume = write_resume(view.policy.revision.policy.run.resume) as i32;
+        let run = proto::Run { record: Some(record), resume, retries_left };
+        Ok(proto::GetRunResponse { run: Some(run) })
+    }
+
+    async fn run_steps(
+        &self,
+        call: Result<StepsWanted, Invalid>,
+    ) -> Result<proto::ListRunStepsResponse, Status> {
+        let (name, states, page) = call?;
+        let key = name.key();
+        let is_wanted =
+            |state: &State| states.is_empty() || states.contains(&answer::state_of(state));
+        let after = page.after.unwrap_or_default();
+        let steps = self.service.run_steps(&key, is_wanted, &after, page.size).await;
+        let steps = steps.map_err(|error| status::service(&error, &key, ""))?;
+        let last = steps.last().filter(|_| steps.len() == page.size);
+        let next_page_token = last.map(|last| page_token(&last.step)).unwrap_or_default();
+        let steps = steps.into_iter().map(run::step).collect();
+        Ok(proto::ListRunStepsResponse { steps, next_page_token })
+    }
+
+    async fn run_retries_left(
+        &self,
+        name: &StepName,
+        policy: &PolicyInForce,
+    ) -> Result<Option<u64>, Status> {
+        let key = name.key();
+        let left = self.service.run_retries_left(&key, policy).await;
+        left.map_err(|error| status::service(&error, &key, ""))
+    }
 }
 
 impl Metrics {
@@ -213,6 +285,10 @@ impl Metrics {
             await_decision: telemetry.method("AwaitDecision"),
             claim_due: telemetry.method("ClaimDue"),
             get_step: telemetry.method("GetStep"),
+            begin_run: telemetry.method("BeginRun"),
+            report_run: telemetry.method("ReportRun"),
+            get_run: telemetry.method("GetRun"),
+            list_run_steps: telemetry.method("ListRunSteps"),
         }
     }
 }
@@ -283,5 +359,41 @@ impl<S: Store> RetryService for Retry<S> {
         let started = self.clock.now();
         let answer = self.step(request::get_step(request.into_inner())).await;
         self.measured(&self.metrics.get_step, started, answer)
+    }
+
+    async fn begin_run(
+        &self,
+        request: Request<proto::BeginRunRequest>,
+    ) -> Result<Response<proto::BeginRunResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.begin_run(run::begin(request.into_inner())).await;
+        self.measured(&self.metrics.begin_run, started, answer)
+    }
+
+    async fn report_run(
+        &self,
+        request: Request<proto::ReportRunRequest>,
+    ) -> Result<Response<proto::ReportRunResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.report_run(run::report(request.into_inner())).await;
+        self.measured(&self.metrics.report_run, started, answer)
+    }
+
+    async fn get_run(
+        &self,
+        request: Request<proto::GetRunRequest>,
+    ) -> Result<Response<proto::GetRunResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.run(run::get(request.into_inner())).await;
+        self.measured(&self.metrics.get_run, started, answer)
+    }
+
+    async fn list_run_steps(
+        &self,
+        request: Request<proto::ListRunStepsRequest>,
+    ) -> Result<Response<proto::ListRunStepsResponse>, Status> {
+        let started = self.clock.now();
+        let answer = self.run_steps(run::list_steps(request.into_inner())).await;
+        self.measured(&self.metrics.list_run_steps, started, answer)
     }
 }

@@ -34,8 +34,12 @@ pub enum ErrorReason {
     IdentityReused,
     /// There is no such step, or it was forgotten.
     StepNotFound,
+    /// There is no such run: nobody has begun it, or it was forgotten.
+    RunNotFound,
     /// Attempt numbers are dense and this one is not the next; `next` is.
     AttemptGap,
+    /// The attempt of a run that a worker says to belong to has not begun.
+    RunAttemptUnknown,
     /// There is no such namespace.
     NamespaceNotFound,
     /// There is no such policy.
@@ -76,11 +80,13 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
+        Self::RunNotFound,
         Self::AttemptGap,
+        Self::RunAttemptUnknown,
         Self::NamespaceNotFound,
         Self::PolicyNotFound,
         Self::TargetNotFound,
@@ -108,7 +114,9 @@ impl ErrorReason {
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::IdentityReused => "IDENTITY_REUSED",
             Self::StepNotFound => "STEP_NOT_FOUND",
+            Self::RunNotFound => "RUN_NOT_FOUND",
             Self::AttemptGap => "ATTEMPT_GAP",
+            Self::RunAttemptUnknown => "RUN_ATTEMPT_UNKNOWN",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::PolicyNotFound => "POLICY_NOT_FOUND",
             Self::TargetNotFound => "TARGET_NOT_FOUND",
@@ -140,10 +148,12 @@ impl ErrorReason {
             | Self::PolicyExists
             | Self::TargetExists => Code::AlreadyExists,
             Self::StepNotFound
+            | Self::RunNotFound
             | Self::NamespaceNotFound
             | Self::PolicyNotFound
             | Self::TargetNotFound => Code::NotFound,
             Self::AttemptGap
+            | Self::RunAttemptUnknown
             | Self::NamespaceNotEmpty
             | Self::NamespaceProtected
             | Self::NamespaceQuota
@@ -233,6 +243,15 @@ pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
             "step {name}: this request_id, fence or attempt was used before with another content; \
              repeat a call unchanged, or give a new call an identity of its own"
         )),
+        Refusal::UnknownStep if step.is_empty() => Told::new(
+            ErrorReason::RunNotFound,
+            [("namespace", namespace), ("run", run)],
+        )
+        .about("reprise.v1.Run", &format!("{namespace} {run}"))
+        .saying(format!(
+            "there is no run {run:?} in namespace {namespace:?}: nobody has begun it, or it was \
+                     over and has been forgotten; begin it with BeginRun"
+        )),
         Refusal::UnknownStep => Told::new(ErrorReason::StepNotFound, named)
             .about("reprise.v1.Step", &name)
             .saying(format!(
@@ -247,6 +266,17 @@ pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
                 .saying(format!(
                     "step {name}: attempt numbers are dense and the next is {next}; \
                      report that one, or leave the number out and give a request_id"
+                ))
+        }
+        Refusal::UnknownRunAttempt { said, begun } => {
+            let [said, begun] = [said, begun].map(ToString::to_string);
+            let [namespace, run, step] = named;
+            let told = [namespace, run, step, ("run_attempt", &*said), ("begun", &*begun)];
+            Told::new(ErrorReason::RunAttemptUnknown, told)
+                .unmet(&name, &format!("attempts of the run that have begun: {begun}"))
+                .saying(format!(
+                    "step {name}: attempt {said} of its run has not begun, {begun} have; \
+                     give the number that BeginRun answered, or none"
                 ))
         }
     }
@@ -559,7 +589,15 @@ mod tests {
             (ErrorReason::InvalidArgument, Invalid::of("run", "\"a b\"", "accepted: an id").into()),
             (ErrorReason::IdentityReused, refusal(&Refusal::IdentityReused, STEP)),
             (ErrorReason::StepNotFound, refusal(&Refusal::UnknownStep, STEP)),
+            (
+                ErrorReason::RunNotFound,
+                refusal(&Refusal::UnknownStep, StepKey { step: "", ..STEP }),
+            ),
             (ErrorReason::AttemptGap, refusal(&Refusal::AttemptGap { next: 4 }, STEP)),
+            (
+                ErrorReason::RunAttemptUnknown,
+                refusal(&Refusal::UnknownRunAttempt { said: 3, begun: 1 }, STEP),
+            ),
             (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
             (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
             (ErrorReason::TargetNotFound, target_not_found("n", "t")),

@@ -6,6 +6,7 @@ mod admin;
 mod claim;
 mod evaluate;
 mod line;
+mod run;
 mod sweep;
 mod target;
 mod wait;
@@ -17,6 +18,7 @@ pub use admin::{AdminError, PolicyWrite, etag};
 pub use claim::{Claim, Claimed};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
 pub use line::wake_until;
+pub use run::RunStep;
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};
 pub use wait::{Awaited, WaitEnd};
@@ -264,11 +266,13 @@ impl<S: Store> Service<S> {
     ) -> Result<(PolicyInForce, Plan), ServiceError> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
-        let mut bounds = configuration.bounds(targets(record.as_ref(), event), key.run, now.at);
+        let ground = Ground { configuration, salt, now };
+        let run = self.run_of(key, record.as_ref(), event, ground).await?;
+        let mut bounds = run::bounds(key, targets(record.as_ref(), event), run.as_ref(), ground);
         if bounds.iter().any(Bound::has_breaker) {
             self.store.tell_episodes(key.namespace, &mut bounds);
         }
-        let terms = terms(&policy, &choice, configuration, salt, &bounds);
+        let terms = Terms { run, ..terms(&policy, &choice, configuration, salt, &bounds) };
         let plan = plan::plan(&terms, key, record, event, now)?;
         Ok((policy, plan))
     }
@@ -323,6 +327,12 @@ impl<S: Store> Service<S> {
         configuration: &Configuration,
     ) -> Result<PolicyChoice, ServiceError> {
         match given {
+            // Nobody expects a run to be started again who did not ask for it.
+            None if key.is_run() && record.is_none() => {
+                let digest = digest(&run::NOT_RETRIED);
+                self.remember_inline(key, &run::NOT_RETRIED, digest).await?;
+                Ok(PolicyChoice::Inline(digest))
+            }
             None => Ok(record.map_or(PolicyChoice::Default, |record| record.policy.clone())),
             Some(GivenPolicy::Named(name)) => {
                 let choice = PolicyChoice::Named(name.clone());
@@ -417,5 +427,6 @@ fn terms<'a>(
         settings: &configuration.namespace.settings,
         salt,
         bounds,
+        run: None,
     }
 }

@@ -4,7 +4,7 @@ use std::{mem::discriminant, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{PolicyInForce, ROUNDS, Service, ServiceError, line, terms};
+use super::{Ground, PolicyInForce, ROUNDS, Service, ServiceError, line, run, terms};
 use crate::{
     domain::{
         decision::Decision,
@@ -115,7 +115,8 @@ impl<S: Store> Service<S> {
             }
             let record = record.ok_or(Refusal::UnknownStep)?;
             let policy = self.in_force(key, &record.policy, &configuration).await?;
-            let bounds = configuration.bounds(&record.targets, key.run, now.at);
+            let ground = Ground { configuration: &configuration, salt, now };
+            let bounds = run::bounds(key, &record.targets, None, ground);
             let terms = terms(&policy, &record.policy, &configuration, salt, &bounds);
             let outlook = plan::outlook(&terms, &record, now);
             return Ok(Look { record, outlook, policy, at: now.at });

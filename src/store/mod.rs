@@ -120,6 +120,19 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Queued>, StoreError>> + Send;
 
+    /// The steps of a run which was begun, by name, after the step `after`, at most
+    /// `limit`. Steps that nobody said to belong to it are not among them.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn run_steps(
+        &self,
+        namespace: &str,
+        run: &str,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
     /// Whether other processes change what it holds: who waits for a change then
     /// has to follow it.
     fn is_shared(&self) -> bool {

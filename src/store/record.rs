@@ -57,8 +57,10 @@ const HEADER: usize = 40;
 const REST: u8 = 0b11;
 /// The flag of steps that any worker may claim.
 const IS_OFFERED: u8 = 1 << 2;
+/// The flag of steps that belong to a run which was begun; a script reads it.
+const IS_OF_RUN: u8 = 1 << 4;
 /// Every flag there is.
-const FLAGS: u8 = REST | IS_OFFERED;
+const FLAGS: u8 = REST | IS_OFFERED | IS_OF_RUN;
 /// Where the queue begins in format 4.
 const QUEUE_AT: usize = HEADER + 8;
 
@@ -164,6 +166,9 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     if blocks & IS_OFFERED != 0 {
         put_offer(&mut out, record);
     }
+    if blocks & IS_OF_RUN != 0 {
+        out.number(u64::from(record.of_run));
+    }
     out.into_bytes()
 }
 
@@ -172,7 +177,8 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
 fn blocks_of(record: &Record) -> u8 {
     let Record { queue, payload, is_silent, silent_claims, .. } = record;
     let is_offered = queue.is_some() || !payload.is_empty() || *is_silent || *silent_claims > 0;
-    if is_offered { IS_OFFERED } else { 0 }
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    flag(is_offered, IS_OFFERED) | flag(record.of_run > 0, IS_OF_RUN)
 }
 
 fn put_offer(out: &mut Writer, record: &Record) {
@@ -200,6 +206,12 @@ pub fn offered(bytes: &[u8]) -> Option<(&str, Timestamp)> {
     let length = usize::from(*bytes.get(QUEUE_AT)?);
     let queue = std::str::from_utf8(bytes.get(QUEUE_AT + 1..)?.get(..length)?).ok()?;
     (!queue.is_empty()).then(|| (queue, Timestamp::from_micros(u64_at(bytes, 32))))
+}
+
+/// Whether a stored step belongs to a run which was begun.
+#[must_use]
+pub fn is_of_run(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&FORMAT) && bytes.get(2).is_some_and(|flags| flags & IS_OF_RUN != 0)
 }
 
 /// Reads a record.
@@ -233,6 +245,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     }
     if blocks & IS_OFFERED != 0 {
         take_offer(&mut input, &mut record)?;
+    }
+    if blocks & IS_OF_RUN != 0 {
+        record.of_run = input.number_u32()?;
     }
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
@@ -623,6 +638,7 @@ impl Parse<'_, '_> {
             manual_retries,
             attempts,
             standing,
+            of_run: 0,
             claims,
         })
     }

@@ -40,6 +40,7 @@ mod redis_plans;
 mod redis_scripts;
 mod redis_servers;
 mod rule;
+mod runs;
 mod scenarios;
 mod scripted;
 mod served;

@@ -361,7 +361,7 @@ async fn a_call_of_settle_that_fails_changes_nothing() {
         ("nobody", Planned { kind: 3, version: 0, event: 0 }, Default::default()),
         ("new", Planned { kind: 1, version: 0, event }, [record, inline, b"text".to_vec()]),
     ];
-    let mut keys = ["state", "events", "changes", "inline", "uses", "queues"].map(name).to_vec();
+    let mut keys = ["state", "events", "changes", "inline", "uses", "lists"].map(name).to_vec();
     let mut args = vec![b"9007199254740991".to_vec(), AT.to_string().into_bytes()];
     for (step, planned, rest) in items {
         keys.extend([name(&format!("step:r {step}")), name(&format!("text:r {step}"))]);

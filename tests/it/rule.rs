@@ -52,6 +52,7 @@ impl Rule {
             settings: &self.settings,
             salt: self.salt,
             bounds: &[],
+            run: None,
         };
         let now = Now::at(Timestamp::from_micros(at));
         let known = self.steps.get(&step);
@@ -90,6 +91,7 @@ impl Subject for Rule {
             Err(Refusal::IdentityReused) => Observed::Failed(Problem::IdentityReused),
             Err(Refusal::UnknownStep) => Observed::Failed(Problem::UnknownStep),
             Err(Refusal::AttemptGap { next }) => Observed::Failed(Problem::AttemptGap(next)),
+            Err(unexpected @ Refusal::UnknownRunAttempt { .. }) => panic!("{unexpected}"),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use reprise::proto::{
-    AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
+    self, AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
     BatchReportAttemptsResponse, BeginAttemptRequest, BeginAttemptResponse, ClaimDueRequest,
     ClaimDueResponse, Counters, Decision, GetStepRequest, GetStepResponse, Grant, HeartbeatRequest,
     HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
@@ -222,6 +222,34 @@ impl RetryService for State {
         _: Request<GetStepRequest>,
     ) -> Result<Response<GetStepResponse>, Status> {
         self.next(|script| &mut script.steps)
+    }
+
+    async fn begin_run(
+        &self,
+        _: Request<proto::BeginRunRequest>,
+    ) -> Result<Response<proto::BeginRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn report_run(
+        &self,
+        _: Request<proto::ReportRunRequest>,
+    ) -> Result<Response<proto::ReportRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn get_run(
+        &self,
+        _: Request<proto::GetRunRequest>,
+    ) -> Result<Response<proto::GetRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn list_run_steps(
+        &self,
+        _: Request<proto::ListRunStepsRequest>,
+    ) -> Result<Response<proto::ListRunStepsResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
     }
 }
 

@@ -214,6 +214,7 @@ prop_compose! {
             payload: if is_offered { payload.into() } else { Box::default() },
             is_silent: is_offered && is_silent,
             silent_claims: if is_offered { silent_claims } else { 0 },
+            of_run: if is_silent { silent_claims } else { 0 },
         }
     }
 }
@@ -519,7 +520,8 @@ fn offered_samples() -> Vec<(&'static str, Record)> {
     }));
     let mut forgiven = bound.clone();
     forgiven.counters.forgiven = 2;
-    vec![("waiting", waiting), ("bound", bound), ("forgiven", forgiven)]
+    let of_run = Record { of_run: 3, ..sample(3) };
+    vec![("waiting", waiting), ("bound", bound), ("forgiven", forgiven), ("of-run", of_run)]
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tonic::{
 
 use super::client::Address;
 use crate::proto::{
-    AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
+    self, AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
     BatchReportAttemptsResponse, BatchReportResult, BeginAttemptRequest, BeginAttemptResponse,
     ClaimDueRequest, ClaimDueResponse, Constraint, ConstraintKind, Counters, Decision,
     GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
@@ -214,6 +214,34 @@ impl RetryService for Echo {
         _: Request<GetStepRequest>,
     ) -> Result<Response<GetStepResponse>, Status> {
         Ok(Response::new(self.0.step.clone()))
+    }
+
+    async fn begin_run(
+        &self,
+        _: Request<proto::BeginRunRequest>,
+    ) -> Result<Response<proto::BeginRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn report_run(
+        &self,
+        _: Request<proto::ReportRunRequest>,
+    ) -> Result<Response<proto::ReportRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn get_run(
+        &self,
+        _: Request<proto::GetRunRequest>,
+    ) -> Result<Response<proto::GetRunResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
+    }
+
+    async fn list_run_steps(
+        &self,
+        _: Request<proto::ListRunStepsRequest>,
+    ) -> Result<Response<proto::ListRunStepsResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
     }
 }
 

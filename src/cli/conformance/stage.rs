@@ -125,6 +125,7 @@ impl<'a> Stage<'a> {
             settings: &settings,
             salt: Salt(*b"the four systems"),
             bounds: &[],
+            run: None,
         };
         let key = StepKey { namespace: "default", run: &self.run, step: "step" };
         match plan::plan(&terms, &key, self.record.clone(), event, Now::at(at))

@@ -106,6 +106,7 @@ impl Alone {
             settings: &settings,
             salt: self.salt,
             bounds: &[],
+            run: None,
         };
         let at = now();
         let plan = plan::plan(&terms, &name.key(), self.record.clone(), &event, Now::at(at))

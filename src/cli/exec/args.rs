@@ -1,6 +1,6 @@
 //! What `exec` is told on its command line, and the requests that follow from it.
 
-use std::{ffi::OsString, time::Duration};
+use std::{env, ffi::OsString, time::Duration};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -26,6 +26,11 @@ const ONCE_MAX_WAIT: Duration = Duration::from_secs(3600);
 /// How long the service is tried for when we are not to wait for it.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The run, in the environment of a command.
+pub const RUN: &str = "REPRISE_RUN";
+/// The attempt of the run, likewise: where a run was begun.
+pub const RUN_ATTEMPT: &str = "REPRISE_RUN_ATTEMPT";
+
 const EXAMPLES: &str = "\
 Examples:
   reprise exec --step sync -- ./sync.sh
@@ -48,30 +53,13 @@ pub struct ExecArgs {
     /// Name of the step within the run
     #[arg(long, value_name = "STEP")]
     step: String,
-    /// The run that the step belongs to [default: a fresh one]
+    /// The run that the step belongs to [default: that of the `reprise run exec`
+    /// around us, else a fresh one]
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
     /// One attempt only: ends with 0, 75 (retry later) or 78 (stop)
     #[arg(long, requires = "run")]
     once: bool,
-    /// Longest wait for an attempt that is not yet due; 75 when it is longer
-    /// [default: 1h with --once, else no limit]
-    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
-    max_wait: Option<Duration>,
-    /// A policy of the namespace
-    #[arg(long, value_name = "NAME", conflicts_with = "PolicyFlags")]
-    policy: Option<String>,
-    /// When the step must have ended
-    #[arg(long, value_name = "INSTANT", value_parser = text::parse_instant)]
-    deadline: Option<Timestamp>,
-    /// The same, counted from now
-    #[arg(
-        long,
-        value_name = "SPAN",
-        conflicts_with = "deadline",
-        value_parser = text::parse_positive_duration
-    )]
-    time_left: Option<Duration>,
     /// Kind of the step, such as send-email
     #[arg(long, value_name = "KIND", default_value = "", hide_default_value = true)]
     kind: String,
@@ -90,6 +78,53 @@ pub struct ExecArgs {
         requires = "queue"
     )]
     payload: String,
+    #[command(flatten)]
+    pub command: CommandArgs,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  reprise run exec nightly-2026-11-23 --max-retries 2 --delay 1m -- ./pipeline.sh
+  reprise run exec nightly-2026-11-23 --policy nightly -- ./pipeline.sh
+
+What the command runs with `reprise exec --step …` are steps of the run, unless
+they name another one. When the run is tried again, a step that has succeeded is
+not run again: exec then ends with 0 at once. The command finds REPRISE_RUN and
+REPRISE_RUN_ATTEMPT in its environment, and what exec gives it beside.
+
+Without a policy and without flags for one, the run is not tried again.";
+
+/// Run a command as a run, and again for as long as the service says so.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunExecArgs {
+    /// The run
+    run: String,
+    #[command(flatten)]
+    pub command: CommandArgs,
+}
+
+/// A command, and how it is to be run.
+#[derive(Args, Debug)]
+pub struct CommandArgs {
+    /// Longest wait for an attempt that is not yet due; 75 when it is longer
+    /// [default: 1h with --once, else no limit]
+    #[arg(long, value_name = "SPAN", value_parser = text::parse_duration)]
+    max_wait: Option<Duration>,
+    /// A policy of the namespace
+    #[arg(long, value_name = "NAME", conflicts_with = "PolicyFlags")]
+    policy: Option<String>,
+    /// When it must have ended
+    #[arg(long, value_name = "INSTANT", value_parser = text::parse_instant)]
+    deadline: Option<Timestamp>,
+    /// The same, counted from now
+    #[arg(
+        long,
+        value_name = "SPAN",
+        conflicts_with = "deadline",
+        value_parser = text::parse_positive_duration
+    )]
+    time_left: Option<Duration>,
     /// How long the attempt is taken for alive without a word from us
     #[arg(long, value_name = "SPAN", value_parser = text::parse_positive_duration)]
     lease: Option<Duration>,
@@ -121,7 +156,7 @@ pub struct ExecArgs {
     inline: PolicyFlags,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
+    words: Vec<OsString>,
 }
 
 /// What happens to a command whose lease is lost.
@@ -146,15 +181,17 @@ pub enum Offline {
     Fail,
 }
 
-/// A step to be run, with everything that was said about it.
+/// A step to be run, or a run, with everything that was said about it.
 #[derive(Debug)]
 pub struct Job {
     /// Its namespace.
     pub namespace: String,
     /// Its run.
     pub run: String,
-    /// Its name.
+    /// Its name; empty for a run.
     pub step: String,
+    /// The attempt of the run that it belongs to; 0 when nobody said so.
+    run_attempt: u32,
     /// Where the service is.
     pub address: Address,
     /// The command line, not empty.
@@ -187,16 +224,42 @@ pub struct Job {
 }
 
 impl Job {
-    /// Takes the command line at its word.
-    pub fn new(global: &Global, args: ExecArgs) -> Result<Self, CliError> {
+    /// A step, as the command line has it.
+    pub fn of_step(global: &Global, args: ExecArgs) -> Result<Self, CliError> {
+        let around = RunAround::here();
+        let run = args.run.or_else(|| around.as_ref().map(|around| around.run.clone()));
+        let run = run.unwrap_or_else(id::run_id);
+        let run_attempt = around.filter(|around| around.run == run).map_or(0, |it| it.attempt);
+        let once_max_wait = args.once.then_some(ONCE_MAX_WAIT);
+        let job = Self::of(global, args.command, run)?;
+        Ok(Self {
+            step: args.step,
+            run_attempt,
+            once: args.once,
+            max_wait: job.max_wait.or(once_max_wait),
+            kind: args.kind,
+            targets: args.targets,
+            queue: args.queue,
+            payload: args.payload,
+            ..job
+        })
+    }
+
+    /// A run, as the command line has it.
+    pub fn of_run(global: &Global, args: RunExecArgs) -> Result<Self, CliError> {
+        Self::of(global, args.command, args.run)
+    }
+
+    fn of(global: &Global, args: CommandArgs, run: String) -> Result<Self, CliError> {
         Ok(Self {
             namespace: global.namespace.clone(),
-            run: args.run.unwrap_or_else(id::run_id),
-            step: args.step,
+            run,
+            step: String::new(),
+            run_attempt: 0,
             address: global.address(),
-            command: args.command,
-            once: args.once,
-            max_wait: args.max_wait.or(args.once.then_some(ONCE_MAX_WAIT)),
+            command: args.words,
+            once: false,
+            max_wait: args.max_wait,
             bounds: Bounds {
                 timeout: args.timeout,
                 kill_after: args.kill_after,
@@ -211,17 +274,34 @@ impl Job {
             offline_timeout: args.offline_timeout,
             deadline: args.deadline,
             time_left: args.time_left,
-            kind: args.kind,
-            targets: args.targets,
-            queue: args.queue,
-            payload: args.payload,
+            kind: String::new(),
+            targets: Vec::new(),
+            queue: String::new(),
+            payload: String::new(),
             lease: args.lease,
         })
     }
 
-    /// The step's full name.
+    /// The attempt of the run that the command belongs to: of a run the one that is
+    /// about to start.
+    pub fn of_attempt(&self, number: u32) -> Option<u32> {
+        let attempt = if self.is_run() { number } else { self.run_attempt };
+        (attempt > 0).then_some(attempt)
+    }
+
+    /// Whether it is a run, and not a step of one.
+    pub fn is_run(&self) -> bool {
+        self.step.is_empty()
+    }
+
+    /// The step's full name, or the run's.
     pub fn full_name(&self) -> String {
-        format!("{}/{}/{}", self.namespace, self.run, self.step)
+        let Self { namespace, run, step, .. } = self;
+        if self.is_run() {
+            format!("{namespace}/{run}")
+        } else {
+            format!("{namespace}/{run}/{step}")
+        }
     }
 
     /// How long to try for while nobody answers.
@@ -251,6 +331,7 @@ impl Job {
             deadline: self.deadline.map(text::to_proto_timestamp),
             time_left: self.time_left.filter(|_| first).map(text::to_proto_duration),
             policy: self.policy(),
+            run_attempt: self.run_attempt,
             ..BeginAttemptRequest::default()
         }
     }
@@ -316,6 +397,20 @@ impl Job {
             _ if self.inline.is_some() => "(inline)".to_owned(),
             _ => "(built-in)".to_owned(),
         }
+    }
+}
+
+/// The run whose command we are part of.
+struct RunAround {
+    run: String,
+    attempt: u32,
+}
+
+impl RunAround {
+    /// As `reprise run exec` tells what it runs.
+    fn here() -> Option<Self> {
+        let attempt = env::var(RUN_ATTEMPT).ok()?.parse().ok()?;
+        Some(Self { run: env::var(RUN).ok()?, attempt })
     }
 }
 

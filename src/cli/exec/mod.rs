@@ -6,6 +6,7 @@ mod args;
 mod child;
 mod failure;
 mod messages;
+mod of_run;
 mod service;
 mod signals;
 mod supervise;
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tonic::Code;
 
-pub use args::ExecArgs;
+pub use args::{ExecArgs, RunExecArgs};
 pub use failure::{CLASSES, class_named};
 pub use worker::{WorkerArgs, run as work};
 
@@ -56,10 +57,21 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 
 /// Runs the step to its end, or as far as `--once` goes.
 pub async fn run(global: &Global, args: ExecArgs) -> Result<ExitCode, CliError> {
-    let teller = Teller::new(global.output, args.quiet);
+    let quiet = args.command.quiet;
+    exec(global, Job::of_step(global, args)?, quiet).await
+}
+
+/// Runs a run to its end.
+pub async fn run_run(global: &Global, args: RunExecArgs) -> Result<ExitCode, CliError> {
+    let quiet = args.command.quiet;
+    exec(global, Job::of_run(global, args)?, quiet).await
+}
+
+async fn exec(global: &Global, job: Job, quiet: bool) -> Result<ExitCode, CliError> {
+    let teller = Teller::new(global.output, quiet);
     let exec = Exec {
         service: Service::at(global.address(), global.call_timeout, teller.clone()),
-        job: Job::new(global, args)?,
+        job,
         teller,
         signals: Signals::listen().map_err(|e| {
             CliError::new(Exit::Failed, format!("could not listen to signals: {e}"))
@@ -272,9 +284,16 @@ impl Exec {
         let mut environment = vec![
             ("REPRISE_ADDR", self.job.address.to_string()),
             ("REPRISE_NAMESPACE", self.job.namespace.clone()),
-            ("REPRISE_RUN", self.job.run.clone()),
-            ("REPRISE_STEP", self.job.step.clone()),
+            (args::RUN, self.job.run.clone()),
         ];
+        match self.job.of_attempt(attempt.number) {
+            Some(of_run) => environment.push((args::RUN_ATTEMPT, of_run.to_string())),
+            // Not that of the run around us, to which the step does not belong.
+            None => environment.push((args::RUN_ATTEMPT, String::new())),
+        }
+        if !self.job.is_run() {
+            environment.push(("REPRISE_STEP", self.job.step.clone()));
+        }
         environment.extend(attempt.environment());
         environment
     }

@@ -10,7 +10,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status, transport::Channel};
 
-use super::messages::{Event, Teller};
+use super::{
+    messages::{Event, Teller},
+    of_run,
+};
 use crate::{
     chance,
     cli::{
@@ -109,13 +112,17 @@ impl Service {
         Self { client, address, call_timeout, teller, outage: None, tells: true }
     }
 
-    /// Asks for the right to run the next attempt.
+    /// Asks for the right to run the next attempt, of a run where no step is named.
     pub async fn begin(
         &mut self,
         request: BeginAttemptRequest,
         patience: Patience,
     ) -> Result<BeginAttemptResponse, NoAnswer> {
         self.insist(patience, self.call_timeout, async |mut client, within| {
+            if request.step.is_empty() {
+                let request = call::request(of_run::begin(request.clone()), within);
+                return Ok(of_run::begun(client.begin_run(request).await?.into_inner()));
+            }
             let request = call::request(request.clone(), within);
             Ok(client.begin_attempt(request).await?.into_inner())
         })
@@ -142,13 +149,17 @@ impl Service {
         .await
     }
 
-    /// Tells how an attempt ended.
+    /// Tells how an attempt ended, of a run where no step is named.
     pub async fn report(
         &mut self,
         request: ReportAttemptRequest,
         patience: Patience,
     ) -> Result<ReportAttemptResponse, NoAnswer> {
         self.insist(patience, self.call_timeout, async |mut client, within| {
+            if request.step.is_empty() {
+                let request = call::request(of_run::report(request.clone()), within);
+                return Ok(of_run::reported(client.report_run(request).await?.into_inner()));
+            }
             let request = call::request(request.clone(), within);
             Ok(client.report_attempt(request).await?.into_inner())
         })

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Target,
+    Budget, Target, WhenSpent,
     breaker::{Ended, Episodes, TargetOutcome},
 };
 use crate::domain::time::{Timestamp, micros};
@@ -28,7 +28,32 @@ pub struct Bound {
     pub episodes: Episodes,
 }
 
+/// How long retries of a run's steps are remembered for its bound on all of them.
+const RUN_WINDOW: Duration = Duration::from_secs(10 * 24 * 3600);
+
 impl Bound {
+    /// The bound on the retries of all steps of a run together, over its attempts.
+    /// It is a budget that no first attempt adds to.
+    #[must_use]
+    pub fn of_run(run: &str, max_total_retries: u32) -> Self {
+        let budget = Budget {
+            per_mille: 0,
+            floor: max_total_retries,
+            window: RUN_WINDOW,
+            when_spent: WhenSpent::Stop,
+            is_flat: true,
+        };
+        Self {
+            // No target has an empty name.
+            state: format!(" {run}").into(),
+            target: Arc::new(Target { budget: Some(budget), ..Target::default() }),
+            revision: 0,
+            is_passing: true,
+            pause: None,
+            episodes: Episodes::default(),
+        }
+    }
+
     /// Whether it is that of the target `name`, to a step of `run`.
     #[must_use]
     pub fn is_of(&self, name: &str, run: &str) -> bool {

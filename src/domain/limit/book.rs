@@ -298,7 +298,7 @@ impl TargetState {
             && self.parked.is_empty()
             && self.breaker.is_idle(past)
             && self.cooldown <= past
-            && latest.is_none_or(|number| (number + 1) * self.window.width <= past.as_micros())
+            && latest.is_none_or(|number| self.window.is_past(number, past))
             && self.calendar.is_idle(past)
     }
 
@@ -540,7 +540,7 @@ impl Looking<'_> {
                 .map_or((0, u64::from(budget.floor) * 1000), |state| {
                     state.window.balance(budget, self.now.at)
                 });
-            let is_spent = spent + u64::from(cost) > most;
+            let is_spent = spent + u64::from(budget.cost(cost)) > most;
             let come = self.now.at.plus(Duration::from_micros(Window::width_of(budget)));
             let earliest = if is_spent { come } else { self.now.at };
             self.find(Limit::Budget, bound, earliest, (spent, most));
@@ -845,7 +845,8 @@ impl Due<'_> {
         let Some(cost) = counted.filter(|_| !(is_probe && self.starts_now())) else { return };
         for bound in &asks.bounds {
             if let Some(budget) = &bound.target.budget {
-                self.add(&bound.state, Effect::Count { width: Window::width_of(budget), cost });
+                let (width, cost) = (Window::width_of(budget), cost.map(|cost| budget.cost(cost)));
+                self.add(&bound.state, Effect::Count { width, cost });
             }
         }
     }

@@ -159,6 +159,16 @@ pub struct Budget {
     pub window: Duration,
     /// What happens to a retry when it is spent.
     pub when_spent: WhenSpent,
+    /// Whether each retry costs the same, whatever it came of.
+    pub is_flat: bool,
+}
+
+impl Budget {
+    /// What a retry costs it that costs others so much.
+    #[must_use]
+    pub const fn cost(&self, cost: u32) -> u32 {
+        if self.is_flat { ask::COST } else { cost }
+    }
 }
 
 /// A breaker, as far as a target has its own.

@@ -103,7 +103,7 @@ fn budget(check: &mut Check, spec: BudgetSpec) -> Budget {
         );
     }
     let window = span(check, "window", spec.window, WINDOWS).unwrap_or(WINDOW_DEFAULT);
-    Budget { per_mille, floor, window, when_spent: spec.when_spent }
+    Budget { per_mille, floor, window, when_spent: spec.when_spent, is_flat: false }
 }
 
 fn breaker(check: &mut Check, spec: BreakerSpec) -> BreakerTerms {
@@ -226,6 +226,7 @@ mod tests {
             floor: 10,
             window: Duration::from_secs(60),
             when_spent: WhenSpent::Wait,
+            is_flat: false,
         };
         assert_eq!((target.rate, target.budget), (Some(rate), Some(budget)));
         for (limit, burst) in [(1, 2), (20, 2), (21, 3), (1_000_000, 100_000)] {

@@ -30,6 +30,12 @@ impl Window {
         (micros(budget.window) / STRETCHES).max(1)
     }
 
+    /// Whether no window that ends after `past` reaches into this stretch.
+    #[must_use]
+    pub const fn is_past(&self, number: u64, past: Timestamp) -> bool {
+        (number + 1 + STRETCHES) * self.width <= past.as_micros()
+    }
+
     /// What has been spent and what may be, in thousandths of a retry.
     #[must_use]
     pub fn balance(&self, budget: &Budget, now: Timestamp) -> (u64, u64) {

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, standing, stop, take_over,
+    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, run, standing, stop, take_over,
     wait,
 };
 use crate::domain::{
@@ -72,6 +72,11 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     if let Some(reason) = passed(max_elapsed) {
         return past_bound(terms, record, reason, now);
     }
+    if record.counters.attempts > 0
+        && let Some(reason) = run::gives_up(terms)
+    {
+        return past_bound(terms, record, reason, now);
+    }
     if let Some(decision) = limits::paused(terms, &record, now) {
         return Plan::Stands(Answer::Refused(Box::new(decision)));
     }
@@ -97,6 +102,7 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         ends_by: ends_within(terms, &record, max_elapsed).map(|(at, _)| at),
         counters: record.counters.clone(),
         resume_from: record.resume_from.to_string(),
+        run_retries_left: run::left_after(terms, &record),
     };
     let mut draft = Draft::new(terms, record, Answer::Granted(Box::new(grant)));
     draft.start = start;
@@ -153,6 +159,7 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
         ends_by: ends_by(terms, record).map(|(at, _)| at),
         counters: counters_at(record, attempt),
         resume_from: record.resume_from.to_string(),
+        run_retries_left: terms.run.and_then(|run| run.retries_left),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Answer, Draft, Now, Pending, Spent, Terms, conclude, decision_of, end, ends_by, hold, outage,
-    report, spent, stop, stop_later,
+    report, run, spent, stop, stop_later,
 };
 use crate::domain::{
     backoff::{Backoff, Window},
@@ -164,6 +164,12 @@ fn decide(
     }
     if failure.pushback == Some(Pushback::Never) {
         return Ruling::Stop(Reason::PushbackNever);
+    }
+    if let Some(reason) = run::gives_up(terms) {
+        return Ruling::Stop(reason);
+    }
+    if failure.of_step && terms.policy.run.ignore_step_failures {
+        return Ruling::Stop(Reason::StepFailed);
     }
     if terms.policy.never_retry_kinds.iter().any(|kind| **kind == *record.kind) {
         return Ruling::Stop(Reason::StepKind);

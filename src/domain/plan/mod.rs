@@ -12,6 +12,7 @@ mod limits;
 mod outage;
 mod outlook;
 mod report;
+mod run;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -21,6 +22,7 @@ pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 pub use limits::standing_constraints;
 pub use outlook::{Outlook, Readiness, outlook};
+pub use run::RunTerms;
 
 use super::{
     decision::{Constraint, ConstraintKind, Counter, Decision, Reason, Settled, Verdict},
@@ -49,6 +51,8 @@ pub struct Terms<'a> {
     pub salt: Salt,
     /// The targets that bound the step.
     pub bounds: &'a [Bound],
+    /// The run that the step belongs to; None where it was never begun.
+    pub run: Option<RunTerms>,
 }
 
 /// The instants a decision rests on.
@@ -123,6 +127,9 @@ pub struct Grant {
     pub counters: super::decision::Counters,
     /// The action to resume from; empty means from the start.
     pub resume_from: String,
+    /// Retries that the steps of its run have left together, after this start; None
+    /// where nothing bounds them.
+    pub run_retries_left: Option<u64>,
 }
 
 /// How a report was taken, and the decision.
@@ -163,6 +170,15 @@ pub enum Refusal {
     AttemptGap {
         /// The number that would be accepted.
         next: u32,
+    },
+    /// The worker says that it belongs to a run of which nobody has begun an attempt,
+    /// or to one that has not begun.
+    #[error("the run has no attempt {said}; begun so far: {begun}")]
+    UnknownRunAttempt {
+        /// The attempt of the run that was named.
+        said: u32,
+        /// Its latest.
+        begun: u32,
     },
 }
 
@@ -244,16 +260,26 @@ pub fn plan(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
-    let forgiven = record.as_ref().and_then(|record| outage::forgiven(terms, record));
-    let Some(forgiven) = forgiven else { return follow(terms, key, record, event, now) };
-    match follow(terms, key, Some(forgiven), event, now)? {
+    if let Event::Begin(begin) = event
+        && let Some(refused) = run::refused(terms, record.as_ref(), begin, now)?
+    {
+        return Ok(refused);
+    }
+    let changed = record.as_ref().and_then(|record| {
+        let resumed = run::resumed(terms, record, event, now);
+        let forgiven = outage::forgiven(terms, resumed.as_ref().unwrap_or(record));
+        forgiven.or(resumed)
+    });
+    let Some(changed) = changed else { return follow(terms, key, record, event, now) };
+    match follow(terms, key, Some(changed), event, now)? {
         // What is not written is told of the step as it is written.
         Plan::Stands(_) => follow(terms, key, record, event, now),
         plan => Ok(plan),
     }
 }
 
-/// The same, when what outages have burnt is taken back.
+/// The same, when what outages have burnt is taken back, and the step is in the
+/// latest attempt of its run.
 fn follow(
     terms: &Terms<'_>,
     key: &StepKey<'_>,
@@ -644,7 +670,8 @@ fn ends_within(
         (first.plus(record.held_for).plus(span), reason)
     });
     let deadline = record.deadline.map(|deadline| (deadline, Reason::Deadline));
-    elapsed.into_iter().chain(deadline).min_by_key(|(at, _)| *at)
+    let of_run = terms.run.and_then(|run| run.ends_by).map(|by| (by, Reason::Deadline));
+    elapsed.into_iter().chain(deadline).chain(of_run).min_by_key(|(at, _)| *at)
 }
 
 /// How long a place in line is kept for a step that does not come when it is
@@ -705,6 +732,7 @@ fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Times
         Some(Deadline::After(span)) => record.deadline = Some(at.plus(span)),
         None => {}
     }
+    record.of_run = record.of_run.max(said.of_run);
 }
 
 /// The attempt that this identity belongs to.

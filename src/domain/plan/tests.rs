@@ -33,6 +33,7 @@ impl Story {
             settings: &self.settings,
             salt: Salt([0; 16]),
             bounds: &[],
+            run: None,
         };
         let key = StepKey { namespace: "default", run: "run", step: "step" };
         match plan(&terms, &key, self.record.clone(), event, now)? {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Answer, Draft, Now, PLACE_KEPT, Plan, Spent, Terms,
     decide::{self, Failed},
-    end, ends_by, is_in_line, is_parked, limits, stop,
+    end, ends_by, is_in_line, is_parked, limits, run, stop,
 };
 use crate::domain::{
     decision::{Reason, Settled, Verdict},
@@ -49,9 +49,19 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         State::Waiting { due } if *due <= now.at => {
             Draft::new(terms, record, Answer::Ticked).into_plan()
         }
+        State::Over { ending, purge_at } if *purge_at <= now.at && run::keeps(terms) => {
+            let ending = *ending;
+            kept(terms, record, ending, now)
+        }
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
+}
+
+/// Its run goes on: the step is looked at again when it would be forgotten next.
+fn kept(terms: &Terms<'_>, mut record: Record, ending: Ending, now: Now) -> Plan {
+    record.state = State::Over { ending, purge_at: now.at.plus(terms.settings.retention) };
+    Draft::new(terms, record, Answer::Ticked).into_plan()
 }
 
 /// Claims of a step in a row of which nothing was ever heard, that count as no

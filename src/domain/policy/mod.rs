@@ -5,7 +5,7 @@ pub mod spec;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::spec::{AntiAffinityMode, HoldAnswer, Quirk};
+use self::spec::{AntiAffinityMode, HoldAnswer, Quirk, Resume, StepCounters};
 use super::{
     backoff::Backoff,
     condition::Condition,
@@ -42,6 +42,23 @@ pub struct Policy {
     pub never_retry_kinds: Vec<String>,
     /// Ways of another system that it keeps.
     pub quirks: Vec<Quirk>,
+    /// What holds for runs that follow it.
+    pub run: RunRetries,
+}
+
+/// What holds for runs that follow a policy, beside what holds for a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunRetries {
+    /// Where a run goes on that is tried again.
+    pub resume: Resume,
+    /// What becomes of the counters of its steps then.
+    pub step_counters: StepCounters,
+    /// Whether a run is given up that failed because of one of its steps: its
+    /// steps have their own retries.
+    pub ignore_step_failures: bool,
+    /// Retries of all steps of the run together, over all its attempts; None is
+    /// no bound.
+    pub max_total_retries: Option<u32>,
 }
 
 /// One line of a policy.

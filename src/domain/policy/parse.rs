@@ -5,10 +5,10 @@ use std::{collections::HashSet, time::Duration};
 
 use super::{
     Action, AntiAffinity, CodePattern, Exhaustion, HoldTerms, Match, Policy, Rule, RuleName,
-    StopTiming, TypePattern,
+    RunRetries, StopTiming, TypePattern,
     spec::{
         AntiAffinityMode, AntiAffinitySpec, BackoffSpec, ExhaustionSpec, ExitCodesSpec, HoldAnswer,
-        HoldSpec, JitterSpec, MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec,
+        HoldSpec, JitterSpec, MatchSpec, PolicySpec, PushbackSpec, RetrySpec, RuleSpec, RunSpec,
         ScheduleEndSpec, StopTimingSpec,
     },
 };
@@ -35,6 +35,8 @@ pub const PUSHBACK_MAX_DEFAULT: Duration = Duration::from_secs(3600);
 pub const DECAY_DEFAULT: Duration = Duration::from_secs(600);
 /// Manual retries when the policy names no number, as Octopus Deploy has it.
 pub const MANUAL_RETRIES_DEFAULT: u32 = 10;
+/// Largest bound on the retries of all steps of a run.
+pub const TOTAL_RETRIES_MAX: u32 = 1_000_000;
 /// Longest name of a kind or an error type, in bytes.
 const NAME_MAX: usize = 256;
 
@@ -90,7 +92,20 @@ impl Check {
                 }),
             never_retry_kinds: spec.never_retry_kinds.clone(),
             quirks: spec.quirks.clone(),
+            run: self.within("run", |c| c.run(spec.run.unwrap_or_default())),
         }
+    }
+
+    fn run(&mut self, spec: RunSpec) -> RunRetries {
+        if spec.max_total_retries.is_some_and(|max| max > TOTAL_RETRIES_MAX) {
+            self.refuse(
+                "max_total_retries",
+                spec.max_total_retries.unwrap_or_default().to_string(),
+                format!("accepted: 0 to {TOTAL_RETRIES_MAX}; leave it out for no bound"),
+            );
+        }
+        let RunSpec { resume, step_counters, ignore_step_failures, max_total_retries } = spec;
+        RunRetries { resume, step_counters, ignore_step_failures, max_total_retries }
     }
 
     fn bounded(&mut self, field: &str, len: usize) {

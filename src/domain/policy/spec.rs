@@ -38,6 +38,42 @@ pub struct PolicySpec {
     pub never_retry_kinds: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<Quirk>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunSpec>,
+}
+
+/// What holds for runs that follow the policy, as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "the contract documents each field, once")]
+pub struct RunSpec {
+    pub resume: Resume,
+    pub step_counters: StepCounters,
+    pub ignore_step_failures: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_total_retries: Option<u32>,
+}
+
+/// Where a run goes on that is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// Steps that succeeded, or were skipped, are not run again.
+    #[default]
+    FromFailure,
+    /// Every step is run again.
+    AllSteps,
+}
+
+/// What becomes of the counters of a run's steps when the run is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepCounters {
+    /// They begin anew, and with them `max_elapsed`.
+    #[default]
+    Reset,
+    /// They go on.
+    Carry,
 }
 
 /// A way of another system that an imported policy keeps.

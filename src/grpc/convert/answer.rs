@@ -141,6 +141,7 @@ fn grant(grant: Grant, context: Context<'_>) -> proto::Grant {
         ends_by: grant.ends_by.map(instant),
         excluded_hosts: grant.excluded_hosts.into_iter().map(excluded_host).collect(),
         policy: Some(policy_reference(context.policy.revision, context.policy)),
+        run_retries_left: grant.run_retries_left,
     }
 }
 
@@ -234,6 +235,12 @@ pub fn step(
         purge_at: purge_at.map(instant),
         ends_by: ends_by.map(instant),
     }
+}
+
+/// Where a step stands.
+#[must_use]
+pub const fn state_of(state: &State) -> proto::StepState {
+    step_state(state).0
 }
 
 /// Where a step stands, when something happens next, when it is forgotten.
@@ -417,6 +424,10 @@ const fn reason_number(reason: Reason) -> i32 {
         Reason::ScheduleEnded => proto::Reason::ScheduleEnded,
         Reason::Canceled => proto::Reason::Canceled,
         Reason::Abandoned => proto::Reason::Abandoned,
+        Reason::RunOver => proto::Reason::RunOver,
+        Reason::RunSuperseded => proto::Reason::RunSuperseded,
+        Reason::RunRetriesSpent => proto::Reason::RunRetriesSpent,
+        Reason::StepFailed => proto::Reason::StepFailed,
         Reason::Exhausted => proto::Reason::Exhausted,
         Reason::HeldByRule => proto::Reason::HeldByRule,
         Reason::Succeeded => proto::Reason::Succeeded,

@@ -190,6 +190,18 @@ impl Check {
         namespace
     }
 
+    /// The name of a run itself.
+    pub fn run(&mut self, namespace: String, run: String) -> StepName {
+        let namespace = self.namespace(namespace);
+        self.name("run", &run);
+        StepName { namespace, run, step: String::new() }
+    }
+
+    /// The name of a step, or of the run where no step is named.
+    pub fn step_or_run(&mut self, namespace: String, run: String, step: String) -> StepName {
+        if step.is_empty() { self.run(namespace, run) } else { self.step(namespace, run, step) }
+    }
+
     /// The name of a step.
     pub fn step(&mut self, namespace: String, run: String, step: String) -> StepName {
         let namespace = self.namespace(namespace);

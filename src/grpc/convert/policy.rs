@@ -18,8 +18,8 @@ use crate::{
             spec::{
                 AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec,
                 ExitCodesSpec, ExponentialSpec, HoldAnswer, HoldSpec, JitterSpec, LinearSpec,
-                MatchSpec, PolicySpec, PushbackSpec, Quirk, RetrySpec, RuleSpec, ScheduleEndSpec,
-                ScheduleSpec, SkipSpec, StopTimingSpec,
+                MatchSpec, PolicySpec, PushbackSpec, Quirk, Resume, RetrySpec, RuleSpec, RunSpec,
+                ScheduleEndSpec, ScheduleSpec, SkipSpec, StepCounters, StopTimingSpec,
             },
         },
         time::Span,
@@ -63,6 +63,58 @@ pub(super) fn read(check: &mut Check, policy: proto::Policy) -> PolicySpec {
         on_exhaustion: policy.on_exhaustion.map(|exhaustion| read_exhaustion(check, exhaustion)),
         never_retry_kinds: policy.never_retry_kinds,
         quirks: policy.quirks.iter().filter_map(|number| read_quirk(check, *number)).collect(),
+        run: policy.run.map(|run| check.within(Part::Field("run"), |c| read_run(c, run))),
+    }
+}
+
+fn read_run(check: &mut Check, run: proto::RunRetries) -> RunSpec {
+    let resume = match proto::Resume::try_from(run.resume) {
+        Ok(proto::Resume::Unspecified | proto::Resume::FromFailure) => Resume::FromFailure,
+        Ok(proto::Resume::AllSteps) => Resume::AllSteps,
+        Err(_) => {
+            unknown(check, "resume", run.resume, "RESUME_FROM_FAILURE or RESUME_ALL_STEPS");
+            Resume::FromFailure
+        }
+    };
+    let step_counters = match proto::StepCounters::try_from(run.step_counters) {
+        Ok(proto::StepCounters::Unspecified | proto::StepCounters::Reset) => StepCounters::Reset,
+        Ok(proto::StepCounters::Carry) => StepCounters::Carry,
+        Err(_) => {
+            let accepted = "STEP_COUNTERS_RESET or STEP_COUNTERS_CARRY";
+            unknown(check, "step_counters", run.step_counters, accepted);
+            StepCounters::Reset
+        }
+    };
+    RunSpec {
+        resume,
+        step_counters,
+        ignore_step_failures: run.ignore_step_failures,
+        max_total_retries: run.max_total_retries,
+    }
+}
+
+fn run_to_proto(run: RunSpec) -> proto::RunRetries {
+    proto::RunRetries {
+        resume: write_resume(run.resume) as i32,
+        step_counters: write_step_counters(run.step_counters) as i32,
+        ignore_step_failures: run.ignore_step_failures,
+        max_total_retries: run.max_total_retries,
+    }
+}
+
+/// Where a run goes on, as the contract writes it.
+#[must_use]
+pub const fn write_resume(resume: Resume) -> proto::Resume {
+    match resume {
+        Resume::FromFailure => proto::Resume::FromFailure,
+        Resume::AllSteps => proto::Resume::AllSteps,
+    }
+}
+
+const fn write_step_counters(counters: StepCounters) -> proto::StepCounters {
+    match counters {
+        StepCounters::Reset => proto::StepCounters::Reset,
+        StepCounters::Carry => proto::StepCounters::Carry,
     }
 }
 
@@ -380,6 +432,7 @@ pub fn to_proto(spec: &PolicySpec) -> proto::Policy {
         on_exhaustion: spec.on_exhaustion.as_ref().map(write_exhaustion),
         never_retry_kinds: spec.never_retry_kinds.clone(),
         quirks: spec.quirks.iter().map(|quirk| write_quirk(*quirk) as i32).collect(),
+        run: spec.run.map(run_to_proto),
     }
 }
 

@@ -91,6 +91,7 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     let deadline = deadline(&mut check, request.deadline, request.time_left);
     let step = StepTerms {
         payload: payload(&mut check, &request.payload),
+        of_run: request.run_attempt,
         ..step_terms(&mut check, request.kind, &request.targets, queue, deadline)
     };
     let begin = Begin {
@@ -113,7 +114,7 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
 /// Everything that is wrong with it.
 pub fn heartbeat(request: proto::HeartbeatRequest) -> Result<(StepName, Heartbeat), Invalid> {
     let mut check = Check::default();
-    let name = check.step(request.namespace, request.run, request.step);
+    let name = check.step_or_run(request.namespace, request.run, request.step);
     if !(1..FENCE_END).contains(&request.fence) {
         check.refuse(
             "fence",
@@ -171,7 +172,7 @@ pub fn await_decision(
     request: proto::AwaitDecisionRequest,
 ) -> Result<(StepName, Duration), Invalid> {
     let mut check = Check::default();
-    let name = check.step(request.namespace, request.run, request.step);
+    let name = check.step_or_run(request.namespace, request.run, request.step);
     let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
     check.finish((name, timeout.unwrap_or(WAIT_DEFAULT)))
 }
@@ -267,7 +268,12 @@ fn report_call(check: &mut Check, request: proto::ReportAttemptRequest) -> Call<
 }
 
 /// The first that is given of fence, number and request id names the attempt.
-fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -> AttemptName {
+pub(super) fn attempt_name(
+    check: &mut Check,
+    fence: u64,
+    number: u32,
+    request_id: &[u8],
+) -> AttemptName {
     if fence >= FENCE_END {
         check.refuse(
             "fence",
@@ -294,7 +300,7 @@ fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -
     }
 }
 
-fn request_id(check: &mut Check, request_id: &[u8]) {
+pub(super) fn request_id(check: &mut Check, request_id: &[u8]) {
     if request_id.len() != REQUEST_ID_BYTES {
         check.refuse(
             "request_id",
@@ -306,7 +312,7 @@ fn request_id(check: &mut Check, request_id: &[u8]) {
 
 /// What is kept of a request id. Never 0, which says that a call named its
 /// attempt without one.
-fn identity(request_id: &[u8]) -> u64 {
+pub(super) fn identity(request_id: &[u8]) -> u64 {
     draw::digest(request_id).max(1)
 }
 
@@ -328,11 +334,11 @@ fn payload(check: &mut Check, payload: &[u8]) -> Box<[u8]> {
     payload.into()
 }
 
-fn lease(check: &mut Check, lease: Option<prost_types::Duration>) -> Option<Duration> {
+pub(super) fn lease(check: &mut Check, lease: Option<prost_types::Duration>) -> Option<Duration> {
     check.bounded_span("lease", lease, LEASE_MIN..=LEASE_MAX)
 }
 
-fn deadline(
+pub(super) fn deadline(
     check: &mut Check,
     deadline: Option<prost_types::Timestamp>,
     time_left: Option<prost_types::Duration>,
@@ -364,7 +370,7 @@ fn step_terms(
         check.within(Part::Item("targets", at), |check| check.id("", target))
     };
     let targets = targets.iter().take(TARGETS_MAX).enumerate().filter_map(target).collect();
-    StepTerms { kind, targets, queue, payload: Box::default(), deadline }
+    StepTerms { kind, targets, queue, payload: Box::default(), deadline, of_run: 0 }
 }
 
 /// Reads a failure, wherever it stands.
@@ -399,6 +405,7 @@ pub(super) fn failure(check: &mut Check, given: proto::Failure) -> Failure {
         worker: given.worker,
         target: given.target,
         action: given.action,
+        of_step: false,
     }
 }
 
@@ -553,7 +560,7 @@ impl Payload {
     }
 }
 
-fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
+pub(super) fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
     let mut payload = Payload::tagged(Payload::BEGIN);
     payload.text(&step.kind);
     payload.number(step.targets.len() as u64);
@@ -566,10 +573,13 @@ fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
     if !step.payload.is_empty() {
         payload.bytes(&step.payload);
     }
+    if step.of_run > 0 {
+        payload.number(u64::from(step.of_run));
+    }
     payload.digest()
 }
 
-fn report_payload(failure: Option<&Failure>) -> u64 {
+pub(super) fn report_payload(failure: Option<&Failure>) -> u64 {
     let Some(failure) = failure else {
         return Payload::tagged(Payload::SUCCESS).digest();
     };
@@ -598,5 +608,8 @@ fn report_payload(failure: Option<&Failure>) -> u64 {
     payload.optional_span(failure.wish.and_then(|wish| wish.delay));
     payload.number(u64::from(failure.retryable));
     payload.number(failure.executed as u64);
+    if failure.of_step {
+        payload.number(1);
+    }
     payload.digest()
 }

@@ -105,6 +105,7 @@ impl Coordinated {
             settings: &self.settings,
             salt: self.salt,
             bounds: &self.bounds,
+            run: None,
         };
         let place = step as usize;
         if self.records.len() <= place {

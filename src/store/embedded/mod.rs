@@ -575,6 +575,18 @@ impl Store for Embedded {
         Ok(queued.map(|(due, joined)| Queued { joined: joined.to_owned(), due }).collect())
     }
 
+    async fn run_steps(
+        &self,
+        name: &str,
+        run: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let held = self.0.held();
+        let steps = namespace(&held.state, name)?.steps.of_run(run, after, limit);
+        Ok(steps.map(str::to_owned).collect())
+    }
+
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {
         let held = self.0.held();
         Ok(namespace(&held.state, name)?.changes.after(after, limit))

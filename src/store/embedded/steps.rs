@@ -9,12 +9,13 @@
 use std::{
     collections::BTreeSet,
     hash::{BuildHasher as _, Hasher as _},
+    ops::Bound,
     sync::Arc,
 };
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::super::record::{Header, RecordError, offered};
+use super::super::record::{Header, RecordError, is_of_run, offered};
 use crate::domain::{id::StepKey, time::Timestamp};
 
 /// Event entries that are filed anew at a time, so that the lock is not held
@@ -38,6 +39,8 @@ pub struct Steps {
     events: BTreeSet<(Timestamp, u32)>,
     /// The steps that wait in a queue, by when they are due.
     queues: Queues,
+    /// The steps that belong to a run which was begun, by name.
+    of_runs: BTreeSet<Arc<str>>,
     /// Texts of failures, of the few steps that have any.
     evidence: HashMap<u32, Box<[u8]>>,
     live: u64,
@@ -132,6 +135,16 @@ impl Steps {
         entries.filter_map(|(due, number)| Some((*due, &*self.slot(*number)?.joined)))
     }
 
+    /// The steps of a run after the step `after`, by name, at most `limit`. Those
+    /// alone that belong to a run which was begun.
+    pub fn of_run(&self, run: &str, after: &str, limit: usize) -> impl Iterator<Item = &str> {
+        let from: Arc<str> = format!("{run} {after}").into();
+        let prefix = run.len() + 1;
+        let (run, rest) = (format!("{run} "), (Bound::Excluded(from), Bound::Unbounded));
+        let names = self.of_runs.range(rest).take_while(move |name| name.starts_with(&run));
+        names.map(move |name| &name[prefix..]).take(limit)
+    }
+
     fn replace(&mut self, number: u32, value: Box<[u8]>, header: &Header) -> Arc<str> {
         let slot = self.slots[number as usize].as_mut().expect("the index names only slots in use");
         self.live = self.live + u64::from(!header.is_over) - u64::from(!slot.is_over);
@@ -143,6 +156,9 @@ impl Steps {
             slot.filed_at = header.event_at;
         }
         requeue(&mut self.queues, number, offered(&before), offered(&slot.value));
+        if is_of_run(&slot.value) && !is_of_run(&before) {
+            self.of_runs.insert(Arc::clone(&slot.joined));
+        }
         Arc::clone(&slot.joined)
     }
 
@@ -174,6 +190,9 @@ impl Steps {
         self.events.insert((header.event_at, number));
         let queued = self.slots[number as usize].as_ref().and_then(|slot| offered(&slot.value));
         requeue(&mut self.queues, number, None, queued);
+        if self.slots[number as usize].as_ref().is_some_and(|slot| is_of_run(&slot.value)) {
+            self.of_runs.insert(Arc::clone(&joined));
+        }
         self.live += u64::from(!header.is_over);
         (number, joined)
     }
@@ -189,6 +208,7 @@ impl Steps {
         let slot = self.slots[number as usize].take()?;
         self.events.remove(&(slot.filed_at, number));
         requeue(&mut self.queues, number, offered(&slot.value), None);
+        self.of_runs.remove(&slot.joined);
         self.live -= u64::from(!slot.is_over);
         self.evidence.remove(&number);
         self.free.push(number);

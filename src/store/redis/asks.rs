@@ -185,7 +185,9 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     ] {
         out.extend(double(word).to_le_bytes());
     }
-    out.push(u8::from(budget.is_some_and(|budget| budget.when_spent == WhenSpent::Stop)));
+    let stops = budget.is_some_and(|budget| budget.when_spent == WhenSpent::Stop);
+    let is_flat = budget.is_some_and(|budget| budget.is_flat);
+    out.push(u8::from(stops) | u8::from(is_flat) << 1);
     let is_current = promise.is_some_and(|promise| promise.is_current);
     let bits = [
         bound.is_some(),

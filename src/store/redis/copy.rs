@@ -502,7 +502,7 @@ impl RedisTarget {
             &keys.configuration,
             &keys.inline,
             &keys.uses,
-            &keys.queues,
+            &keys.lists,
         ];
         inner.link.send(commands::UNLINK.cmd().arg(&all[..])).await?;
         inner.link.send(commands::ZREM.cmd().arg(NAMESPACES).arg(&**name)).await?;
@@ -598,7 +598,7 @@ impl Target for RedisTarget {
         let inner = &self.store.0;
         let slot = inner.slot(name);
         for steps in steps.chunks(MOST) {
-            let fixed = [&slot.keys.state, &slot.keys.events, &slot.keys.uses, &slot.keys.queues];
+            let fixed = [&slot.keys.state, &slot.keys.events, &slot.keys.uses, &slot.keys.lists];
             let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
             let mut args: Vec<Vec<u8>> = inner.times(&slot).into();
             args.push(self.holder.to_string().into_bytes());

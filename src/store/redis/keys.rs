@@ -12,7 +12,8 @@
 //! reprise:{NAMESPACE}:permits:STATE  zset     "RUN STEP" → end of the lease of who has a permit, µs
 //! reprise:{NAMESPACE}:line:STATE     zset     "RUN STEP" → since when who stands in line has been waiting, µs
 //! reprise:{NAMESPACE}:events         zset     "RUN STEP" → next event, µs, or an earlier instant
-//! reprise:{NAMESPACE}:queues         zset     "QUEUE DUE RUN STEP" of steps that wait in a queue, by name
+//! reprise:{NAMESPACE}:lists          zset     "QUEUE DUE RUN STEP" of steps that wait in a queue, " RUN STEP" of
+//!                                             steps that belong to a run which was begun, by name
 //! reprise:{NAMESPACE}:changes        stream   the latest changes: "RUN STEP" → version
 //! reprise:{NAMESPACE}:step:RUN STEP  string   a step: operation, filed event, record
 //! reprise:{NAMESPACE}:text:RUN STEP  list     texts of its latest failures
@@ -50,8 +51,8 @@ pub struct Keys {
     pub uses: String,
     /// Its event index.
     pub events: String,
-    /// Its queues.
-    pub queues: String,
+    /// What stands in its queues and runs.
+    pub lists: String,
     /// Its change log.
     pub changes: String,
     /// The states of its targets where steps are parked.
@@ -70,7 +71,7 @@ impl Keys {
             inline: key("inline"),
             uses: key("uses"),
             events: key("events"),
-            queues: key("queues"),
+            lists: key("lists"),
             changes: key("changes"),
             parking: key("parking"),
         }

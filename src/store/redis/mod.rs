@@ -873,13 +873,32 @@ impl Store for Redis {
         let slot = self.0.slot(name);
         let mut range = commands::ZRANGE.cmd();
         // `!` is what comes after a space.
-        range.arg(&slot.keys.queues).arg(format!("[{queue} ")).arg(format!("({queue}!"));
+        range.arg(&slot.keys.lists).arg(format!("[{queue} ")).arg(format!("({queue}!"));
         range.arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
         let Value::Array(entries) = self.0.link.send(&range).await? else {
             return Err(wire::strange().into());
         };
         let entries = entries.into_iter().filter_map(text);
         entries.map(|entry| slot::queued(&entry).ok_or_else(|| wire::strange().into())).collect()
+    }
+
+    async fn run_steps(
+        &self,
+        name: &str,
+        run: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.0.known(name).await?;
+        let slot = self.0.slot(name);
+        let mut range = commands::ZRANGE.cmd();
+        range.arg(&slot.keys.lists).arg(format!("( {run} {after}")).arg(format!("( {run}!"));
+        range.arg("BYLEX").arg("LIMIT").arg(0).arg(limit);
+        let Value::Array(entries) = self.0.link.send(&range).await? else {
+            return Err(wire::strange().into());
+        };
+        let step = |entry: String| entry.rsplit_once(' ').map(|(_, step)| step.to_owned());
+        Ok(entries.into_iter().filter_map(text).filter_map(step).collect())
     }
 
     fn is_shared(&self) -> bool {

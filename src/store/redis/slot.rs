@@ -256,7 +256,7 @@ impl Keys {
     #[must_use]
     pub fn of_settle(&self, items: &[Item]) -> Vec<String> {
         let fixed =
-            [&self.state, &self.events, &self.changes, &self.inline, &self.uses, &self.queues];
+            [&self.state, &self.events, &self.changes, &self.inline, &self.uses, &self.lists];
         let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
         for item in items {
             keys.extend([item.step.clone(), item.texts.clone()]);

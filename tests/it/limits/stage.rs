@@ -406,4 +406,4 @@ macro_rules! stories_on_every_store {
         }
     };
 }
-pub(super) use stories_on_every_store;
+pub(crate) use stories_on_every_store;

@@ -124,6 +124,7 @@ impl Step<'_> {
             settings: &self.settings,
             salt: Salt([7; 16]),
             bounds: &[],
+            run: None,
         };
         let planned = plan::plan(&terms, &key, self.record.clone(), &event, Now::at(at))
             .expect("the next attempt");

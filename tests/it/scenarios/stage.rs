@@ -303,6 +303,7 @@ impl Stage {
             time_left: words.span("time-left")?.map(length),
             awaits: false,
             payload: Default::default(),
+            run_attempt: 0,
         };
         self.send(Call::Begin(request)).await
     }

@@ -177,6 +177,7 @@ impl<S: Store> Subject<S> {
             settings: &loaded.configuration.namespace.settings,
             salt: loaded.salt,
             bounds: &[],
+            run: None,
         };
         let version = loaded.record.as_ref().map_or(0, |record| record.version);
         let change = match plan::plan(&terms, &key, loaded.record, event, loaded.now) {

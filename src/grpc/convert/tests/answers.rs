@@ -189,6 +189,7 @@ fn grant(lease_until: Timestamp, replayed: bool) -> Answer {
         ends_by: None,
         counters: Counters { attempts: 2, ..Counters::default() },
         resume_from: "upload".to_owned(),
+        run_retries_left: Some(7),
     }))
 }
 

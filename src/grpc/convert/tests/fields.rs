@@ -12,7 +12,7 @@ use super::{
     policy, report_request, rule, seconds,
 };
 use crate::{
-    grpc::convert::{Invalid, admin, policy as policies, request, target},
+    grpc::convert::{Invalid, admin, policy as policies, request, run, target},
     proto::{
         self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
         report_attempt_request::Outcome, rule::Action,
@@ -98,6 +98,39 @@ fn claim_due(edit: impl FnOnce(&mut proto::ClaimDueRequest)) -> Option<Invalid> 
     };
     edit(&mut request);
     request::claim_due(request).err()
+}
+
+fn begin_run(edit: impl FnOnce(&mut proto::BeginRunRequest)) -> Option<Invalid> {
+    let mut request = proto::BeginRunRequest {
+        run: "r".into(),
+        request_id: vec![1; 16].into(),
+        ..Default::default()
+    };
+    edit(&mut request);
+    run::begin(request).err()
+}
+
+fn report_run(edit: impl FnOnce(&mut proto::ReportRunRequest)) -> Option<Invalid> {
+    let mut request = proto::ReportRunRequest {
+        run: "r".into(),
+        attempt: 1,
+        outcome: Some(proto::report_run_request::Outcome::Success(proto::Success {})),
+        ..Default::default()
+    };
+    edit(&mut request);
+    run::report(request).err()
+}
+
+fn get_run(edit: impl FnOnce(&mut proto::GetRunRequest)) -> Option<Invalid> {
+    let mut request = proto::GetRunRequest { run: "r".into(), ..Default::default() };
+    edit(&mut request);
+    run::get(request).err()
+}
+
+fn run_steps(edit: impl FnOnce(&mut proto::ListRunStepsRequest)) -> Option<Invalid> {
+    let mut request = proto::ListRunStepsRequest { run: "r".into(), ..Default::default() };
+    edit(&mut request);
+    run::list_steps(request).err()
 }
 
 fn get_step(edit: impl FnOnce(&mut proto::GetStepRequest)) -> Option<Invalid> {
@@ -286,7 +319,7 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
         ),
         ("HeartbeatRequest.namespace", refused("namespace", heartbeat(|r| r.namespace = id("é")))),
         ("HeartbeatRequest.run", refused("run", heartbeat(|r| r.run = id("")))),
-        ("HeartbeatRequest.step", refused("step", heartbeat(|r| r.step = id("")))),
+        ("HeartbeatRequest.step", refused("step", heartbeat(|r| r.step = id("a b")))),
         ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = 0))),
         ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = FENCE_TOO_LARGE))),
         ("HeartbeatRequest.lease", refused("lease", heartbeat(|r| r.lease = seconds(0)))),
@@ -354,7 +387,7 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
             refused("namespace", await_decision(|r| r.namespace = id("a b"))),
         ),
         ("AwaitDecisionRequest.run", refused("run", await_decision(|r| r.run = id("")))),
-        ("AwaitDecisionRequest.step", refused("step", await_decision(|r| r.step = id("")))),
+        ("AwaitDecisionRequest.step", refused("step", await_decision(|r| r.step = id("a b")))),
         (
             "AwaitDecisionRequest.timeout",
             refused("timeout", await_decision(|r| r.timeout = seconds(61))),
@@ -379,6 +412,90 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
         ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
         ("GetStepRequest.step", refused("step", get_step(|r| r.step = id("")))),
     ]
+}
+
+fn run_entries() -> Vec<(&'static str, Entry)> {
+    use proto::{begin_run_request::Policy, report_run_request::Outcome::Failure};
+    vec![
+        (
+            "BeginAttemptRequest.run_attempt",
+            Entry::Any("one that has not begun is refused by the run"),
+        ),
+        ("BeginRunRequest.namespace", refused("namespace", begin_run(|r| r.namespace = id("a b")))),
+        ("BeginRunRequest.run", refused("run", begin_run(|r| r.run = id("")))),
+        (
+            "BeginRunRequest.request_id",
+            refused("request_id", begin_run(|r| r.request_id = vec![1; 15].into())),
+        ),
+        (
+            "BeginRunRequest.policy_name",
+            refused("policy_name", begin_run(|r| r.policy = Some(Policy::PolicyName(id("a b"))))),
+        ),
+        ("BeginRunRequest.inline_policy", MESSAGE),
+        ("BeginRunRequest.lease", refused("lease", begin_run(|r| r.lease = seconds(0)))),
+        ("BeginRunRequest.host", refused("host", begin_run(|r| r.host = long(129)))),
+        ("BeginRunRequest.worker", refused("worker", begin_run(|r| r.worker = long(129)))),
+        (
+            "BeginRunRequest.deadline",
+            refused("deadline", begin_run(|r| r.deadline = Some(BEFORE_EPOCH))),
+        ),
+        (
+            "BeginRunRequest.time_left",
+            refused("time_left", begin_run(|r| r.time_left = seconds(0))),
+        ),
+        (
+            "ReportRunRequest.namespace",
+            refused("namespace", report_run(|r| r.namespace = id("a b"))),
+        ),
+        ("ReportRunRequest.run", refused("run", report_run(|r| r.run = id("")))),
+        ("ReportRunRequest.fence", refused("fence", report_run(|r| r.fence = FENCE_TOO_LARGE))),
+        ("ReportRunRequest.attempt", refused("request_id", report_run(|r| r.attempt = 0))),
+        (
+            "ReportRunRequest.request_id",
+            refused("request_id", report_run(|r| r.request_id = vec![1].into())),
+        ),
+        ("ReportRunRequest.success", refused("outcome", report_run(|r| r.outcome = None))),
+        (
+            "ReportRunRequest.failure",
+            refused(
+                "failure.class",
+                report_run(|r| r.outcome = Some(Failure(proto::Failure::default()))),
+            ),
+        ),
+        ("ReportRunRequest.step_failed", FLAG),
+        ("GetRunRequest.namespace", refused("namespace", get_run(|r| r.namespace = id("a b")))),
+        ("GetRunRequest.run", refused("run", get_run(|r| r.run = id("")))),
+        (
+            "ListRunStepsRequest.namespace",
+            refused("namespace", run_steps(|r| r.namespace = id("a b"))),
+        ),
+        ("ListRunStepsRequest.run", refused("run", run_steps(|r| r.run = id("")))),
+        ("ListRunStepsRequest.states", refused("states[1]", run_steps(|r| r.states = vec![4, 99]))),
+        ("ListRunStepsRequest.states", refused("states", run_steps(|r| r.states = vec![4; 17]))),
+        ("ListRunStepsRequest.page_size", refused("page_size", run_steps(|r| r.page_size = 1001))),
+        (
+            "ListRunStepsRequest.page_token",
+            refused("page_token", run_steps(|r| r.page_token = id("a b"))),
+        ),
+        ("Policy.run", MESSAGE),
+        ("RunRetries.resume", refused("inline_policy.run.resume", a_run(|r| r.resume = 9))),
+        (
+            "RunRetries.step_counters",
+            refused("inline_policy.run.step_counters", a_run(|r| r.step_counters = 9)),
+        ),
+        ("RunRetries.ignore_step_failures", FLAG),
+        (
+            "RunRetries.max_total_retries",
+            refused(
+                "inline_policy.run.max_total_retries",
+                a_run(|r| r.max_total_retries = Some(1_000_001)),
+            ),
+        ),
+    ]
+}
+
+fn a_run(edit: impl FnOnce(&mut proto::RunRetries)) -> Option<Invalid> {
+    a_policy(|p| edit(p.run.get_or_insert_default()))
 }
 
 fn failure_entries() -> Vec<(&'static str, Entry)> {
@@ -1103,7 +1220,8 @@ fn admin_entries() -> Vec<(&'static str, Entry)> {
 }
 
 fn entries() -> Vec<(&'static str, Entry)> {
-    let messages = [retry_entries(), failure_entries(), policy_entries(), limit_entries()];
+    let messages =
+        [retry_entries(), run_entries(), failure_entries(), policy_entries(), limit_entries()];
     let orders = [admin_entries(), target_entries()];
     messages.into_iter().chain(orders).flatten().collect()
 }
@@ -1187,6 +1305,10 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(await_decision(|_| {}), None);
     assert_eq!(claim_due(|_| {}), None);
     assert_eq!(get_step(|_| {}), None);
+    assert_eq!(begin_run(|_| {}), None);
+    assert_eq!(report_run(|_| {}), None);
+    assert_eq!(get_run(|_| {}), None);
+    assert_eq!(run_steps(|_| {}), None);
     assert_eq!(a_policy(|_| {}), None);
     assert_eq!(a_namespace(|_| {}), None);
     assert_eq!(create_policy(|_| {}), None);

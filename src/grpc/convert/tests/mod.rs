@@ -31,6 +31,7 @@ fn begin_request() -> proto::BeginAttemptRequest {
         time_left: None,
         awaits: true,
         payload: Default::default(),
+        run_attempt: 0,
         policy: Some(proto::begin_attempt_request::Policy::InlinePolicy(policy())),
     }
 }
@@ -103,6 +104,12 @@ fn policy() -> proto::Policy {
         }),
         never_retry_kinds: vec!["send-email".into()],
         quirks: vec![proto::Quirk::BoundsFirst as i32],
+        run: Some(proto::RunRetries {
+            resume: proto::Resume::AllSteps as i32,
+            step_counters: proto::StepCounters::Carry as i32,
+            ignore_step_failures: true,
+            max_total_retries: Some(40),
+        }),
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
         policy::spec::{
             AntiAffinityMode, AntiAffinitySpec, BackoffSpec, DelaySpec, ExhaustionSpec,
             ExitCodesSpec, ExponentialSpec, HoldAnswer, HoldSpec, JitterSpec, LinearSpec,
-            MatchSpec, PolicySpec, PushbackSpec, Quirk, RetrySpec, RuleSpec, ScheduleEndSpec,
-            ScheduleSpec, SkipSpec, StopTimingSpec,
+            MatchSpec, PolicySpec, PushbackSpec, Quirk, Resume, RetrySpec, RuleSpec, RunSpec,
+            ScheduleEndSpec, ScheduleSpec, SkipSpec, StepCounters, StopTimingSpec,
         },
         time::Span,
     },
@@ -186,6 +186,12 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
                 on_exhaustion,
                 never_retry_kinds,
                 quirks,
+                run: Some(RunSpec {
+                    resume: Resume::AllSteps,
+                    step_counters: StepCounters::Carry,
+                    ignore_step_failures: true,
+                    max_total_retries: Some(40),
+                }),
             }
         },
     )

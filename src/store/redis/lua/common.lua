@@ -22,18 +22,26 @@ end
 -- The entry of a step in its queue, among those of all queues: in the order of
 -- queues, then of instants. None unless the step waits in one. A value is as
 -- settle.lua has it, a record as src/store/record.rs has it.
-local QUEUED_FORMAT, WAITING = 4, 0
+local LISTED_FORMAT, WAITING, OF_RUN = 4, 0, 16
 local function queue_entry(value, member)
   local from = 17 + string.byte(value, 17)
   local format, state = string.byte(value, from + 1, from + 2)
   local length = string.byte(value, from + 49)
-  if format ~= QUEUED_FORMAT or state ~= WAITING or not length or length == 0 then
+  if format ~= LISTED_FORMAT or state ~= WAITING or not length or length == 0 then
     return nil
   end
   local queue = string.sub(value, from + 50, from + 49 + length)
   local due = text((struct.unpack('<I8', value, from + 33)))
   -- Of one length, so that instants sort as numbers do.
   return queue .. ' ' .. string.rep('0', 16 - #due) .. due .. ' ' .. member
+end
+
+-- The entry of a step that belongs to a run which was begun, among those of all
+-- queues: no queue has an empty name.
+local function run_entry(value, member)
+  local from = 17 + string.byte(value, 17)
+  local format, _, flags = string.byte(value, from + 1, from + 3)
+  return format == LISTED_FORMAT and math.floor(flags / OF_RUN) % 2 == 1 and ' ' .. member or nil
 end
 
 -- Server time, µs, read once a call. Given only where time itself is tested.

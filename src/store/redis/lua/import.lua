@@ -1,7 +1,7 @@
 -- Puts steps into a namespace that a copy fills. A step that is there already
 -- was put by the same call before, sent twice.
 --
--- KEYS  state, events, uses, queues; then for each step: step, texts
+-- KEYS  state, events, uses, lists; then for each step: step, texts
 -- ARGV  not after (µs), time given ('' in life), holder; then for each step:
 --       header, value, use of a policy, texts of four failures ('' for none)
 local ITEM = '<Bd'
@@ -14,7 +14,7 @@ redis.call('ZCARD', KEYS[2])
 redis.call('HLEN', KEYS[3])
 redis.call('ZCARD', KEYS[4])
 
-local pairs_set, files, uses, texts, queued = {}, {}, {}, {}, {}
+local pairs_set, files, uses, texts, listed = {}, {}, {}, {}, {}
 for at = 1, (#KEYS - 4) / 2 do
   local base = 3 + (at - 1) * FIELDS
   local step, key = KEYS[3 + 2 * at], KEYS[4 + 2 * at]
@@ -26,9 +26,12 @@ for at = 1, (#KEYS - 4) / 2 do
     -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
     local member = string.sub(step, #KEYS[1] + 1)
     push(files, text(event), member)
-    local entry = queue_entry(value, member)
-    if entry then
-      push(queued, '0', entry)
+    local in_queue, in_run = queue_entry(value, member), run_entry(value, member)
+    if in_queue then
+      push(listed, '0', in_queue)
+    end
+    if in_run then
+      push(listed, '0', in_run)
     end
     if use ~= '' then
       uses[use] = (uses[use] or 0) + 1
@@ -47,8 +50,8 @@ redis.call('MSET', unpack(pairs_set))
 if #files > 0 then
   redis.call('ZADD', KEYS[2], unpack(files))
 end
-if #queued > 0 then
-  redis.call('ZADD', KEYS[4], unpack(queued))
+if #listed > 0 then
+  redis.call('ZADD', KEYS[4], unpack(listed))
 end
 for use, by in pairs(uses) do
   redis.call('HINCRBY', KEYS[3], use, by)

@@ -17,7 +17,7 @@ local limits_now
 do
 -- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
 -- within which it is woken (0: it comes by itself), step, host, targets; for each:
--- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, whether a spent budget stops, bits: whether it
+-- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, what a budget does, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
@@ -25,6 +25,8 @@ do
 local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBH'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
+-- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
+local STOPS, FLAT, COST = 1, 2, 1000
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
 local BINDS, CURRENT, PACED, BREAKER, HAS_SAY = 1, 2, 4, 8, 16
 local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST =
@@ -272,7 +274,7 @@ local function unpack_asks(raw, from)
     end
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
-      bound.ratio, bound.floor, bound.stretch, bound.stops, bound.bits, bound.mark, bound.full, bound.ended,
+      bound.ratio, bound.floor, bound.stretch, bound.spends, bound.bits, bound.mark, bound.full, bound.ended,
       bound.ended_host, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, PASSING) then
@@ -402,6 +404,12 @@ local function in_line(asks)
   return till
 end
 
+-- What a start costs a budget that costs others so much; a first attempt less than
+-- nothing.
+local function cost_at(bound, cost)
+  return cost >= 0 and has(bound.spends, FLAT) and COST or cost
+end
+
 -- When to come again where a budget is spent, and whether it then stops.
 local function spent(asks)
   local till, stops
@@ -409,9 +417,9 @@ local function spent(asks)
     if has(bound.flags, BUDGET) then
       local used, most = balance(window_of(bound.state), bound, limits_now)
       local earliest = asks.at
-      if used + asks.cost > most then
+      if used + cost_at(bound, asks.cost) > most then
         earliest = asks.at + bound.stretch
-        till, stops = max(till or 0, earliest), stops or bound.stops == 1
+        till, stops = max(till or 0, earliest), stops or has(bound.spends, STOPS)
       end
       find(asks, FOUND_BUDGET, bound, earliest, used, most)
     end
@@ -585,7 +593,7 @@ local function charge(asks, code, at)
     -- To a budget a probe is neither a retry nor a first attempt.
     local counted = starts and code == NOW and asks.cost or asks.counted
     if has(flags, BUDGET) and counted > -2 and not is_probe then
-      count_start(state, bound.stretch, counted, limits_now)
+      count_start(state, bound.stretch, cost_at(bound, counted), limits_now)
     end
   end
 end

@@ -2,7 +2,7 @@
 -- the one before left. First everything is read and checked, then everything
 -- is written, and nothing that is written can fail.
 --
--- KEYS  state, events, changes, inline, uses, queues; then for each item: step,
+-- KEYS  state, events, changes, inline, uses, lists; then for each item: step,
 --       texts; then those of the states of targets, and of the set of those
 --       states where steps are parked
 -- ARGV  not after (µs), time given ('' in life); then for each item: header,
@@ -47,8 +47,8 @@ local answer = heading(state, now)
 -- those that are to be written.
 local values, written = {}, {}
 local files, unfiled, uses, notes, gone, texts = {}, {}, {}, {}, {}, {}
--- By entry of a queue, whether it is there from now on.
-local queued = {}
+-- By entry of a list, whether it is there from now on.
+local listed = {}
 local noted, filed = 0, 0
 
 -- Where the record of a value begins, less one.
@@ -115,17 +115,21 @@ local function remembered(new, old)
     or redis.call('HEXISTS', KEYS[4], sub(use, 8)) == 1
 end
 
--- Moves a step in its queue; either value may be none.
-local function requeue(member, old, new)
-  local before, after = old and queue_entry(old, member), new and queue_entry(new, member)
+local function move(before, after)
   if before ~= after then
     if before then
-      queued[before] = false
+      listed[before] = false
     end
     if after then
-      queued[after] = true
+      listed[after] = true
     end
   end
+end
+
+-- Moves a step in the lists that it stands in; either value may be none.
+local function relist(member, old, new)
+  move(old and queue_entry(old, member), new and queue_entry(new, member))
+  move(old and run_entry(old, member), new and run_entry(new, member))
 end
 
 -- Writes a value, and files its event where that comes earlier than before.
@@ -137,7 +141,7 @@ local function write(step, member, old, new, version, event)
   end
   values[step] = new
   written[step] = true
-  requeue(member, old, new)
+  relist(member, old, new)
   note(member, version + 1, old, new)
 end
 
@@ -148,7 +152,7 @@ local function purge(step, kept, member, old)
     unfiled[member] = true
     gone[#gone + 1] = step
     gone[#gone + 1] = kept
-    requeue(member, old, false)
+    relist(member, old, false)
     note(member, 0, old, false)
   end
 end
@@ -315,7 +319,7 @@ for member in pairs(unfiled) do
   redis.call('ZREM', KEYS[2], member)
 end
 local put, taken = {}, {}
-for entry, is_there in pairs(queued) do
+for entry, is_there in pairs(listed) do
   if is_there then
     push(put, '0', entry)
   else

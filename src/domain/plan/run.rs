@@ -1,0 +1,165 @@
+//! What a run has to say about its steps.
+//!
+//! A run is kept like a step, with attempts, a lease and a policy of its own. Its
+//! steps carry the attempt of the run that their counters belong to, and are not
+//! touched when the run is tried again, cancelled or over: each finds that out at
+//! its next event.
+
+use std::borrow::Cow;
+
+use super::{Answer, Now, Plan, Refusal, Terms, attempt_of, excluded_hosts, standing, wait};
+use crate::domain::{
+    decision::{Counters, Decision, Reason, Settled, Verdict},
+    event::{Begin, Event},
+    policy::{
+        RunRetries,
+        spec::{Resume, StepCounters},
+    },
+    record::{Ending, Record, State},
+    time::Timestamp,
+};
+
+/// The run of a step, as a decision about the step needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunTerms {
+    /// Its latest attempt.
+    pub attempt: u32,
+    /// Whether it is over.
+    pub is_over: bool,
+    /// When it ends whatever happens.
+    pub ends_by: Option<Timestamp>,
+    /// What its policy says about its steps.
+    pub retries: RunRetries,
+    /// Retries that its steps have left together; None where nothing bounds them.
+    pub retries_left: Option<u64>,
+}
+
+impl RunTerms {
+    /// The run with this record, under this policy.
+    #[must_use]
+    pub fn of(terms: &Terms<'_>, run: &Record) -> Self {
+        Self {
+            attempt: run.counters.attempts,
+            is_over: run.is_over(),
+            ends_by: super::ends_by(terms, run).map(|(at, _)| at),
+            retries: terms.policy.run,
+            retries_left: None,
+        }
+    }
+}
+
+/// Why a begin is refused for the sake of the run. A call that was granted before
+/// is not: it is answered as it was.
+pub(super) fn refused(
+    terms: &Terms<'_>,
+    record: Option<&Record>,
+    begin: &Begin,
+    now: Now,
+) -> Result<Option<Plan>, Refusal> {
+    let said = begin.step.of_run;
+    let begun = terms.run.map_or(0, |run| run.attempt);
+    if said > begun {
+        return Err(Refusal::UnknownRunAttempt { said, begun });
+    }
+    let is_again = |record: &Record| {
+        attempt_of(record, |attempt| attempt.begun_by, begin.identity.id).is_some()
+    };
+    let Some(run) = terms.run.filter(|_| !record.is_some_and(is_again)) else { return Ok(None) };
+    let reason = if run.is_over {
+        Reason::RunOver
+    } else if (1..run.attempt).contains(&said) {
+        Reason::RunSuperseded
+    } else {
+        return Ok(None);
+    };
+    // Who has an attempt in progress hears of it by heartbeat and report, and what
+    // is over stays as it ended.
+    let known = record.filter(|record| record.is_over());
+    let decision = known
+        .map_or_else(|| refusal(terms, record, reason, now), |record| standing(terms, record, now));
+    Ok(Some(Plan::Stands(Answer::Refused(Box::new(decision)))))
+}
+
+fn refusal(terms: &Terms<'_>, record: Option<&Record>, reason: Reason, now: Now) -> Decision {
+    let new = || Record::new(now.at, terms.choice.clone());
+    let record = record.map_or_else(|| Cow::Owned(new()), Cow::Borrowed);
+    let undecided = wait(terms, &record, now, None, reason);
+    let settled = Settled { verdict: Verdict::Stop, ..undecided.settled };
+    Decision { settled, excluded_hosts: excluded_hosts(terms.policy, &record, now.at), ..undecided }
+}
+
+/// The step as the attempt of the run finds it that asks for it: where the run has
+/// been tried again since, its counters begin anew, and what has failed may start
+/// again. None where nothing is different.
+pub(super) fn resumed(
+    terms: &Terms<'_>,
+    record: &Record,
+    event: &Event,
+    now: Now,
+) -> Option<Record> {
+    let run = terms.run?;
+    let Event::Begin(_) = event else { return None };
+    let is_running = matches!(record.state, State::Running { .. });
+    if run.attempt <= record.of_run || run.is_over || is_running {
+        return None;
+    }
+    let mut resumed = record.clone();
+    resumed.of_run = run.attempt;
+    if record.of_run == 0 {
+        // It was there before anybody said that it belongs to a run.
+        return Some(resumed);
+    }
+    let starts_again = match &record.state {
+        State::Over { ending: Ending::Succeeded | Ending::Skipped, .. } => {
+            run.retries.resume == Resume::AllSteps
+        }
+        State::Over { .. } | State::Held(_) | State::Stopping { .. } => true,
+        State::Waiting { .. } | State::Running { .. } => false,
+    };
+    if starts_again {
+        resumed.state = State::Waiting { due: now.at };
+        resumed.standing = Some(again(terms, &resumed.counters, now));
+    } else if record.is_over() {
+        return None;
+    }
+    if run.retries.step_counters == StepCounters::Reset {
+        resumed.counters.reset();
+        resumed.first_began_at = None;
+        resumed.held_for = std::time::Duration::ZERO;
+        resumed.last_delay = std::time::Duration::ZERO;
+        resumed.manual_retries = 0;
+    }
+    Some(resumed)
+}
+
+/// What is said of a step that a new attempt of its run starts again.
+fn again(terms: &Terms<'_>, counters: &Counters, now: Now) -> Settled {
+    Settled {
+        verdict: Verdict::Retry(now.at),
+        reason: Reason::Answered,
+        rule: None,
+        revision: terms.revision,
+        counters: counters.clone(),
+        decided_at: now.at,
+    }
+}
+
+/// Why a failed step is not retried for the sake of its run.
+pub(super) fn gives_up(terms: &Terms<'_>) -> Option<Reason> {
+    let run = terms.run?;
+    if run.is_over {
+        return Some(Reason::RunOver);
+    }
+    (run.retries_left == Some(0)).then_some(Reason::RunRetriesSpent)
+}
+
+/// Whether a step that is over is still remembered for its run.
+pub(super) fn keeps(terms: &Terms<'_>) -> bool {
+    terms.run.is_some_and(|run| !run.is_over)
+}
+
+/// What the steps of the run have left together once this attempt has started.
+pub(super) fn left_after(terms: &Terms<'_>, record: &Record) -> Option<u64> {
+    let is_retry = record.counters.attempts > 1;
+    terms.run?.retries_left.map(|left| left.saturating_sub(u64::from(is_retry)))
+}

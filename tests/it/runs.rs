@@ -1,0 +1,375 @@
+//! Runs: tried again as a whole, from where they failed or from the start, with
+//! one bound on the retries of all their steps; and what a run that is over means
+//! to the steps it has.
+
+use std::{sync::Arc, time::Duration};
+
+use reprise::{
+    domain::{
+        decision::{Decision, Reason, Verdict},
+        event::{AttemptName, Begin, Comes, Deadline, Event, Report, StepTerms},
+        failure::{Failure, FailureClass},
+        id::StepKey,
+        plan::{Answer, Grant, Refusal},
+        record::{Ending, Identity, Record, State},
+    },
+    service::{GivenPolicy, Handled, Service, ServiceError},
+    store::{ConfigurationChange, Store},
+    telemetry::Telemetry,
+};
+
+use crate::{
+    limits::stage::stories_on_every_store,
+    store_contract::subject::{Subject, id, key, policy},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A service on a store, its time moved by hand. Steps follow the policy `steps`:
+/// one retry, a second later.
+struct Stage<S> {
+    service: Service<S>,
+    subject: Subject<S>,
+    calls: u64,
+}
+
+impl<S: Store + Clone> Stage<S> {
+    async fn on(subject: Subject<S>) -> Self {
+        subject.create("n").await;
+        let telemetry = Arc::new(Telemetry::new());
+        let service = Service::new(subject.store.clone(), telemetry, subject.clock.clone());
+        let stage = Self { service, subject, calls: 0 };
+        stage.policy("steps", "{max_retries: 1, backoff: {fixed: {delay: 1s}}}").await;
+        stage
+    }
+
+    async fn policy(&self, name: &str, yaml: &str) {
+        let change = ConfigurationChange::Policy(id(name), policy(yaml));
+        self.subject.reconfigure("n", change).await.unwrap();
+    }
+
+    async fn apply(
+        &self,
+        key: StepKey<'_>,
+        policy: Option<&str>,
+        event: Event,
+    ) -> Result<Handled, ServiceError> {
+        let given = policy.map(|name| GivenPolicy::Named(id(name)));
+        self.service.apply(&key, given.as_ref(), &event).await
+    }
+
+    fn begins(&mut self, step: StepTerms) -> Event {
+        self.calls += 1;
+        Event::Begin(Begin {
+            identity: Identity { id: self.calls, payload: 1 },
+            lease: None,
+            host: None,
+            worker: String::new(),
+            comes: Comes::ByItself,
+            step,
+        })
+    }
+
+    /// Begins an attempt of the run `r` under a policy of this text.
+    async fn begin_run(&mut self, yaml: &str) -> Grant {
+        self.policy("runs", yaml).await;
+        granted(self.ask_run(Some("runs"), None).await)
+    }
+
+    async fn ask_run(&mut self, policy: Option<&str>, deadline: Option<Deadline>) -> Answer {
+        let begin = self.begins(StepTerms { deadline, ..StepTerms::default() });
+        self.apply(StepKey::of_run("n", "r"), policy, begin).await.unwrap().answer
+    }
+
+    async fn report_run(&self, failure: Option<Failure>) -> Decision {
+        self.report("", failure).await
+    }
+
+    /// Reports the attempt that runs.
+    async fn report(&self, step: &str, failure: Option<Failure>) -> Decision {
+        let attempt = AttemptName::Fence(self.record(step).await.unwrap().fence);
+        let report = Report { attempt, payload: 1, failure, step: StepTerms::default() };
+        match self.apply(key("n", "r", step), None, Event::Report(report)).await.unwrap().answer {
+            Answer::Reported(reported) => reported.decision,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn ask(&mut self, step: &str, of_run: u32) -> Answer {
+        self.try_ask(step, of_run).await.unwrap()
+    }
+
+    async fn try_ask(&mut self, step: &str, of_run: u32) -> Result<Answer, ServiceError> {
+        let begin = self.begins(StepTerms { of_run, ..StepTerms::default() });
+        let handled = self.apply(key("n", "r", step), Some("steps"), begin).await;
+        handled.map(|handled| handled.answer)
+    }
+
+    async fn begin(&mut self, step: &str, of_run: u32) -> Grant {
+        granted(self.ask(step, of_run).await)
+    }
+
+    async fn succeed(&mut self, step: &str, of_run: u32) {
+        self.begin(step, of_run).await;
+        self.report(step, None).await;
+    }
+
+    async fn fail(&mut self, step: &str, of_run: u32) -> Decision {
+        self.begin(step, of_run).await;
+        self.report(step, Some(failure())).await
+    }
+
+    /// Runs a step until its retries are spent.
+    async fn give_up(&mut self, step: &str, of_run: u32) {
+        while self.fail(step, of_run).await.settled.verdict != Verdict::Stop {
+            self.pass(SECOND).await;
+        }
+    }
+
+    /// Time passes, and the sweep goes on.
+    async fn pass(&self, mut span: Duration) {
+        while !span.is_zero() {
+            let some = span.min(SECOND);
+            self.subject.clock.advance(some);
+            while self.service.sweep(100).await.unwrap() > 0 {}
+            span -= some;
+        }
+    }
+
+    /// A day in which nothing is due, all at once.
+    async fn leap(&self) {
+        self.subject.clock.advance(DAY);
+        // Until leases are judged by the time again.
+        self.pass(11 * SECOND).await;
+    }
+
+    async fn record(&self, step: &str) -> Option<Record> {
+        self.subject.record(key("n", "r", step)).await
+    }
+
+    async fn succeeded(&self) -> Vec<String> {
+        let is_done =
+            |state: &State| matches!(state, State::Over { ending: Ending::Succeeded, .. });
+        self.steps(is_done).await
+    }
+
+    async fn steps(&self, is_wanted: impl Fn(&State) -> bool + Copy) -> Vec<String> {
+        let run = StepKey::of_run("n", "r");
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.service.run_steps(&run, is_wanted, &after, 2).await.unwrap();
+            let Some(last) = page.last() else { return names };
+            after.clone_from(&last.step);
+            names.extend(page.into_iter().map(|step| step.step));
+        }
+    }
+}
+
+fn granted(answer: Answer) -> Grant {
+    match answer {
+        Answer::Granted(grant) => *grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(answer: Answer) -> (Verdict, Reason) {
+    match answer {
+        Answer::Refused(decision) => (decision.settled.verdict, decision.settled.reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failure() -> Failure {
+    Failure::of(FailureClass::Failure)
+}
+
+fn of_step() -> Option<Failure> {
+    Some(Failure { of_step: true, ..failure() })
+}
+
+const ONE_RETRY: &str = "{max_retries: 1}";
+
+async fn a_run_of_ten_steps_goes_on_at_the_seventh<S: Store + Clone>(mut stage: Stage<S>) {
+    let run = stage.begin_run(ONE_RETRY).await;
+    assert_eq!(run.attempt, 1);
+    for step in 1..=6 {
+        stage.succeed(&format!("s{step:02}"), 1).await;
+    }
+    stage.give_up("s07", 1).await;
+    assert_eq!(stage.record("s07").await.unwrap().counters.retries, 1);
+    let decision = stage.report_run(of_step()).await;
+    assert!(matches!(decision.settled.verdict, Verdict::Retry(_)), "{decision:?}");
+
+    let again = stage.begin_run(ONE_RETRY).await;
+    assert_eq!(again.attempt, 2);
+    assert_eq!(stage.succeeded().await, ["s01", "s02", "s03", "s04", "s05", "s06"]);
+    assert_eq!(refused(stage.ask("s01", 2).await), (Verdict::Done, Reason::Succeeded));
+    let seventh = stage.begin("s07", 2).await;
+    assert_eq!((seventh.attempt, seventh.counters.retries), (3, 0), "numbers go on, counters not");
+    stage.report("s07", None).await;
+    for step in 8..=10 {
+        stage.succeed(&format!("s{step:02}"), 2).await;
+    }
+    stage.report_run(None).await;
+    assert_eq!(stage.succeeded().await.len(), 10);
+    assert_eq!(refused(stage.ask_run(None, None).await), (Verdict::Done, Reason::Succeeded));
+}
+
+async fn a_run_that_begins_anew_runs_every_step_again<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_retries: 1, run: {resume: all_steps}}";
+    stage.begin_run(policy).await;
+    stage.succeed("a", 1).await;
+    stage.give_up("b", 1).await;
+    stage.report_run(of_step()).await;
+    stage.begin_run(policy).await;
+    assert_eq!(stage.begin("a", 2).await.attempt, 2);
+    assert_eq!(stage.begin("b", 2).await.attempt, 3);
+}
+
+async fn counters_that_are_carried_leave_a_spent_step_one_more_try<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    let policy = "{max_retries: 1, run: {step_counters: carry}}";
+    stage.begin_run(policy).await;
+    stage.give_up("a", 1).await;
+    stage.report_run(of_step()).await;
+    stage.begin_run(policy).await;
+    let decision = stage.fail("a", 2).await.settled;
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Stop, Reason::RetriesSpent));
+}
+
+async fn the_steps_of_a_run_share_one_bound_over_its_attempts<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    let policy = "{max_retries: 5, run: {max_total_retries: 3}}";
+    stage.begin_run(policy).await;
+    assert_eq!(stage.begin("a", 1).await.run_retries_left, Some(3), "a first attempt is none");
+    stage.report("a", Some(Failure::of(FailureClass::Timeout))).await;
+    stage.pass(SECOND).await;
+    assert_eq!(stage.begin("a", 1).await.run_retries_left, Some(2), "whatever it failed with");
+    stage.report("a", Some(failure())).await;
+    // A call that a step makes is a step of the same run.
+    stage.fail("b/call", 1).await;
+    stage.pass(SECOND).await;
+    stage.fail("b/call", 1).await;
+    stage.report_run(of_step()).await;
+    stage.begin_run(policy).await;
+    assert_eq!(stage.begin("a", 2).await.run_retries_left, Some(0));
+    let decision = stage.report("a", Some(failure())).await.settled;
+    assert_eq!((decision.verdict, decision.reason), (Verdict::Stop, Reason::RunRetriesSpent));
+    let refusal = refused(stage.ask("b/call", 2).await);
+    assert_eq!(refusal, (Verdict::Stop, Reason::RunRetriesSpent));
+    assert_eq!(stage.begin("c", 2).await.run_retries_left, Some(0), "what is new may start");
+}
+
+async fn a_worker_of_an_earlier_attempt_is_told<S: Store + Clone>(mut stage: Stage<S>) {
+    let unknown = |result: Result<Answer, ServiceError>, begun| {
+        let Err(ServiceError::Refused(refusal)) = result else { panic!("{result:?}") };
+        assert_eq!(refusal, Refusal::UnknownRunAttempt { said: 2, begun });
+    };
+    unknown(stage.try_ask("a", 2).await, 0);
+    stage.begin_run(ONE_RETRY).await;
+    unknown(stage.try_ask("a", 2).await, 1);
+    assert!(stage.record("a").await.is_none(), "nothing is remembered of it");
+    stage.report_run(Some(failure())).await;
+    stage.begin_run(ONE_RETRY).await;
+    assert_eq!(refused(stage.ask("a", 1).await), (Verdict::Stop, Reason::RunSuperseded));
+    stage.begin("a", 2).await;
+}
+
+async fn a_run_that_is_over_ends_its_steps<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.begin("running", 1).await;
+    stage.fail("waiting", 1).await;
+    stage.succeed("done", 1).await;
+    stage.report_run(None).await;
+    let decision = stage.report("running", Some(failure())).await;
+    let settled = decision.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::RunOver));
+    stage.pass(SECOND).await;
+    assert_eq!(refused(stage.ask("waiting", 1).await), (Verdict::Stop, Reason::RunOver));
+    assert_eq!(refused(stage.ask("new", 1).await), (Verdict::Stop, Reason::RunOver));
+    assert_eq!(refused(stage.ask("done", 1).await), (Verdict::Done, Reason::Succeeded));
+}
+
+async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.pass(11 * SECOND).await;
+    let run = stage.record("").await.unwrap();
+    assert_eq!(run.counters.crashes, 1, "noticed without any worker");
+    assert!(matches!(run.state, State::Waiting { .. }));
+    assert_eq!(stage.begin_run(ONE_RETRY).await.attempt, 2);
+}
+
+async fn steps_are_remembered_as_long_as_their_run<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_crash_retries: 9}";
+    stage.begin_run(policy).await;
+    stage.succeed("a", 1).await;
+    stage.succeed("other", 0).await;
+    for _ in 0..3 {
+        stage.leap().await;
+    }
+    assert!(stage.record("other").await.is_none(), "it was over for three days");
+    assert!(stage.record("a").await.is_some(), "its run waits for a worker");
+    assert_eq!(stage.steps(|_| true).await, ["a"]);
+    stage.begin_run(policy).await;
+    stage.report_run(None).await;
+    for _ in 0..2 {
+        stage.leap().await;
+    }
+    assert!(stage.record("a").await.is_none());
+    assert!(stage.steps(|_| true).await.is_empty());
+}
+
+async fn a_run_that_nobody_wanted_tried_again_is_not<S: Store + Clone>(mut stage: Stage<S>) {
+    granted(stage.ask_run(None, None).await);
+    let settled = stage.report_run(Some(failure())).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::RetriesSpent));
+}
+
+async fn failures_of_steps_are_left_to_their_own_retries<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_retries: 5, run: {ignore_step_failures: true}}";
+    stage.begin_run(policy).await;
+    let decision = stage.report_run(Some(failure())).await;
+    assert!(matches!(decision.settled.verdict, Verdict::Retry(_)), "its own failure");
+    stage.begin_run(policy).await;
+    let settled = stage.report_run(of_step()).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::StepFailed));
+}
+
+async fn the_deadline_of_a_run_bounds_its_steps<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("runs", ONE_RETRY).await;
+    let deadline = Some(Deadline::After(5 * SECOND));
+    let run = granted(stage.ask_run(Some("runs"), deadline).await);
+    let grant = stage.begin("a", 1).await;
+    assert_eq!(grant.ends_by, run.ends_by);
+    stage.pass(5 * SECOND).await;
+    let settled = stage.report("a", Some(failure())).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::Deadline));
+}
+
+async fn the_same_begin_is_answered_as_before<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.begin_run(ONE_RETRY).await;
+    let begin = stage.begins(StepTerms { of_run: 1, ..StepTerms::default() });
+    let first = stage.apply(key("n", "r", "a"), Some("steps"), begin.clone()).await.unwrap();
+    stage.report_run(None).await;
+    let again = stage.apply(key("n", "r", "a"), Some("steps"), begin).await.unwrap();
+    let (first, again) = (granted(first.answer), granted(again.answer));
+    assert_eq!((again.attempt, again.fence, again.replayed), (1, first.fence, true));
+}
+
+stories_on_every_store!(
+    a_run_of_ten_steps_goes_on_at_the_seventh,
+    a_run_that_begins_anew_runs_every_step_again,
+    counters_that_are_carried_leave_a_spent_step_one_more_try,
+    the_steps_of_a_run_share_one_bound_over_its_attempts,
+    a_worker_of_an_earlier_attempt_is_told,
+    a_run_that_is_over_ends_its_steps,
+    a_run_whose_worker_vanished_is_tried_again,
+    steps_are_remembered_as_long_as_their_run,
+    a_run_that_nobody_wanted_tried_again_is_not,
+    failures_of_steps_are_left_to_their_own_retries,
+    the_deadline_of_a_run_bounds_its_steps,
+    the_same_begin_is_answered_as_before,
+);
