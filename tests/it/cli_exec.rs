@@ -206,7 +206,8 @@ async fn the_command_finds_its_attempt_in_the_environment() {
     assert_eq!(code, 0);
     let expected = format!(
         "REPRISE_ADDR={}\nREPRISE_ATTEMPT=3\nREPRISE_FENCE=103\nREPRISE_NAMESPACE=default\n\
-         REPRISE_RESUME_FROM=upload\nREPRISE_RUN=r1\nREPRISE_STEP=load\nREPRISE_TIME_LEFT=90\n",
+         REPRISE_RESUME_FROM=upload\nREPRISE_RUN=r1\nREPRISE_RUN_ATTEMPT=\nREPRISE_STEP=load\n\
+         REPRISE_TIME_LEFT=90\n",
         service.address()
     );
     assert_eq!(stdout, expected);

@@ -16,6 +16,7 @@ mod cli_ask;
 mod cli_config;
 mod cli_exec;
 mod cli_import;
+mod cli_run;
 mod cli_server;
 mod cli_simulate;
 mod cli_worker;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use reprise::{
     domain::{
         decision::{Decision, Reason, Verdict},
-        event::{AttemptName, Begin, Comes, Deadline, Event, Report, StepTerms},
+        event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::StepKey,
         plan::{Answer, Grant, Refusal},
@@ -24,7 +24,6 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A service on a store, its time moved by hand. Steps follow the policy `steps`:
 /// one retry, a second later.
@@ -135,13 +134,6 @@ impl<S: Store + Clone> Stage<S> {
             while self.service.sweep(100).await.unwrap() > 0 {}
             span -= some;
         }
-    }
-
-    /// A day in which nothing is due, all at once.
-    async fn leap(&self) {
-        self.subject.clock.advance(DAY);
-        // Until leases are judged by the time again.
-        self.pass(11 * SECOND).await;
     }
 
     async fn record(&self, step: &str) -> Option<Record> {
@@ -303,21 +295,29 @@ async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage:
 }
 
 async fn steps_are_remembered_as_long_as_their_run<S: Store + Clone>(mut stage: Stage<S>) {
-    let policy = "{max_crash_retries: 9}";
-    stage.begin_run(policy).await;
+    let run = stage.begin_run(ONE_RETRY).await;
     stage.succeed("a", 1).await;
     stage.succeed("other", 0).await;
-    for _ in 0..3 {
-        stage.leap().await;
+    let retention = stage
+        .subject
+        .load(StepKey::of_run("n", "r"))
+        .await
+        .configuration
+        .namespace
+        .settings
+        .retention;
+    let started = stage.subject.store.now().at;
+    while stage.subject.store.now().at - started <= 3 * retention {
+        let beat = Heartbeat { fence: run.fence, lease: Some(Duration::from_secs(3600)) };
+        let key = StepKey::of_run("n", "r");
+        stage.apply(key, None, Event::Heartbeat(beat)).await.unwrap();
+        stage.pass(retention.min(30 * SECOND)).await;
     }
-    assert!(stage.record("other").await.is_none(), "it was over for three days");
-    assert!(stage.record("a").await.is_some(), "its run waits for a worker");
+    assert!(stage.record("other").await.is_none(), "it was no part of the run");
+    assert!(stage.record("a").await.is_some());
     assert_eq!(stage.steps(|_| true).await, ["a"]);
-    stage.begin_run(policy).await;
     stage.report_run(None).await;
-    for _ in 0..2 {
-        stage.leap().await;
-    }
+    stage.pass(2 * retention + SECOND).await;
     assert!(stage.record("a").await.is_none());
     assert!(stage.steps(|_| true).await.is_empty());
 }

@@ -286,11 +286,9 @@ impl Exec {
             ("REPRISE_NAMESPACE", self.job.namespace.clone()),
             (args::RUN, self.job.run.clone()),
         ];
-        match self.job.of_attempt(attempt.number) {
-            Some(of_run) => environment.push((args::RUN_ATTEMPT, of_run.to_string())),
-            // Not that of the run around us, to which the step does not belong.
-            None => environment.push((args::RUN_ATTEMPT, String::new())),
-        }
+        // Empty where there is none, lest it be that of the run around us.
+        let of_run = self.job.of_attempt(attempt.number).map(|number| number.to_string());
+        environment.push((args::RUN_ATTEMPT, of_run.unwrap_or_default()));
         if !self.job.is_run() {
             environment.push(("REPRISE_STEP", self.job.step.clone()));
         }
