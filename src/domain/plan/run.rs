@@ -65,7 +65,7 @@ pub(super) fn refused(
         attempt_of(record, |attempt| attempt.begun_by, begin.identity.id).is_some()
     };
     let Some(run) = terms.run.filter(|_| !record.is_some_and(is_again)) else { return Ok(None) };
-    let reason = if run.is_over {
+    let reason = if run.is_over && !planted!("run-over-not-heeded") {
         Reason::RunOver
     } else if (1..run.attempt).contains(&said) {
         Reason::RunSuperseded
@@ -123,7 +123,9 @@ pub(super) fn resumed(
         return None;
     }
     if run.retries.step_counters == StepCounters::Reset {
-        resumed.counters.reset();
+        if !planted!("run-counters-go-on") {
+            resumed.counters.reset();
+        }
         resumed.first_began_at = None;
         resumed.held_for = std::time::Duration::ZERO;
         resumed.last_delay = std::time::Duration::ZERO;
@@ -155,7 +157,7 @@ pub(super) fn gives_up(terms: &Terms<'_>) -> Option<Reason> {
 
 /// Whether a step that is over is still remembered for its run.
 pub(super) fn keeps(terms: &Terms<'_>) -> bool {
-    terms.run.is_some_and(|run| !run.is_over)
+    terms.run.is_some_and(|run| !run.is_over) && !planted!("run-forgets-its-steps")
 }
 
 /// What the steps of the run have left together once this attempt has started.
