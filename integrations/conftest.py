@@ -55,15 +55,18 @@ def power_cut(server: object) -> Callable[[], None]:
 
 @pytest.fixture
 def two_processes(server: object, tmp_path: Path) -> Callable[..., list[object]]:
-    """Runs a script in two processes of the system at once; what its tasks saw, in order."""
+    """Runs a script in two processes of the system at once; what its tasks saw, in order.
+
+    `processes` is how many the tasks ran in, where each has one of its own.
+    """
     import evidence
 
-    def together(script: Path, *arguments: str) -> list[object]:
+    def together(script: Path, *arguments: str, processes: int = 2) -> list[object]:
         file = tmp_path / "evidence"
         here = {"REPRISE_ADDR": server.unix, evidence.FILE: str(file)}
         evidence.run_together([evidence.Command(script, arguments)] * 2, here)
         attempts = evidence.read(file)
-        assert len({one.process for one in attempts}) == 2
+        assert len({one.process for one in attempts}) == processes
         return attempts
 
     return together

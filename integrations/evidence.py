@@ -71,7 +71,7 @@ def most_at_once(attempts: Sequence[Seen]) -> int:
 
 
 def rate_excess(starts: Sequence[float], *, per_second: float, burst: int) -> float:
-    """Starts beyond `per_second · L + burst` in the worst interval, whatever its length L. At most 0 by the law."""
+    """Starts beyond `per_second · L + burst` in the worst interval of any length L. At most 0 by the law."""
     ordered = sorted(starts)
     return max(
         (last - first + 1) - (per_second * (ordered[last] - ordered[first]) + burst)
