@@ -124,7 +124,7 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
-INTEGRATIONS := airflow argo celery dagster prefect temporal zenml
+INTEGRATIONS := airflow argo celery dagster octopus prefect temporal zenml
 
 .PHONY: integrations
 integrations: $(INTEGRATIONS:%=integration-%) ## Every integration, each with the real package
@@ -134,6 +134,7 @@ integration-airflow: ## The integration with Airflow: its scheduling in process,
 integration-argo: ## The integration with Argo Workflows: its manifests, and the exit codes that it acts on
 integration-celery: ## The integration with Celery: its worker, a broker in memory
 integration-dagster: ## The integration with Dagster: jobs and assets in process
+integration-octopus: ## The integration with Octopus Deploy: the script of a step, its variables emulated
 integration-prefect: ## The integration with Prefect: its engine and its own server
 integration-temporal: ## The integration with Temporal: activities in its test environment
 integration-zenml: ## The integration with ZenML: pipelines on its local orchestrator
