@@ -127,7 +127,7 @@ storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a
 INTEGRATIONS := airflow argo celery dagster octopus prefect temporal zenml
 
 .PHONY: integrations
-integrations: $(INTEGRATIONS:%=integration-%) integration-shared ## Every integration, each with the real package
+integrations: integration-style $(INTEGRATIONS:%=integration-%) integration-shared ## Every integration, each with the real package
 
 .PHONY: $(INTEGRATIONS:%=integration-%)
 integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
@@ -142,6 +142,11 @@ integration-zenml: ## The integration with ZenML: pipelines on its local orchest
 $(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
 	$(CARGO) build $(LOCKED) --bin reprise
 	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
+
+.PHONY: integration-style
+integration-style: $(PYCLIENT)/stamp ## Style of the integrations
+	$(PYCLIENT)/ruff check --quiet integrations
+	$(PYCLIENT)/ruff format --check --quiet integrations
 
 .PHONY: integration-shared
 integration-shared: $(PYCLIENT)/stamp .tools/integration-dagster/bin/stamp .tools/integration-zenml/bin/stamp ## Three systems that share the limits of one target

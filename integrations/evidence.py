@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 #: Names the file that tasks write to.
 FILE = "EVIDENCE_FILE"
@@ -91,23 +93,45 @@ class Command:
 
 
 def run_together(commands: Sequence[Command], environment: Mapping[str, str]) -> None:
-    """Runs processes at the same time, until all have ended well."""
-    running = [_start(each, environment) for each in commands]
-    try:
-        said = [each.communicate(timeout=PATIENCE)[0] for each in running]
-    finally:
+    """Runs processes at the same time, until all have ended well or one has not."""
+    end = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        running = [stack.enter_context(_running(each, environment)) for each in commands]
+        while any(each.poll() is None for each in running):
+            assert time.monotonic() < end, "they take too long"
+            for each in running:
+                each.fail_if_failed()
+            time.sleep(0.02)
         for each in running:
-            each.kill()
-    for each, output in zip(running, said, strict=True):
-        assert each.returncode == 0, output
+            each.fail_if_failed()
 
 
-def _start(command: Command, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+class _Running:
+    """A process, and what it says: to a file, so that nobody has to listen."""
+
+    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self.poll = process.poll
+        self._said = said
+
+    def fail_if_failed(self) -> None:
+        """Raises with what the process said when it ended otherwise than well."""
+        if self.poll():
+            self._said.seek(0)
+            raise AssertionError(self._said.read().decode(errors="replace"))
+
+
+@contextmanager
+def _running(command: Command, environment: Mapping[str, str]) -> Iterator[_Running]:
     path = os.pathsep.join(filter(None, command.path))
-    return subprocess.Popen(
-        [command.python, str(command.script), *command.arguments],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [command.python, str(command.script), *command.arguments],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield _Running(process, said)
+        finally:
+            process.kill()
+            process.wait()

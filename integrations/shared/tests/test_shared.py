@@ -6,10 +6,10 @@ Each runs in a process and an environment of its own; what they have in common i
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,10 +61,10 @@ def test_three_systems_share_one_target(environment: dict[str, str], power_cut: 
         command("dagster_job.py", "dagster"),
         command("zenml_pipeline.py", "zenml"),
     ]
-    cutting = threading.Thread(target=cut_halfway, args=(file, power_cut))
-    cutting.start()
-    evidence.run_together(commands, environment)
-    cutting.join()
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut_halfway, file, power_cut)
+        evidence.run_together(commands, environment)
+        cutting.result()
 
     attempts = evidence.read(file)
     assert work.ATTEMPTS_OF_OTHERS.items() <= Counter(one.name for one in attempts).items()
@@ -78,8 +78,7 @@ def cut_halfway(file: Path, power_cut: Callable[[], None]) -> None:
     """Ends the server as a power cut would, and starts it again, while all three are at work."""
     end = time.monotonic() + evidence.PATIENCE
     while len({one.name for one in evidence.read(file)} if file.exists() else ()) < 3:
-        if time.monotonic() > end:
-            return
+        assert time.monotonic() < end, "they were never at work together"
         time.sleep(0.05)
     power_cut()
 

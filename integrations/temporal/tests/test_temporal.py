@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import reprise
 from reprise import Backoff, Policy, StepState
+from reprise._proto.failure_pb2 import FAILURE_CLASS_CANCELED
 from reprise_temporal import Coordination, coordinated
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, CancelledError
 from worker import Scheduled, execute, run_activity
 
 import evidence
@@ -131,6 +132,19 @@ def test_an_error_that_is_not_to_be_retried_is_passed_on(
     decision = step_of(client, scheduled).decision
     assert decision is not None
     assert decision.reason is reprise.Reason.NOT_RETRYABLE
+
+
+def test_a_cancelled_activity_is_told_of_as_one(client: reprise.Client, perform: Callable[..., Any]) -> None:
+    @activity.defn
+    def load() -> None:
+        raise CancelledError("the workflow was cancelled")
+
+    scheduled = Scheduled(load)
+    with pytest.raises(asyncio.CancelledError):
+        perform(execute, scheduled)
+    (attempt,) = step_of(client, scheduled).message.attempts
+    assert attempt.HasField("ended_at")
+    assert getattr(attempt, "class") == FAILURE_CLASS_CANCELED
 
 
 def test_an_activity_that_is_completed_elsewhere_has_not_failed(
