@@ -21,7 +21,7 @@ from typing import IO
 FILE = "EVIDENCE_FILE"
 
 #: How long in seconds a process may take. One that needs longer has failed.
-PATIENCE = 240.0
+PATIENCE = 480.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def meet(processes: int = 2) -> None:
 
 def read(file: Path) -> list[Seen]:
     """What was written down, by start."""
-    lines = (line.split(maxsplit=3) for line in file.read_text().splitlines())
+    whole, _, _ = file.read_text().rpartition("\n")  # What follows is being written.
+    lines = (line.split(maxsplit=3) for line in whole.splitlines())
     return sorted(
         (Seen(float(start), float(end), int(process), name) for start, end, process, name in lines),
         key=lambda one: one.start,
