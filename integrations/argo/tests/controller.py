@@ -7,7 +7,6 @@ texts. An expression of ours reads the same in Python as in Argo's language.
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -40,15 +39,11 @@ def pod(template: Container, variables: Mapping[str, str]) -> list[str]:
     return line
 
 
-def run_template(
-    template: Container, variables: Mapping[str, str], environment: Mapping[str, str]
-) -> list[int]:
+def run_template(template: Container, variables: Mapping[str, str]) -> list[int]:
     """Pods until one succeeds or Argo starts no other; the exit code of each."""
     codes: list[int] = []
     while True:
-        ended = subprocess.run(
-            pod(template, variables), env={**os.environ, **environment}, capture_output=True, check=False
-        )
+        ended = subprocess.run(pod(template, variables), capture_output=True, check=False)
         codes.append(ended.returncode)
         if ended.returncode == 0 or not again(template.retry_strategy, ended.returncode, len(codes) - 1):
             return codes

@@ -24,4 +24,4 @@ template = Container(
 )
 evidence.meet()
 for part in ("one", "two", "three"):
-    assert controller.run_template(template, {"workflow.uid": f"narrow-{os.getpid()}-{part}"}, {}) == [0]
+    assert controller.run_template(template, {"workflow.uid": f"narrow-{os.getpid()}-{part}"}) == [0]

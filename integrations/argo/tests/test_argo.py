@@ -119,7 +119,7 @@ def test_a_template_is_retried_as_decided(
     client: reprise.Client, variables: dict[str, str], tmp_path: Path
 ) -> None:
     flaky = template(sys.executable, TASK, str(tmp_path), "2", policy="quick")
-    assert run_template(flaky, variables, {}) == [75, 75, 0]
+    assert run_template(flaky, variables) == [75, 75, 0]
     step = client.get_step("load", run=variables["workflow.uid"])
     assert (step.state, step.counters.attempts) == (StepState.SUCCEEDED, 3)
 
@@ -127,15 +127,15 @@ def test_a_template_is_retried_as_decided(
 def test_a_wait_is_sat_out_in_the_next_pod(variables: dict[str, str], tmp_path: Path) -> None:
     inline = ["--max-retries", "1", "--backoff", "fixed", "--delay", "1s", "--jitter", "none"]
     flaky = template(sys.executable, TASK, str(tmp_path), "1", options=inline)
-    assert run_template(flaky, variables, {}) == [75, 0]
+    assert run_template(flaky, variables) == [75, 0]
     first, second = evidence.read(tmp_path / "evidence")
     assert second.start - first.end >= 0.95
 
 
 def test_a_stop_ends_the_template(variables: dict[str, str], tmp_path: Path) -> None:
     broken = template(sys.executable, TASK, str(tmp_path), "9", policy="quick")
-    assert run_template(broken, variables, {}) == [75, 75, 75, 78]
-    assert run_template(broken, variables, {}) == [78]
+    assert run_template(broken, variables) == [75, 75, 75, 78]
+    assert run_template(broken, variables) == [78]
     assert len(evidence.read(tmp_path / "evidence")) == 4
 
 
@@ -151,7 +151,7 @@ def test_a_pod_that_is_killed_is_a_crash(
             time.sleep(0.01)
         os.killpg(first.pid, signal.SIGKILL)
     assert again(sleeper.retry_strategy, UNKNOWN, 0)
-    assert run_template(template("true"), variables, {}) == [0]
+    assert run_template(template("true"), variables) == [0]
     step = client.get_step("load", run=variables["workflow.uid"])
     assert (step.counters.attempts, step.counters.crashes) == (2, 1)
 

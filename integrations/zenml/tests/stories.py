@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from reprise import Backoff, Policy
 from reprise_zenml import coordinated
+from zenml.config.retry_config import StepRetryConfig
 
 from zenml import pipeline, step
 
@@ -29,6 +30,17 @@ def load() -> str:
 @pipeline(enable_cache=False)
 def loading() -> None:
     load()
+
+
+@step(retry=StepRetryConfig(max_retries=2, delay=0, backoff=1))
+@coordinated(policy=QUICK)
+def load_again() -> None:
+    Body.does()
+
+
+@pipeline(enable_cache=False)
+def loading_again() -> None:
+    load_again()
 
 
 @step

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import reprise
 from reprise import StepState
-from stories import Body, counting, loading
+from stories import Body, counting, loading, loading_again
 from zenml.client import Client as ZenML
 from zenml.enums import ExecutionStatus
 from zenml.models import PipelineRunResponse
@@ -79,6 +79,23 @@ def test_a_wish_of_the_body_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Body, "does", wishing)
     loading()
     assert starts[1] - starts[0] >= 0.8
+
+
+def test_retries_of_zenml_do_not_start_what_was_told_to_stop(
+    client: reprise.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZenML keeps them for a process that is lost; the step is the same one then."""
+    calls: list[int] = []
+
+    def broken() -> None:
+        calls.append(1)
+        raise reprise.NotRetryable("bad input")
+
+    monkeypatch.setattr(Body, "does", broken)
+    with pytest.raises(RuntimeError):
+        loading_again()
+    assert calls == [1]
+    assert step_of(client, latest("loading_again"), "load_again").counters.attempts == 1
 
 
 def test_values_pass_between_steps(client: reprise.Client) -> None:
