@@ -124,17 +124,34 @@ bench: build ## Measure: the whole service against a bare echo, then rule, condi
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
-INTEGRATIONS := airflow celery dagster prefect
+INTEGRATIONS := airflow argo celery dagster octopus prefect temporal zenml
+
+.PHONY: integrations
+integrations: integration-style $(INTEGRATIONS:%=integration-%) integration-shared ## Every integration, each with the real package
 
 .PHONY: $(INTEGRATIONS:%=integration-%)
 integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
+integration-argo: ## The integration with Argo Workflows: its manifests, and the exit codes that it acts on
 integration-celery: ## The integration with Celery: its worker, a broker in memory
 integration-dagster: ## The integration with Dagster: jobs and assets in process
+integration-octopus: ## The integration with Octopus Deploy: the script of a step, its variables emulated
 integration-prefect: ## The integration with Prefect: its engine and its own server
+integration-temporal: ## The integration with Temporal: activities in its test environment
+integration-zenml: ## The integration with ZenML: pipelines on its local orchestrator
 
 $(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
 	$(CARGO) build $(LOCKED) --bin reprise
 	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
+
+.PHONY: integration-style
+integration-style: $(PYCLIENT)/stamp ## Style of the integrations
+	$(PYCLIENT)/ruff check --quiet integrations
+	$(PYCLIENT)/ruff format --check --quiet integrations
+
+.PHONY: integration-shared
+integration-shared: $(PYCLIENT)/stamp .tools/integration-dagster/bin/stamp .tools/integration-zenml/bin/stamp ## Three systems that share the limits of one target
+	$(CARGO) build $(LOCKED) --bin reprise
+	integrations/check shared $(PYCLIENT) $(TARGET)/debug/reprise
 
 ##@ Upkeep
 

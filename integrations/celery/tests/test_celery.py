@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 import reprise
@@ -12,6 +14,7 @@ from reprise import Backoff, Policy, StepState
 from reprise_celery import CoordinatedTask
 
 import celery
+import evidence
 
 QUICK = Policy(max_retries=2, backoff=Backoff.fixed(0.3, jitter="none"))
 
@@ -121,3 +124,29 @@ def test_a_task_that_is_called_as_a_function_is_one(app: celery.Celery, client: 
         return order
 
     assert task(app, client, plain)(7) == 7
+
+
+def test_limits_hold_across_processes(two_processes: Callable[..., list[evidence.Seen]]) -> None:
+    attempts = two_processes(Path(__file__).with_name("narrow.py"))
+    assert len(attempts) == 6
+    assert evidence.most_at_once(attempts) == 1
+
+
+def test_counts_survive_a_restart(
+    app: celery.Celery, client: reprise.Client, power_cut: Callable[[], None]
+) -> None:
+    calls: list[int] = []
+
+    def broken() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            power_cut()
+        raise ConnectionResetError
+
+    made = task(app, client, broken)
+    with working(app):
+        result = made.delay()
+        with pytest.raises(ConnectionResetError):
+            result.get(timeout=60)
+    assert len(calls) == 3
+    assert step_of(client, made, result).counters.attempts == 3

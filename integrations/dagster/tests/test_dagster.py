@@ -4,6 +4,8 @@ Annotations are not postponed here: Dagster looks at that of `context`.
 """
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import reprise
@@ -11,6 +13,7 @@ from reprise import Backoff, Policy, StepState
 from reprise_dagster import coordinated
 
 import dagster as dg
+import evidence
 
 QUICK = Policy(max_retries=2, backoff=Backoff.fixed(0.3, jitter="none"))
 
@@ -170,3 +173,28 @@ def test_async_functions_are_refused(client: reprise.Client) -> None:
 
     with pytest.raises(reprise.ConfigurationError):
         coordinated(client=client)(load)
+
+
+def test_limits_hold_across_processes(two_processes: Callable[..., list[evidence.Seen]]) -> None:
+    attempts = two_processes(Path(__file__).with_name("narrow.py"))
+    assert len(attempts) == 6
+    assert evidence.most_at_once(attempts) == 1
+
+
+def test_counts_survive_a_restart(client: reprise.Client, power_cut: Callable[[], None]) -> None:
+    calls: list[int] = []
+
+    @dg.op
+    @coordinated(policy=QUICK, client=client)
+    def load() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            power_cut()
+        raise ConnectionResetError
+
+    result = run_op(load)
+    assert not result.success
+    assert len(calls) == 3
+    step = client.get_step("load", run=result.run_id)
+    assert step is not None
+    assert step.counters.attempts == 3

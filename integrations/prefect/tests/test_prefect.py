@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import reprise
 from prefect.runtime import flow_run, task_run
+from prefect.settings import PREFECT_API_URL
 from reprise import Backoff, Policy, StepState
 from reprise_prefect import task
 
+import evidence
 import prefect
 
 QUICK = Policy(max_retries=2, backoff=Backoff.fixed(0.5, jitter="none"))
@@ -98,3 +102,36 @@ def test_an_async_task_is_retried_too(server: object) -> None:
 
     assert asyncio.run(main()) == "done"
     assert len(calls) == 2
+
+
+def test_limits_hold_across_processes(
+    two_processes: Callable[..., list[evidence.Seen]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+    attempts = two_processes(Path(__file__).with_name("narrow.py"))
+    assert len(attempts) == 6
+    assert evidence.most_at_once(attempts) == 1
+
+
+def test_counts_survive_a_restart(client: reprise.Client, power_cut: Callable[[], None]) -> None:
+    calls: list[int] = []
+    names: list[str] = []
+
+    @task(reprise={"policy": QUICK}, client=client, name="load")
+    def load() -> None:
+        names[:] = [flow_run.id, task_run.id]
+        calls.append(1)
+        if len(calls) == 2:
+            power_cut()
+        raise ConnectionResetError
+
+    @prefect.flow
+    def orders() -> None:
+        load()
+
+    with pytest.raises(ConnectionResetError):
+        orders()
+    assert len(calls) == 3
+    step = client.get_step(f"load/{names[1]}", run=names[0])
+    assert step is not None
+    assert step.counters.attempts == 3

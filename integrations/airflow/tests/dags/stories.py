@@ -8,9 +8,11 @@ from pathlib import Path
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, get_current_context
 from airflow.sdk.exceptions import AirflowFailException
 from reprise_airflow import coordinated
+
+import evidence
 
 
 def flaky() -> None:
@@ -19,6 +21,25 @@ def flaky() -> None:
         file.write("started\n")
     if len(starts.read_text().split()) < 3:
         raise ConnectionResetError
+
+
+def seen() -> None:
+    """Fails twice, and writes down when it ran as whose try."""
+    context = get_current_context()
+    ti = context["ti"]
+    with evidence.seen(f"{ti.dag_id}/{ti.run_id} {ti.task_id}"):
+        if ti.try_number < 3:
+            raise ConnectionResetError
+
+
+def cut_off() -> None:
+    """What happens while a task runs: a test says it."""
+
+
+def interrupted() -> None:
+    if get_current_context()["ti"].try_number == 2:
+        cut_off()
+    raise ConnectionResetError
 
 
 def over() -> None:
@@ -35,6 +56,14 @@ with DAG("flaky", schedule=None) as flaky_dag:
 # For an operator that nobody wrapped: a shell command.
 with DAG("broken", schedule=None) as broken_dag:
     BashOperator(task_id="load", bash_command="exit 3", **coordinated("once"))
+
+# At a target that takes one start a second.
+with DAG("narrow", schedule=None) as narrow_dag:
+    for part in ("one", "two"):
+        PythonOperator(task_id=part, python_callable=seen, **coordinated("quick", targets=("narrow-rate",)))
+
+with DAG("interrupted", schedule=None) as interrupted_dag:
+    PythonOperator(task_id="load", python_callable=interrupted, **coordinated("quick"))
 
 with DAG("over", schedule=None) as over_dag:
     PythonOperator(task_id="load", python_callable=over, **coordinated("quick"))
