@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::policy_file::{NamespacePart, PolicyFile, SettingsChange},
-    domain::policy::Policy,
+    domain::{namespace::DEFAULT_NAMESPACE, policy::Policy},
     grpc::convert::{policy::to_proto, target},
     proto,
 };
@@ -100,10 +100,28 @@ impl Applied {
     }
 }
 
+/// The file for the namespace that was asked for: what a file says of no namespace
+/// in particular it says of that one.
+fn into_namespace(global: &Global, mut file: PolicyFile) -> Result<PolicyFile, CliError> {
+    if global.namespace == DEFAULT_NAMESPACE {
+        return Ok(file);
+    }
+    let wanted = global.namespace.parse().map_err(|not_an_id| {
+        CliError::usage(format!("--namespace {}: {not_an_id}", global.namespace))
+    })?;
+    let part = file.namespaces.remove(DEFAULT_NAMESPACE);
+    if let Some(named) = file.namespaces.keys().next() {
+        return Err(CliError::usage(format!("the file names namespaces itself, such as {named}"))
+            .next("leave --namespace out, or what is under `namespaces:`"));
+    }
+    file.namespaces.extend(part.map(|part| (wanted, part)));
+    Ok(file)
+}
+
 /// Makes the service's policies, targets and settings those of the file. What the file
 /// does not name stays; a namespace that it names and is missing is created.
 pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
-    let file = read(path)?;
+    let file = into_namespace(global, read(path)?)?;
     let service = Service::of(global);
     let mut applied = Vec::new();
     for (namespace, part) in &file.namespaces {
@@ -118,7 +136,7 @@ pub async fn apply(global: &Global, path: &Path) -> Result<(), CliError> {
 
 /// Makes the service's targets those of the file, and leaves everything else.
 pub async fn apply_targets(global: &Global, path: &Path) -> Result<(), CliError> {
-    let file = read(path)?;
+    let file = into_namespace(global, read(path)?)?;
     let service = Service::of(global);
     let mut applied = Vec::new();
     for (namespace, part) in file.namespaces.iter().filter(|(_, part)| !part.targets.is_empty()) {

@@ -183,6 +183,13 @@ async fn policies_are_applied_listed_shown_and_deleted() {
     stage.says(&["policy", "apply", "again.yaml"]).await;
     assert_eq!(row(&stage.says(&["policy", "list"]).await, "nightly")[1], "2", "nothing changed");
 
+    stage.says(&["policy", "apply", "again.yaml", "-n", "elsewhere"]).await;
+    let there = stage.says(&["policy", "list", "-n", "elsewhere"]).await;
+    assert_eq!(row(&there, "nightly")[1], "1", "in the namespace that was asked for");
+    stage.write("named.yaml", &format!("{POLICIES}namespaces: {{a: {{}}}}\n"));
+    let (code, _, stderr) = stage.run(&["policy", "apply", "named.yaml", "-n", "b"]).await;
+    assert!(code == 2 && stderr.contains("names namespaces itself"), "{code} {stderr}");
+
     let late = ["policy", "delete", "nightly", "--etag", "r1"];
     let (code, _, stderr) = stage.run(&late).await;
     assert_eq!(code, 5, "{stderr}");
