@@ -62,6 +62,24 @@ async fn a_pipeline_that_fails_at_the_seventh_step_goes_on_there() {
 }
 
 #[tokio::test]
+async fn a_command_of_several_actions_resumes_at_the_one_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let server = Server::start(&folder.join("data"), "127.0.0.1:0").await;
+    let script = r#"
+        echo "from '$REPRISE_RESUME_FROM'" >> log
+        echo extract >> "$REPRISE_ACTION_FILE"
+        echo load >> "$REPRISE_ACTION_FILE"
+        [ -n "$REPRISE_RESUME_FROM" ]
+    "#;
+    let exec = ["exec", "--step", "s", "--max-retries", "1", "--delay", "1ms", "--", "sh", "-c"];
+    let (code, _, told) = reprise(&server, folder, &[&exec[..], &[script]].concat()).await;
+    assert_eq!(code, Some(0), "{told}");
+    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+    assert_eq!(log, "from ''\nfrom 'load'\n");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_run_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"), "127.0.0.1:0").await;

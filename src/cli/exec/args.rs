@@ -41,6 +41,10 @@ The command finds REPRISE_NAMESPACE, REPRISE_RUN, REPRISE_STEP, REPRISE_ATTEMPT,
 REPRISE_FENCE, REPRISE_RESUME_FROM, REPRISE_TIME_LEFT (seconds) and REPRISE_ADDR
 in its environment. What exec itself has to say goes to stderr.
 
+A command of several actions may write the name of each to the file
+REPRISE_ACTION_FILE when it begins it. When it fails, the next attempt finds the
+last one in REPRISE_RESUME_FROM.
+
 Ends with the last command's exit code (128 + n when signal n ended it); 78 when
 the step had stopped before, 75 when its wait is longer than --max-wait, 69 when
 no service answers and --offline says not to wait. With --once: 0 succeeded,

@@ -14,7 +14,11 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{signals, tail::Tail};
+use super::{
+    action::{ACTION_FILE, ActionFile},
+    signals,
+    tail::Tail,
+};
 
 /// How a command ended, as its process tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Running {
     child: Child,
     terminal: Option<File>,
     tail: Option<Tail>,
+    /// None where no file could be made: then no action is named.
+    action: Option<ActionFile>,
 }
 
 impl Running {
@@ -100,7 +106,9 @@ impl Running {
         let terminal = File::open("/dev/tty").ok();
         let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut process = Command::new(program);
+        let action = ActionFile::create().ok();
         process.args(arguments).envs(environment);
+        process.envs(action.iter().map(|file| (ACTION_FILE, file.path())));
         if keep_stderr {
             process.stderr(Stdio::piped());
         }
@@ -119,7 +127,7 @@ impl Running {
             Some(stderr) => Some(Tail::follow(File::from(stderr.into_owned_fd()?))?),
             None => None,
         };
-        Ok(Self { child, terminal, tail })
+        Ok(Self { child, terminal, tail, action })
     }
 
     /// Waits for its end. May be called again when it was not waited out.
@@ -155,10 +163,15 @@ impl Running {
     }
 
     /// The end of its stderr; empty when it was not kept.
-    pub async fn stderr_tail(self) -> String {
-        match self.tail {
+    pub async fn stderr_tail(&mut self) -> String {
+        match self.tail.take() {
             Some(tail) => tail.text().await,
             None => String::new(),
         }
+    }
+
+    /// The action that was under way, where the command said so; else empty.
+    pub fn action(&self) -> String {
+        self.action.as_ref().map(ActionFile::action).unwrap_or_default()
     }
 }

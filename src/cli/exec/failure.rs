@@ -72,6 +72,7 @@ impl Classes {
             message: message(ended),
             duration: Some(text::to_proto_duration(ended.ran)),
             retryable: self.pointless(ended).then_some(false),
+            action: ended.action.clone(),
             ..Failure::default()
         }
     }

@@ -1,6 +1,7 @@
 //! `reprise exec`: runs a command as a step, and again for as long as the
 //! service says so.
 
+mod action;
 mod alone;
 mod args;
 mod child;

@@ -37,6 +37,8 @@ pub struct Ended {
     pub told: Option<Signal>,
     /// The end of its stderr.
     pub stderr: String,
+    /// The action that was under way, where it said so.
+    pub action: String,
 }
 
 /// Why we ended a command before it was done.
@@ -53,7 +55,8 @@ pub enum Cut {
 impl Ended {
     /// A command that never ran.
     pub fn not_started(end: End) -> Self {
-        Self { end, ran: Duration::ZERO, cut: None, told: None, stderr: String::new() }
+        let (stderr, action) = <(String, String)>::default();
+        Self { end, ran: Duration::ZERO, cut: None, told: None, stderr, action }
     }
 
     /// Whether the command did its work. One that we ended did not, whatever
@@ -94,9 +97,10 @@ pub async fn supervise(
             () = instant(watch.kill_at) => watch.kill(),
         }
     };
-    let Watch { running, cut, told, .. } = watch;
+    let Watch { mut running, cut, told, .. } = watch;
     let ran = began.elapsed();
-    Ended { end, ran, cut, told, stderr: running.stderr_tail().await }
+    let stderr = running.stderr_tail().await;
+    Ended { end, ran, cut, told, stderr, action: running.action() }
 }
 
 struct Watch<'a> {
