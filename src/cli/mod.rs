@@ -36,6 +36,7 @@ mod target_flags;
 mod target_watch;
 mod text;
 mod view;
+mod why;
 
 use std::{process::ExitCode, time::Duration};
 

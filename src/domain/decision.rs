@@ -397,6 +397,8 @@ pub enum ConstraintKind {
     Ramp,
     /// The host fails at a target at which others do not.
     Host,
+    /// The instant that the step was told, whatever accounted for it then.
+    Ticket,
 }
 
 /// A host that should not run the next attempt.

@@ -10,7 +10,7 @@ use super::{
         Invalid,
         admin::{self, settings_to_proto},
         answer::{self, Context},
-        policy, target,
+        explain, policy, target,
     },
     status,
 };
@@ -379,6 +379,17 @@ impl<S: Store> AdminService for Admin<S> {
         let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
         let target = Some(self.named_target(&namespace, &name, &entry));
         Ok(Response::new(proto::ResumeTargetResponse { target }))
+    }
+
+    async fn explain_step(
+        &self,
+        request: Request<proto::ExplainStepRequest>,
+    ) -> Result<Response<proto::ExplainStepResponse>, Status> {
+        let name = explain::request(request.into_inner())?;
+        let key = name.key();
+        let explained = self.service.explain(&key).await;
+        let explained = explained.map_err(|error| status::service(&error, &key, ""))?;
+        Ok(Response::new(explain::response(key, explained)))
     }
 
     async fn evaluate(

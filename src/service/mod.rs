@@ -5,6 +5,7 @@
 mod admin;
 mod claim;
 mod evaluate;
+mod explain;
 mod line;
 mod sweep;
 mod target;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use admin::{AdminError, PolicyWrite, etag};
 pub use claim::{Claim, Claimed};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
+pub use explain::Explained;
 pub use line::wake_until;
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};

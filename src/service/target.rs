@@ -139,7 +139,7 @@ impl<S: Store> Service<S> {
         let configuration = self.store().configuration(namespace).await?;
         let bound = configuration.bound(name, run, self.store().now().at);
         let bound = bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))?;
-        Ok(self.store().usage(namespace, &bound).await?)
+        Ok(self.store().usage(namespace, &bound, None).await?)
     }
 
     /// Deletes a target.

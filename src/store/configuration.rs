@@ -284,7 +284,7 @@ impl TargetEntry {
             target: Arc::clone(&self.target),
             revision: self.revision,
             is_passing: self.target.each_run || !is_written,
-            pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).map(|pause| pause.until),
+            pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).cloned(),
             episodes: Episodes::default(),
         }
     }

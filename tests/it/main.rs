@@ -15,6 +15,7 @@ mod claims;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;
+mod cli_explain;
 mod cli_import;
 mod cli_server;
 mod cli_simulate;

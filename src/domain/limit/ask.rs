@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Target,
+    Pause, Target,
     breaker::{Ended, Episodes, TargetOutcome},
 };
 use crate::domain::time::{Timestamp, micros};
@@ -21,8 +21,8 @@ pub struct Bound {
     /// Whether its state is of no use once a run is over: each run has its own, or
     /// nobody wrote a target of this name.
     pub is_passing: bool,
-    /// Whether it starts nothing for now: the end of the pause, if one is known.
-    pub pause: Option<Option<Timestamp>>,
+    /// Why it starts nothing for now, by an operator's order.
+    pub pause: Option<Pause>,
     /// Its episodes, as far as the decision knows them. A store refuses a commit
     /// that was planned on others.
     pub episodes: Episodes,

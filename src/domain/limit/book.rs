@@ -369,7 +369,7 @@ impl TargetState {
 
 /// What calendars are to know of: a start counts from when it was planned, which
 /// may be a while ago when it is granted.
-fn oldest(now: Timestamp) -> Timestamp {
+pub(super) fn oldest(now: Timestamp) -> Timestamp {
     const PLAN_KEPT: u64 = 250_000;
     Timestamp::from_micros(now.as_micros().saturating_sub(PLAN_KEPT))
 }

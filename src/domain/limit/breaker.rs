@@ -231,6 +231,8 @@ pub enum Standing {
         until: Timestamp,
         /// Starts that it has admitted.
         started: u64,
+        /// When it admits the next one.
+        next: Timestamp,
     },
 }
 
@@ -289,8 +291,9 @@ impl Breaker {
                 let since = self.episodes.last().map_or(next, |episode| episode.from);
                 Standing::Open { since, next_probe: next }
             }
-            Phase::Ramp { since, length, started, .. } if now < since.plus(span(length)) => {
-                Standing::Ramp { since, until: since.plus(span(length)), started }
+            Phase::Ramp { since, length, full, started } if now < since.plus(span(length)) => {
+                let next = since.plus(span(ramped(length, full, started)));
+                Standing::Ramp { since, until: since.plus(span(length)), started, next }
             }
             Phase::Closed | Phase::Ramp { .. } => Standing::Closed,
         }

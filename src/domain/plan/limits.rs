@@ -98,7 +98,7 @@ impl Before {
     }
 
     /// What the next start costs a retry budget; None for a first attempt.
-    fn cost(&self) -> Option<u32> {
+    pub(super) fn cost(&self) -> Option<u32> {
         (self.attempts > 0).then_some(match self.failed {
             _ if self.is_forgiven => 0,
             Some(FailureClass::Timeout) if !planted!("timeout-costs-one") => 2 * COST,
@@ -253,7 +253,7 @@ fn cooled(
 pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
     let is_paused = |bound: &&Bound| bound.pause.is_some() && !planted!("pause-not-heeded");
     let bound = terms.bounds.iter().find(is_paused)?;
-    let until = bound.pause.flatten();
+    let until = bound.pause.as_ref().and_then(|pause| pause.until);
     let mut decision = super::wait(terms, record, now, until, Reason::Paused);
     decision.constraints = vec![Constraint {
         kind: ConstraintKind::Pause,

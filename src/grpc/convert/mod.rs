@@ -11,6 +11,7 @@ pub mod policy;
 pub mod admin;
 pub mod target;
 pub mod answer;
+pub mod explain;
 #[cfg(test)]
 mod tests;
 

@@ -182,7 +182,7 @@ fn standing_to_proto(standing: Standing) -> proto::BreakerStanding {
         Standing::Open { since, next_probe } => {
             (BreakerState::Open, Some(since), Some(next_probe), 0)
         }
-        Standing::Ramp { since, until, started } => {
+        Standing::Ramp { since, until, started, .. } => {
             (BreakerState::Ramp, Some(since), Some(until), started)
         }
     };

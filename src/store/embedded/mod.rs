@@ -556,12 +556,16 @@ impl Store for Embedded {
         Ok(heads.into_iter().map(String::from).collect())
     }
 
-    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        name: &str,
+        bound: &limit::Bound,
+        member: Option<&str>,
+    ) -> Result<Usage, StoreError> {
         let held = self.0.held();
         let now = held.grace.now(self.0.clock.now());
         let state = namespace(&held.state, name)?.book.state(&bound.state);
-        let known = state.map(|state| Known::of(state, now)).unwrap_or_default();
-        Ok(Usage::of(bound, &known, now.at))
+        Ok(Usage::of(bound, &Known::of(bound, state, member, now), now.at))
     }
 
     async fn queued(

@@ -270,14 +270,29 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
 /// of this version.
 #[must_use]
 pub fn known(told: Vec<Value>) -> Option<Known> {
-    let mut told = told.into_iter();
-    let mut count = || wire::number(told.next()?);
-    let starts = count()?;
-    let (permits, in_line, parked, cooldown) = (count()?, count()?, count()?, count()?);
-    let window = Window::unpack(&wire::bytes(told.next()?)?)?;
-    let breaker = Breaker::unpack(&wire::bytes(told.next()?)?)?;
-    let cooldown = Timestamp::from_micros(cooldown);
-    Some(Known { starts, permits, in_line, parked, cooldown, window, breaker })
+    let [starts, permits, in_line, parked, cooldown, window, breaker, room, in_line_at, parked_at] =
+        <[Value; 10]>::try_from(told).ok()?;
+    Some(Known {
+        starts: wire::number(starts)?,
+        room: number_or_none(room)?.map(Timestamp::from_micros),
+        permits: wire::number(permits)?,
+        in_line: wire::number(in_line)?,
+        before_in_line: number_or_none(in_line_at)?,
+        parked: wire::number(parked)?,
+        before_parked: number_or_none(parked_at)?,
+        cooldown: Timestamp::from_micros(wire::number(cooldown)?),
+        window: Window::unpack(&wire::bytes(window)?)?,
+        breaker: Breaker::unpack(&wire::bytes(breaker)?)?,
+    })
+}
+
+/// A number that may be absent; None when it is not in the form of this version.
+fn number_or_none(told: Value) -> Option<Option<u64>> {
+    let text = wire::bytes(told)?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    std::str::from_utf8(&text).ok()?.parse().ok().map(Some)
 }
 
 /// Reads the episodes of the targets that are asked; None when they are not in the

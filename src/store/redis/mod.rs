@@ -886,12 +886,18 @@ impl Store for Redis {
         true
     }
 
-    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        name: &str,
+        bound: &limit::Bound,
+        member: Option<&str>,
+    ) -> Result<Usage, StoreError> {
         let slot = self.0.slot(name);
         let [not_after, given] = self.0.times(&slot);
         let mut keys = vec![slot.keys.state.clone()];
         keys.extend(slot.keys.target_state(&bound.state));
-        let args = [not_after, given, asks::grid(bound.target.rate.as_ref())];
+        let member = member.unwrap_or_default().as_bytes().to_vec();
+        let args = [not_after, given, asks::grid(bound.target.rate.as_ref()), member];
         let said = self.0.call(&slot, &scripts::USAGE, &keys, &args).await?;
         let (heading, rest) = self.0.done(name, said)?;
         let known = asks::known(rest).ok_or_else(wire::strange)?;

@@ -6,6 +6,7 @@
 //! that makes it, on a clock that a test moves by hand.
 
 mod checker;
+mod explained;
 mod histories;
 mod outages;
 mod reopened;

@@ -12,7 +12,7 @@ use reprise::{
         id::{Id, StepKey},
         limit::{spec::TargetSpec, usage::Usage},
         namespace::Settings,
-        plan::{Answer, Grant, ReportStatus, Reported},
+        plan::{Answer, Explanation, Grant, ReportStatus, Reported},
         record::{Identity, Record, State},
         time::Timestamp,
     },
@@ -364,6 +364,18 @@ impl<S: Store> Stage<S> {
         let (run, step) = parts(step);
         let key = StepKey { namespace: &self.namespace, run, step };
         self.service.step(&key).await.unwrap().record
+    }
+
+    /// Why a step waits, if it does.
+    pub async fn why(&self, step: &str) -> Option<Explanation> {
+        let (run, step) = parts(step);
+        let key = StepKey { namespace: &self.namespace, run, step };
+        self.service.explain(&key).await.unwrap().explanation
+    }
+
+    /// Why a step waits.
+    pub async fn explained(&self, step: &str) -> Explanation {
+        self.why(step).await.unwrap_or_else(|| panic!("{step} does not wait"))
     }
 
     /// Whether a step waits for a target that is out of order.

@@ -12,7 +12,7 @@ use super::{
     policy, report_request, rule, seconds,
 };
 use crate::{
-    grpc::convert::{Invalid, admin, policy as policies, request, target},
+    grpc::convert::{Invalid, admin, explain, policy as policies, request, target},
     proto::{
         self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
         report_attempt_request::Outcome, rule::Action,
@@ -829,6 +829,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
     let delete = |namespace, name| {
         target::delete(proto::DeleteTargetRequest { namespace, name, etag: id("") }).err()
     };
+    let explain = |namespace, run, step| {
+        explain::request(proto::ExplainStepRequest { namespace, run, step }).err()
+    };
     let resume =
         |namespace, name| target::resume(proto::ResumeTargetRequest { namespace, name }).err();
     use proto::pause_target_request::End;
@@ -897,6 +900,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
             "PauseTargetRequest.pause_for",
             refused("pause_for", pause(|r| r.end = seconds(0).map(End::PauseFor))),
         ),
+        ("ExplainStepRequest.namespace", refused("namespace", explain(bad(), id("r"), id("s")))),
+        ("ExplainStepRequest.run", refused("run", explain(id(""), bad(), id("s")))),
+        ("ExplainStepRequest.step", refused("step", explain(id(""), id("r"), id("")))),
         ("GetTargetUsageRequest.namespace", refused("namespace", usage(bad(), id("db"), ""))),
         ("GetTargetUsageRequest.name", refused("name", usage(id(""), id(""), ""))),
         ("GetTargetUsageRequest.run", refused("run", usage(id(""), id("db"), "a b"))),
