@@ -33,6 +33,7 @@ mod step;
 mod store;
 mod target;
 mod target_flags;
+mod target_health;
 mod target_watch;
 mod text;
 mod view;

@@ -138,6 +138,16 @@ pub trait Store: Send + Sync + 'static {
         member: Option<&str>,
     ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
 
+    /// Ends the cooldown of a target.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn lift(
+        &self,
+        namespace: &str,
+        bound: &Bound,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// The changes of a namespace after number `after`, at most `limit`.
     ///
     /// # Errors

@@ -27,8 +27,7 @@ impl Stage {
         Self { folder, server, worker }
     }
 
-    /// What a command says that succeeds.
-    async fn says(&self, arguments: &[&str]) -> String {
+    async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_reprise"))
             .args(["--addr", &self.server.address])
             .args(arguments)
@@ -40,8 +39,21 @@ impl Stage {
             .await
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
-        text(output.stdout)
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+
+    /// What a command says that succeeds.
+    async fn says(&self, arguments: &[&str]) -> String {
+        let (succeeds, stdout, stderr) = self.run(arguments).await;
+        assert!(succeeds, "{arguments:?}: {stderr}");
+        stdout
+    }
+
+    /// What one says that fails.
+    async fn fails(&self, arguments: &[&str]) -> String {
+        let (succeeds, stdout, stderr) = self.run(arguments).await;
+        assert!(!succeeds, "{arguments:?}: {stdout}");
+        stderr
     }
 
     async fn json(&self, arguments: &[&str]) -> Value {
@@ -105,4 +117,40 @@ async fn who_waits_is_told_what_binds_and_what_would_help() {
 
     let said = stage.says(&["step", "explain", "r", "c"]).await;
     assert!(said.starts_with("default/r/c runs attempt 1") && !said.contains("BINDS"), "{said}");
+}
+
+#[tokio::test]
+async fn a_breaker_is_forced_and_released_and_a_cooldown_lifted() {
+    let mut stage = Stage::start().await;
+    stage.says(&["target", "create", "db", "--breaker", "on"]).await;
+    let open = ["target", "breaker", "db", "open", "--reason", "it lies", "--by", "ann"];
+    let forced = stage.says(&[&open[..], &["--for", "10m"]].concat()).await;
+    assert!(forced.contains("\n# breaker forced open: it lies by ann since "), "{forced}");
+    assert!(line(&stage.says(&["target", "list"]).await, "db ").contains(" forced open "));
+    let watched = stage.says(&["target", "watch", "db", "--count", "1"]).await;
+    assert!(watched.contains(" forced open until "), "{watched}");
+    stage.begin("a", "db").await;
+    let said = stage.says(&["step", "explain", "r", "a"]).await;
+    let row = line(&said, "forced of db ");
+    assert!(row.contains("ordered by ann: it lies") && row.ends_with(" yes"), "{said}");
+
+    let close = ["target", "breaker", "db", "close", "--reason", "it is well", "--for", "1h"];
+    let closed = stage.json(&close).await;
+    assert_eq!(closed["forced_breaker"]["state"], "closed");
+    assert!(closed["forced_breaker"]["until"].is_string(), "{closed}");
+    let released = stage.json(&["target", "breaker", "db", "release"]).await;
+    assert_eq!(released["forced_breaker"], Value::Null);
+    stage.says(&["target", "lift", "db"]).await;
+
+    stage.says(&["target", "create", "bare"]).await;
+    let bare = ["target", "breaker", "bare", "open", "--reason", "x", "--for", "1m"];
+    assert!(stage.fails(&bare).await.contains("TARGET_HAS_NO_BREAKER"));
+    assert!(stage.fails(&open).await.contains("until: required"));
+    let long = [&open[..], &["--for", "8d"]].concat();
+    assert!(stage.fails(&long).await.contains("accepted: up to seven days"));
+    let late = [&open[..], &["--until", "2100-01-01T00:00:00Z"]].concat();
+    assert!(stage.fails(&late).await.contains("seven days from now"));
+    assert!(
+        stage.fails(&["target", "breaker", "db", "open", "--for", "1m"]).await.contains("--reason")
+    );
 }

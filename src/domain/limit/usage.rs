@@ -1,7 +1,7 @@
 //! What is used of a target's limits, for operators who look on.
 
 use super::{
-    Bound,
+    Bound, Forced,
     book::{TargetState, oldest},
     breaker::{Breaker, Standing},
     window::Window,
@@ -33,6 +33,8 @@ pub struct Usage {
     pub cooldown: Option<Timestamp>,
     /// How its breaker stands; None without one.
     pub breaker: Option<Standing>,
+    /// What an operator says of it for now.
+    pub forced: Option<Forced>,
     /// Steps that wait for it to be back.
     pub parked: u64,
     /// How many of them have waited longer than the step that is asked about; None where
@@ -110,6 +112,7 @@ impl Usage {
             spent: target.budget.as_ref().map(|budget| known.window.balance(budget, now)),
             cooldown: (known.cooldown > now).then_some(known.cooldown),
             breaker: target.breaker.map(|_| known.breaker.standing(now)),
+            forced: bound.forced.clone().filter(|_| target.breaker.is_some()),
             parked: known.parked,
             before_parked: known.before_parked,
             ejected_hosts: known.breaker.ejected_at(now) as u64,

@@ -8,7 +8,7 @@
 use super::{Now, Reason, Terms, ends_by, has_place, limits::Before};
 use crate::domain::{
     decision::{Constraint, ConstraintKind, Load, Verdict},
-    limit::{Bound, Pause, breaker::Standing, usage::Usage, window::Window},
+    limit::{Bound, breaker::Standing, usage::Usage, window::Window},
     record::{Record, State},
     time::Timestamp,
 };
@@ -34,13 +34,22 @@ pub struct Stands {
     /// How many go before the step, where it stands in a line.
     pub before: Option<u64>,
     /// The operator's order that it is.
-    pub order: Option<Pause>,
+    pub order: Option<Order>,
     /// When the step could start if this did not bound it, at the earliest; None where
     /// it would change nothing, or nobody can say.
     pub without: Option<Timestamp>,
     /// Of an instant that was searched for: where the search would begin to find room
     /// now.
     anew: Option<Timestamp>,
+}
+
+/// An order of an operator, for those who wait for its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Why.
+    pub reason: String,
+    /// Who ordered it; empty when that was not said.
+    pub by: String,
 }
 
 /// Why a step waits at `now`; None where it does not wait. `used` are the uses of the
@@ -153,6 +162,7 @@ impl AtTarget<'_> {
     fn stands(&self) -> impl Iterator<Item = Stands> {
         let all = [
             self.pause(),
+            self.forced(),
             self.cooldown(),
             self.breaker(),
             self.rate(),
@@ -183,7 +193,16 @@ impl AtTarget<'_> {
         let pause = self.bound.pause.as_ref()?;
         let until = pause.until.unwrap_or(Timestamp::NEVER);
         let stands = self.stands_of(ConstraintKind::Pause, until, false);
-        Some(Stands { order: Some(pause.clone()), ..stands })
+        let order = Order { reason: pause.reason.clone(), by: pause.by.clone() };
+        Some(Stands { order: Some(order), ..stands })
+    }
+
+    fn forced(&self) -> Option<Stands> {
+        let until = self.bound.forced_open()?;
+        let forced = self.bound.forced.as_ref()?;
+        let order = Order { reason: forced.reason.clone(), by: forced.by.clone() };
+        let stands = self.stands_of(ConstraintKind::Forced, until, false);
+        Some(Stands { order: Some(order), before: self.used.before_parked, ..stands })
     }
 
     /// At a target with a breaker it is a ramp that begins later.

@@ -20,7 +20,7 @@ mod wake;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
-pub use explain::{Explanation, Stands, explain};
+pub use explain::{Explanation, Order, Stands, explain};
 pub use limits::standing_constraints;
 pub use outlook::{Outlook, Readiness, outlook};
 

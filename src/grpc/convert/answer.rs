@@ -361,6 +361,8 @@ pub fn constraint(constraint: Constraint) -> proto::Constraint {
         ConstraintKind::Ramp => proto::ConstraintKind::Ramp,
         ConstraintKind::Host => proto::ConstraintKind::Host,
         ConstraintKind::Ticket => proto::ConstraintKind::Ticket,
+        ConstraintKind::Forced => proto::ConstraintKind::Forced,
+        ConstraintKind::Observed => proto::ConstraintKind::Observed,
     };
     let Load { used, limit, revision } = constraint.load.unwrap_or_default();
     proto::Constraint {

@@ -12,6 +12,7 @@ pub mod admin;
 pub mod target;
 pub mod answer;
 pub mod explain;
+pub mod force;
 #[cfg(test)]
 mod tests;
 

@@ -6,7 +6,8 @@ use redis::Value;
 use super::wire;
 use crate::domain::{
     limit::{
-        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, Limit, Rate, Want, WhenSpent,
+        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, ForcedState, Limit, Rate, Want,
+        WhenSpent,
         ask::WOKEN_WITHIN,
         breaker::{Breaker, Episode, TargetOutcome},
         usage::Known,
@@ -206,6 +207,8 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
         Some(TargetOutcome::Nothing) => 3,
     });
     out.extend(ended.map_or(0, |ended| ended.host).to_le_bytes());
+    let forced_open = bound.and_then(Bound::forced_open).map_or(0, Timestamp::as_micros);
+    out.extend(double(forced_open).to_le_bytes());
 }
 
 /// The grid of a target's rate, as `called.lua` unpacks it.
@@ -218,6 +221,15 @@ pub fn grid(rate: Option<&Rate>) -> Vec<u8> {
     out.extend(double(width).to_le_bytes());
     out.extend(f64::from(capacity).to_le_bytes());
     out.push(u8::from(gap));
+    out
+}
+
+/// What `called.lua` has to know of a target where steps are parked: the grid of its
+/// rate, and whether its breaker is forced closed.
+#[must_use]
+pub fn lot(rate: Option<&Rate>, forced: Option<ForcedState>) -> Vec<u8> {
+    let mut out = grid(rate);
+    out.push(u8::from(forced == Some(ForcedState::Closed)));
     out
 }
 
@@ -253,6 +265,8 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
                 4 => Limit::Breaker,
                 5 => Limit::Ramp,
                 6 => Limit::Host,
+                7 => Limit::Forced,
+                8 => Limit::Observed,
                 _ => return None,
             },
             state: bound.state.clone(),

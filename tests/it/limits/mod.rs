@@ -7,6 +7,7 @@
 
 mod checker;
 mod explained;
+mod forced;
 mod histories;
 mod outages;
 mod reopened;

@@ -10,13 +10,13 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
-        limit::{spec::TargetSpec, usage::Usage},
+        limit::{ForcedState, spec::TargetSpec, usage::Usage},
         namespace::Settings,
         plan::{Answer, Explanation, Grant, ReportStatus, Reported},
         record::{Identity, Record, State},
         time::Timestamp,
     },
-    service::{PauseEnd, PauseOrder, Service, TargetWrite},
+    service::{ForceOrder, PauseEnd, PauseOrder, Service, TargetWrite},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -265,6 +265,26 @@ impl<S: Store> Stage<S> {
             end: span.map(PauseEnd::After),
         };
         self.service.pause_target(&self.named(), &id(name), &order).await.unwrap();
+    }
+
+    /// Forces a breaker for a while.
+    pub async fn force(&self, name: &str, state: ForcedState, span: Duration) {
+        let order = ForceOrder {
+            state,
+            reason: "it lies".to_owned(),
+            by: "ann".to_owned(),
+            end: PauseEnd::After(span),
+        };
+        self.service.force_breaker(&self.named(), &id(name), &order).await.unwrap();
+    }
+
+    pub async fn release(&self, name: &str) {
+        self.service.release_breaker(&self.named(), &id(name)).await.unwrap();
+    }
+
+    /// Ends a cooldown. Returns what is used then.
+    pub async fn lift(&self, name: &str) -> Usage {
+        self.service.lift_cooldown(&self.named(), &id(name), "").await.unwrap()
     }
 
     pub async fn resume(&self, name: &str) {

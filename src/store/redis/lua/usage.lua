@@ -30,8 +30,7 @@ if width > 0 then
   end
 end
 -- How many stand before the step.
-local function before(key)
-  local rank = redis.call('ZRANK', key, ARGV[4])
+local function before(rank)
   return rank and text(rank) or ''
 end
 
@@ -40,5 +39,6 @@ local since = text(math.max(leases - BEHIND, 0))
 push(answer, text(used), text(redis.call('ZCOUNT', KEYS[3], '(' .. since, '+inf')),
   text(redis.call('ZCARD', KEYS[4])), text(redis.call('ZCARD', KEYS[5])),
   redis.call('HGET', KEYS[2], 'c') or '0', redis.call('HGET', KEYS[2], 'w') or '',
-  redis.call('HGET', KEYS[2], 'b') or '', room, before(KEYS[4]), before(KEYS[5]))
+  redis.call('HGET', KEYS[2], 'b') or '', room,
+  before(redis.call('ZRANK', KEYS[4], ARGV[4])), before(redis.call('ZRANK', KEYS[5], ARGV[4])))
 return answer
