@@ -22,6 +22,7 @@ mod cli_simulate;
 mod cli_worker;
 mod conformance;
 mod dialect;
+mod fleet;
 mod history;
 mod kill;
 mod laws;

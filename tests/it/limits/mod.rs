@@ -5,7 +5,7 @@
 //! A store joins with one line in [`stage`] and one in [`histories`]: a function
 //! that makes it, on a clock that a test moves by hand.
 
-mod checker;
+pub mod checker;
 mod explained;
 mod forced;
 mod histories;
