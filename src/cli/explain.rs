@@ -4,16 +4,18 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{text, view};
+use super::{text, view, why};
 
 /// The whole story of a step: where it stands, what happened last, what
-/// bounded the decision, what has been counted, and what can be done.
-pub fn step(step: &view::Step) -> String {
+/// bounded the decision or stands in the way by now, what has been counted, and
+/// what can be done.
+pub fn step(step: &view::Step, why: Option<&why::Explanation>) -> String {
     let now = step.read_at.unwrap_or_else(Timestamp::now);
     let mut story = format!("{}\n", standing(step, now));
     let paragraphs = [
         step.attempts.last().map(|attempt| last_attempt(attempt, now)),
-        step.decision.as_ref().map(|decision| decided(decision, now)),
+        step.decision.as_ref().map(|decision| decided(decision, now, why.is_none())),
+        why.map(|why| why.in_words(now)),
         Some(counted(step, now)),
         Some(next_steps(step)),
     ];
@@ -88,7 +90,7 @@ pub fn outcome(attempt: &view::Attempt) -> String {
     }
 }
 
-fn decided(decision: &view::Decision, now: Timestamp) -> String {
+fn decided(decision: &view::Decision, now: Timestamp, with_constraints: bool) -> String {
     let mut text = format!("Decision: {}", text::words(decision.verdict));
     if let Some(at) = decision.not_before {
         let _ = write!(text, " {}", text::relative(at, now));
@@ -104,7 +106,7 @@ fn decided(decision: &view::Decision, now: Timestamp) -> String {
     if !decision.explanation.is_empty() {
         let _ = writeln!(text, "{}", decision.explanation);
     }
-    for constraint in &decision.constraints {
+    for constraint in decision.constraints.iter().filter(|_| with_constraints) {
         let _ = writeln!(text, "  {}", bounded(constraint, now));
     }
     for excluded in &decision.excluded_hosts {

@@ -34,9 +34,11 @@ mod step;
 mod store;
 mod target;
 mod target_flags;
+mod target_health;
 mod target_watch;
 mod text;
 mod view;
+mod why;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     Global,
@@ -12,7 +13,7 @@ use super::{
     exit::Exit,
     explain,
     output::{self, Format},
-    text, view,
+    text, view, why,
 };
 use crate::proto;
 
@@ -26,7 +27,7 @@ pub enum StepCommand {
 }
 
 /// A step of the namespace.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct StepName {
     /// The run that the step belongs to
     run: String,
@@ -36,20 +37,62 @@ pub struct StepName {
 
 /// Asks and tells.
 pub async fn run(global: &Global, command: StepCommand) -> Result<ExitCode, CliError> {
-    let (name, tell): (_, fn(&view::Step) -> String) = match command {
-        StepCommand::Get(name) => (name, shown),
-        StepCommand::Explain(name) => (name, explain::step),
-    };
-    let step = get(global, name).await?;
-    match global.output {
-        Format::Table => output::print(&tell(&step))?,
-        Format::Json => output::print_json(&step)?,
+    match command {
+        StepCommand::Get(name) => {
+            let step = get(global, &name).await?;
+            match global.output {
+                Format::Table => output::print(&shown(&step))?,
+                Format::Json => output::print_json(&step)?,
+            }
+        }
+        StepCommand::Explain(name) => {
+            let explained = explained(global, name).await?;
+            match global.output {
+                Format::Table => output::print(&explained.in_words())?,
+                Format::Json => output::print_json(&explained)?,
+            }
+        }
     }
     Ok(Exit::Ok.into())
 }
 
-async fn get(global: &Global, name: StepName) -> Result<view::Step, CliError> {
-    let StepName { run, step } = name;
+/// A step, and why it waits.
+#[derive(Debug, Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    step: view::Step,
+    explanation: Option<why::Explanation>,
+}
+
+impl Explained {
+    fn in_words(&self) -> String {
+        explain::step(&self.step, self.explanation.as_ref())
+    }
+}
+
+/// Asks for both; a service that does not explain yet is asked for the step alone.
+async fn explained(global: &Global, name: StepName) -> Result<Explained, CliError> {
+    let StepName { run, step } = name.clone();
+    let namespace = global.namespace.clone();
+    let doing = format!("explain {namespace}/{run}/{step}");
+    let request = proto::ExplainStepRequest { namespace, run, step };
+    let response = Service::of(global)
+        .admin(&doing, async |mut client| match client.explain_step(request.clone()).await {
+            Err(status) if status.code() == tonic::Code::Unimplemented => {
+                Ok(tonic::Response::new(proto::ExplainStepResponse::default()))
+            }
+            told => told,
+        })
+        .await?;
+    let step = match response.step {
+        Some(step) => step.into(),
+        None => get(global, &name).await?,
+    };
+    Ok(Explained { step, explanation: response.explanation.map(Into::into) })
+}
+
+async fn get(global: &Global, name: &StepName) -> Result<view::Step, CliError> {
+    let StepName { run, step } = name.clone();
     let namespace = global.namespace.clone();
     let doing = format!("show {namespace}/{run}/{step}");
     let request = proto::GetStepRequest { namespace, run, step };

@@ -14,6 +14,7 @@ use super::{
     output::{self, Format},
     policy_file,
     target_flags::TargetFlags,
+    target_health::{self, BreakerArgs, LiftArgs},
     target_watch, text, view,
 };
 use crate::{
@@ -79,6 +80,10 @@ pub enum TargetCommand {
         /// Its name
         name: String,
     },
+    /// Force a target's breaker open or closed for a while, or leave it to itself again
+    Breaker(BreakerArgs),
+    /// End the cooldown that a target asked for; steps that are parked for it go on
+    Lift(LiftArgs),
 }
 
 /// What is watched of a target.
@@ -144,6 +149,10 @@ pub async fn run(global: &Global, command: TargetCommand) -> Result<ExitCode, Cl
         }
         TargetCommand::Pause(args) => show(global, pause(&service, namespace, args).await?)?,
         TargetCommand::Resume { name } => show(global, resume(&service, namespace, name).await?)?,
+        TargetCommand::Breaker(args) => {
+            show(global, target_health::order(&service, namespace, args).await?)?;
+        }
+        TargetCommand::Lift(args) => target_health::lift(global, &service, args).await?,
     }
     Ok(Exit::Ok.into())
 }
@@ -257,13 +266,14 @@ async fn resume(
 
 /// A target as it is shown.
 #[derive(Debug, Serialize)]
-struct NamedTarget {
+pub(super) struct NamedTarget {
     namespace: String,
     name: String,
     revision: u64,
     etag: String,
     update_time: Option<Timestamp>,
     pause: Option<Pause>,
+    forced_breaker: Option<Forced>,
     target: TargetSpec,
 }
 
@@ -277,7 +287,8 @@ struct Pause {
 }
 
 impl NamedTarget {
-    fn read(named: Option<proto::NamedTarget>) -> Result<Self, CliError> {
+    /// Reads it from an answer.
+    pub(super) fn read(named: Option<proto::NamedTarget>) -> Result<Self, CliError> {
         let named = named.unwrap_or_default();
         let target =
             from_proto(&named.target.unwrap_or_default(), "target").map_err(|invalid| {
@@ -292,8 +303,38 @@ impl NamedTarget {
             etag: named.etag,
             update_time: view::instant(named.update_time),
             pause: named.pause.map(Pause::read),
+            forced_breaker: named.forced_breaker.map(Forced::read),
             target,
         })
+    }
+}
+
+/// An order about a breaker as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Forced {
+    pub state: &'static str,
+    #[serde(flatten)]
+    order: Pause,
+}
+
+impl Forced {
+    pub fn read(forced: proto::ForcedBreaker) -> Self {
+        let state = match forced.state() {
+            proto::ForcedBreakerState::Open => "open",
+            proto::ForcedBreakerState::Closed => "closed",
+            proto::ForcedBreakerState::Unspecified => "unknown",
+        };
+        let proto::ForcedBreaker { reason, by, since, until, .. } = forced;
+        Self { state, order: Pause::read(proto::TargetPause { reason, by, since, until }) }
+    }
+
+    fn in_words(&self) -> String {
+        format!("forced {}: {}", self.state, self.order.in_words())
+    }
+
+    /// Until when.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.order.until
     }
 }
 
@@ -356,7 +397,8 @@ fn show(global: &Global, named: NamedTarget) -> Result<(), CliError> {
     let updated = named.update_time.map(|at| format!(", of {at:.0}")).unwrap_or_default();
     let heading = format!("# {} r{}{updated}\n", named.name, named.revision);
     let paused = named.pause.map(|pause| format!("# paused: {}\n", pause.in_words()));
-    output::print(&(heading + &paused.unwrap_or_default() + &spec))
+    let forced = named.forced_breaker.map(|forced| format!("# breaker {}\n", forced.in_words()));
+    output::print(&(heading + &paused.unwrap_or_default() + &forced.unwrap_or_default() + &spec))
 }
 
 fn show_all(global: &Global, targets: Vec<NamedTarget>) -> Result<(), CliError> {
@@ -371,7 +413,10 @@ fn show_all(global: &Global, targets: Vec<NamedTarget>) -> Result<(), CliError> 
             rate(&named.target),
             concurrency(&named.target),
             budget.unwrap_or(NO_LIMIT.to_owned()),
-            breaker(&named.target).to_owned(),
+            named.forced_breaker.as_ref().map_or_else(
+                || breaker(&named.target).to_owned(),
+                |forced| format!("forced {}", forced.state),
+            ),
             named.pause.as_ref().map_or("-".to_owned(), Pause::in_words),
         ]
     };

@@ -9,7 +9,7 @@ use super::{
     error::CliError,
     exit::Exit,
     output::{self, Format},
-    target::WatchArgs,
+    target::{Forced, WatchArgs},
     view,
 };
 use crate::proto::{self, BreakerState};
@@ -54,6 +54,7 @@ struct Breaker {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     started: u64,
+    forced: Option<Forced>,
 }
 
 /// Looks again and again, until it is interrupted or has looked often enough.
@@ -128,7 +129,9 @@ impl Usage {
 
     /// How the target is, in words.
     fn health(&self) -> String {
+        let forced = self.breaker.as_ref().and_then(|breaker| breaker.forced.as_ref());
         let breaker = match &self.breaker {
+            Some(_) if forced.is_some() => forced_in_words(forced),
             Some(Breaker { state: "open", since: Some(since), .. }) => {
                 format!("open since {}", clock(*since))
             }
@@ -153,8 +156,16 @@ impl Breaker {
             BreakerState::Ramp => "ramp",
         };
         let (since, until) = (view::instant(standing.since), view::instant(standing.until));
-        Self { state, since, until, started: standing.started }
+        let started = standing.started;
+        Self { state, since, until, started, forced: standing.forced.map(Forced::read) }
     }
+}
+
+/// An operator's order, such as `forced open until 14:00:00Z`.
+fn forced_in_words(forced: Option<&Forced>) -> String {
+    let Some(forced) = forced else { return String::new() };
+    let until = forced.until().map(|until| format!(" until {}", clock(until)));
+    format!("forced {}{}", forced.state, until.unwrap_or_default())
 }
 
 fn clock(at: Timestamp) -> String {

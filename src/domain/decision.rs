@@ -417,6 +417,12 @@ pub enum ConstraintKind {
     Ramp,
     /// The host fails at a target at which others do not.
     Host,
+    /// The instant that the step was told, whatever accounted for it then.
+    Ticket,
+    /// An operator has forced the breaker of a target open.
+    Forced,
+    /// A breaker that only watches would have had it wait.
+    Observed,
 }
 
 /// A host that should not run the next attempt.

@@ -10,7 +10,7 @@ use super::{
         Invalid,
         admin::{self, settings_to_proto},
         answer::{self, Context},
-        policy, target,
+        explain, force, policy, target,
     },
     status,
 };
@@ -379,6 +379,52 @@ impl<S: Store> AdminService for Admin<S> {
         let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
         let target = Some(self.named_target(&namespace, &name, &entry));
         Ok(Response::new(proto::ResumeTargetResponse { target }))
+    }
+
+    async fn force_breaker(
+        &self,
+        request: Request<proto::ForceBreakerRequest>,
+    ) -> Result<Response<proto::ForceBreakerResponse>, Status> {
+        let (name, order) = force::force(request.into_inner())?;
+        let (namespace, name) = ids(&name)?;
+        let entry = self.service.force_breaker(&namespace, &name, &order).await;
+        let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let target = Some(self.named_target(&namespace, &name, &entry));
+        Ok(Response::new(proto::ForceBreakerResponse { target }))
+    }
+
+    async fn release_breaker(
+        &self,
+        request: Request<proto::ReleaseBreakerRequest>,
+    ) -> Result<Response<proto::ReleaseBreakerResponse>, Status> {
+        let (namespace, name) = ids(&force::release(request.into_inner())?)?;
+        let entry = self.service.release_breaker(&namespace, &name).await;
+        let entry = entry.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let target = Some(self.named_target(&namespace, &name, &entry));
+        Ok(Response::new(proto::ReleaseBreakerResponse { target }))
+    }
+
+    async fn lift_cooldown(
+        &self,
+        request: Request<proto::LiftCooldownRequest>,
+    ) -> Result<Response<proto::LiftCooldownResponse>, Status> {
+        let (name, run) = force::lift(request.into_inner())?;
+        let (namespace, name) = ids(&name)?;
+        let usage = self.service.lift_cooldown(&namespace, &name, &run).await;
+        let usage = usage.map_err(|error| status::admin(&error, &namespace, &name))?;
+        let usage = Some(target::usage_to_proto(&usage));
+        Ok(Response::new(proto::LiftCooldownResponse { usage }))
+    }
+
+    async fn explain_step(
+        &self,
+        request: Request<proto::ExplainStepRequest>,
+    ) -> Result<Response<proto::ExplainStepResponse>, Status> {
+        let name = explain::request(request.into_inner())?;
+        let key = name.key();
+        let explained = self.service.explain(&key).await;
+        let explained = explained.map_err(|error| status::service(&error, &key, ""))?;
+        Ok(Response::new(explain::response(key, explained)))
     }
 
     async fn evaluate(

@@ -66,6 +66,8 @@ pub enum ErrorReason {
     PolicyIsDefault,
     /// The target is the default of its namespace.
     TargetIsDefault,
+    /// The target has no breaker that could be forced.
+    TargetHasNoBreaker,
     /// There is no room left to keep anything new.
     StoreFull,
     /// The store does not answer.
@@ -80,7 +82,7 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
@@ -100,6 +102,7 @@ impl ErrorReason {
         Self::NamespaceQuota,
         Self::PolicyIsDefault,
         Self::TargetIsDefault,
+        Self::TargetHasNoBreaker,
         Self::StoreFull,
         Self::StoreUnavailable,
         Self::StoreRefuses,
@@ -130,6 +133,7 @@ impl ErrorReason {
             Self::NamespaceQuota => "NAMESPACE_QUOTA",
             Self::PolicyIsDefault => "POLICY_IS_DEFAULT",
             Self::TargetIsDefault => "TARGET_IS_DEFAULT",
+            Self::TargetHasNoBreaker => "TARGET_HAS_NO_BREAKER",
             Self::StoreFull => "STORE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::StoreRefuses => "STORE_REFUSES",
@@ -158,7 +162,8 @@ impl ErrorReason {
             | Self::NamespaceProtected
             | Self::NamespaceQuota
             | Self::PolicyIsDefault
-            | Self::TargetIsDefault => Code::FailedPrecondition,
+            | Self::TargetIsDefault
+            | Self::TargetHasNoBreaker => Code::FailedPrecondition,
             Self::EtagMismatch => Code::Aborted,
             Self::LiveStepsQuota | Self::StoreFull | Self::Overloaded => Code::ResourceExhausted,
             Self::StoreUnavailable | Self::StoreRefuses => Code::Unavailable,
@@ -481,6 +486,11 @@ pub fn admin(error: &AdminError, namespace: &str, name: &str) -> Status {
             let accepted = format!("accepted: an instant after {now}, the store's time");
             Invalid::of("until", until.to_string(), accepted).into()
         }
+        AdminError::ForcedTooLong { until, latest } => {
+            let accepted = format!("accepted: an instant up to {latest}, seven days from now");
+            Invalid::of("until", until.to_string(), accepted).into()
+        }
+        AdminError::NoBreaker(target) => target_without_breaker(namespace, target),
         AdminError::Invalid(violations) => {
             Invalid::of_violations(violations.clone(), "policy.policy").into()
         }
@@ -542,6 +552,14 @@ pub fn target_is_default(namespace: &str, target: &str) -> Status {
     Told::new(ErrorReason::TargetIsDefault, [("namespace", namespace), ("target", target)])
         .unmet(target, "it is the namespace's default")
         .saying(format!("target {target:?} is the default of namespace {namespace:?}; choose another default with UpdateNamespace first"))
+}
+
+/// What has no breaker cannot be forced.
+#[must_use]
+pub fn target_without_breaker(namespace: &str, target: &str) -> Status {
+    Told::new(ErrorReason::TargetHasNoBreaker, [("namespace", namespace), ("target", target)])
+        .unmet(target, "it has no breaker")
+        .saying(format!("target {target:?} of namespace {namespace:?} has no breaker; give it one with UpdateTarget, or stop its starts with PauseTarget"))
 }
 
 /// The answer was of another kind than the call.
@@ -611,6 +629,7 @@ mod tests {
             (ErrorReason::NamespaceQuota, quota_reached("policies", 1000)),
             (ErrorReason::PolicyIsDefault, policy_is_default("n", "p")),
             (ErrorReason::TargetIsDefault, target_is_default("n", "t")),
+            (ErrorReason::TargetHasNoBreaker, target_without_breaker("n", "t")),
             (ErrorReason::StoreFull, store_full(Some(SOON))),
             (ErrorReason::StoreUnavailable, store_unavailable(SOON)),
             (ErrorReason::StoreRefuses, store_refuses("it is reading its data", SOON)),

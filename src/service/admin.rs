@@ -64,6 +64,17 @@ pub enum AdminError {
         /// The store's time.
         now: Timestamp,
     },
+    /// A breaker would be forced for too long.
+    #[error("the breaker would be forced until {until}, and {latest} is the latest")]
+    ForcedTooLong {
+        /// When it would end.
+        until: Timestamp,
+        /// The latest end.
+        latest: Timestamp,
+    },
+    /// The target has no breaker.
+    #[error("the target {0:?} has no breaker")]
+    NoBreaker(String),
     /// The policy is not valid.
     #[error(transparent)]
     Invalid(#[from] Violations),

@@ -5,6 +5,8 @@
 mod admin;
 mod claim;
 mod evaluate;
+mod explain;
+mod force;
 mod line;
 mod run;
 mod sweep;
@@ -17,6 +19,8 @@ use std::sync::Arc;
 pub use admin::{AdminError, PolicyWrite, etag};
 pub use claim::{Claim, Claimed};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
+pub use explain::Explained;
+pub use force::ForceOrder;
 pub use line::wake_until;
 pub use run::RunStep;
 pub use sweep::sweep_until;

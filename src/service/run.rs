@@ -100,7 +100,7 @@ impl<S: Store> Service<S> {
         policy: &PolicyInForce,
     ) -> Result<Option<u64>, ServiceError> {
         let Some(most) = policy.revision.policy.run.max_total_retries else { return Ok(None) };
-        let usage = self.store.usage(key.namespace, &Bound::of_run(key.run, most)).await?;
+        let usage = self.store.usage(key.namespace, &Bound::of_run(key.run, most), None).await?;
         Ok(usage.spent.map(|(spent, most)| most.saturating_sub(spent) / 1000))
     }
 

@@ -52,7 +52,7 @@ pub enum PauseEnd {
 }
 
 /// What becomes of a target.
-enum Fate {
+pub(super) enum Fate {
     /// It is so already, or only checked.
     Stands(TargetEntry),
     /// It is written.
@@ -139,7 +139,7 @@ impl<S: Store> Service<S> {
         let configuration = self.store().configuration(namespace).await?;
         let bound = configuration.bound(name, run, self.store().now().at);
         let bound = bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))?;
-        Ok(self.store().usage(namespace, &bound).await?)
+        Ok(self.store().usage(namespace, &bound, None).await?)
     }
 
     /// Deletes a target.
@@ -191,7 +191,8 @@ impl<S: Store> Service<S> {
         Ok(later.take(limit).map(|(name, entry)| (name.clone(), entry.clone())).collect())
     }
 
-    async fn change_target(
+    /// Writes what becomes of a target, on whatever it is by then.
+    pub(super) async fn change_target(
         &self,
         namespace: &Id,
         name: &Id,
@@ -214,7 +215,11 @@ impl<S: Store> Service<S> {
     }
 }
 
-fn present<'a>(configuration: &'a Configuration, name: &Id) -> Result<&'a TargetEntry, AdminError> {
+/// The target as it is.
+pub(super) fn present<'a>(
+    configuration: &'a Configuration,
+    name: &Id,
+) -> Result<&'a TargetEntry, AdminError> {
     configuration.targets.get(name).ok_or_else(|| AdminError::TargetUnknown(name.to_string()))
 }
 
@@ -238,12 +243,15 @@ fn written(
     }
     let parsed = TargetEntry::parse(spec, configuration.revision + 1, now);
     let parsed = parsed.map_err(AdminError::TargetInvalid)?;
-    let entry = TargetEntry { pause: present.and_then(|present| present.pause.clone()), ..parsed };
+    let pause = present.and_then(|present| present.pause.clone());
+    let forced = present.and_then(|present| present.forced.clone());
+    let entry = TargetEntry { pause, forced, ..parsed };
     Ok(if write.validate_only { Fate::Stands(entry) } else { Fate::Written(entry) })
 }
 
 impl PauseEnd {
-    fn instant(self, now: Timestamp) -> Result<Timestamp, AdminError> {
+    /// The instant, of an order that is given now.
+    pub(super) fn instant(self, now: Timestamp) -> Result<Timestamp, AdminError> {
         match self {
             Self::After(span) => Ok(now.plus(span)),
             Self::At(until) if until > now => Ok(until),

@@ -15,7 +15,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::StoreError;
 use crate::domain::{
     id::Id,
-    limit::{Bound, Episodes, Pause, Rate, Target, spec::TargetSpec},
+    limit::{Bound, Episodes, Forced, ForcedState, Pause, Rate, Target, spec::TargetSpec},
     namespace::Settings,
     policy::{
         Policy, Violations,
@@ -101,7 +101,9 @@ pub struct TargetEntry {
     pub target: Arc<Target>,
     /// Whether it starts nothing for now; one that is over may still be here.
     pub pause: Option<Pause>,
-    /// When it was last written, paused or resumed.
+    /// What an operator says of its breaker; what is over may still be here.
+    pub forced: Option<Forced>,
+    /// When it was last written, or an order about it given or ended.
     pub updated_at: Timestamp,
 }
 
@@ -113,6 +115,8 @@ struct StoredTarget {
     spec: TargetSpec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<StoredPause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced: Option<StoredForced>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,6 +126,15 @@ struct StoredPause {
     since_us: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_us: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredForced {
+    state: ForcedState,
+    reason: String,
+    by: String,
+    since_us: u64,
+    until_us: u64,
 }
 
 /// The stored form of a [`PolicyHistory`].
@@ -273,7 +286,7 @@ impl TargetEntry {
         updated_at: Timestamp,
     ) -> Result<Self, Violations> {
         let target = Arc::new(Target::parse(&spec)?);
-        Ok(Self { revision, spec, target, pause: None, updated_at })
+        Ok(Self { revision, spec, target, pause: None, forced: None, updated_at })
     }
 
     /// How it bounds a step of `run` that calls it `name`.
@@ -284,7 +297,8 @@ impl TargetEntry {
             target: Arc::clone(&self.target),
             revision: self.revision,
             is_passing: self.target.each_run || !is_written,
-            pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).map(|pause| pause.until),
+            pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).cloned(),
+            forced: self.forced.as_ref().filter(|forced| forced.holds_at(at)).cloned(),
             episodes: Episodes::default(),
         }
     }
@@ -299,6 +313,7 @@ impl TargetEntry {
             updated_us: self.updated_at.as_micros(),
             spec: self.spec.clone(),
             pause: self.pause.as_ref().map(StoredPause::from),
+            forced: self.forced.as_ref().map(StoredForced::from),
         })?)
     }
 
@@ -310,7 +325,8 @@ impl TargetEntry {
         let stored: StoredTarget = serde_json::from_slice(bytes)?;
         let updated_at = Timestamp::from_micros(stored.updated_us);
         let entry = Self::parse(stored.spec, stored.revision, updated_at)?;
-        Ok(Self { pause: stored.pause.map(Pause::from), ..entry })
+        let (pause, forced) = (stored.pause.map(Pause::from), stored.forced.map(Forced::from));
+        Ok(Self { pause, forced, ..entry })
     }
 }
 
@@ -332,6 +348,30 @@ impl From<StoredPause> for Pause {
             by: stored.by,
             since: Timestamp::from_micros(stored.since_us),
             until: stored.until_us.map(Timestamp::from_micros),
+        }
+    }
+}
+
+impl From<&Forced> for StoredForced {
+    fn from(forced: &Forced) -> Self {
+        Self {
+            state: forced.state,
+            reason: forced.reason.clone(),
+            by: forced.by.clone(),
+            since_us: forced.since.as_micros(),
+            until_us: forced.until.as_micros(),
+        }
+    }
+}
+
+impl From<StoredForced> for Forced {
+    fn from(stored: StoredForced) -> Self {
+        Self {
+            state: stored.state,
+            reason: stored.reason,
+            by: stored.by,
+            since: Timestamp::from_micros(stored.since_us),
+            until: Timestamp::from_micros(stored.until_us),
         }
     }
 }
@@ -378,19 +418,29 @@ impl Configuration {
     /// The rate of the target whose state this is: see [`Bound::state`].
     #[must_use]
     pub fn rate_of(&self, state: &str) -> Option<Rate> {
-        let name = state.split(' ').next().unwrap_or(state);
+        self.entry_of(state)?.target.rate
+    }
+
+    /// What an operator says of the breaker of the target whose state this is.
+    #[must_use]
+    pub fn forced_of(&self, state: &str, at: Timestamp) -> Option<ForcedState> {
+        let entry = self.entry_of(state).filter(|entry| entry.target.breaker.is_some())?;
+        let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(at))?;
+        Some(forced.state)
+    }
+
+    /// The target whose state this is, the default one where nobody wrote it.
+    fn entry_of(&self, state: &str) -> Option<&TargetEntry> {
+        let name = state.split_once(' ').map_or(state, |(name, _)| name);
         let fallback = self.namespace.settings.default_target.as_ref();
-        let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
-        entry.target.rate
+        self.targets.get(name).or_else(|| self.targets.get(fallback?))
     }
 
     /// How many permits there are in the pool that is filed under `state`, while
     /// starts are made there; None where there is no such pool, or it is paused.
     #[must_use]
     pub fn permits(&self, state: &str, at: Timestamp) -> Option<NonZeroU32> {
-        let name = state.split_once(' ').map_or(state, |(name, _)| name);
-        let fallback = self.namespace.settings.default_target.as_ref();
-        let entry = self.targets.get(name).or_else(|| self.targets.get(fallback?))?;
+        let entry = self.entry_of(state)?;
         let is_paused = entry.pause.as_ref().is_some_and(|pause| pause.holds_at(at));
         entry.target.concurrency.filter(|_| !is_paused)
     }

@@ -139,7 +139,8 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// What is used of a target's limits now.
+    /// What is used of a target's limits now, and where the step `member` (as
+    /// [`StepKey::joined`]) stands among those who wait there.
     ///
     /// # Errors
     /// As [`Store::load`].
@@ -147,7 +148,18 @@ pub trait Store: Send + Sync + 'static {
         &self,
         namespace: &str,
         bound: &Bound,
+        member: Option<&str>,
     ) -> impl Future<Output = Result<Usage, StoreError>> + Send;
+
+    /// Ends the cooldown of a target.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn lift(
+        &self,
+        namespace: &str,
+        bound: &Bound,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The changes of a namespace after number `after`, at most `limit`.
     ///

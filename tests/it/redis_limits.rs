@@ -14,8 +14,10 @@ use reprise::{
     domain::{
         event::{AttemptName, Begin, Comes, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
+        limit::{Forced, ForcedState},
         plan::Answer,
         record::Identity,
+        time::Timestamp,
     },
     service::Service,
     store::{
@@ -24,7 +26,7 @@ use reprise::{
     },
     telemetry::Telemetry,
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
     redis_servers::{Kind, Options, Standalone},
@@ -35,6 +37,9 @@ use crate::{
 const HISTORIES: u32 = 150;
 /// Steps in each.
 const STEPS: usize = 24;
+
+/// Targets of each history.
+const NAMES: [&str; 3] = ["db", "gpu", "api"];
 
 /// What targets allow; a history begins with one and may turn to another.
 const TARGETS: [[(&str, &str); 3]; 7] = [
@@ -95,6 +100,10 @@ enum Move {
     /// Until what a step was told last.
     Until(usize),
     Turn(usize),
+    /// An operator's word about the breaker of one target, or an end of it.
+    Force(usize, Option<ForcedState>),
+    /// An operator ends a cooldown.
+    Lift(usize),
     /// All of them fail, of whichever worker, so many times.
     Storm(usize),
 }
@@ -107,6 +116,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         FailureClass::Throttled,
     ]);
     let pushback = prop_oneof![5 => Just(None), 1 => (1..4_000_u64).prop_map(|ms| Some(Duration::from_millis(ms)))];
+    let forced = prop::sample::select(vec![ForcedState::Open, ForcedState::Closed]);
     let one = prop_oneof![
         8 => step().prop_map(Move::Begin),
         1 => step().prop_map(Move::Beat),
@@ -116,6 +126,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         2 => (0..2_000_000_u64).prop_map(|us| Move::Pass(Duration::from_micros(us))),
         3 => step().prop_map(Move::Until),
         1 => (0..TARGETS.len()).prop_map(Move::Turn),
+        1 => (0..NAMES.len(), prop::option::of(forced)).prop_map(|(at, state)| Move::Force(at, state)),
+        1 => (0..NAMES.len()).prop_map(Move::Lift),
         1 => (1..3_usize).prop_map(Move::Storm),
     ];
     vec(one, 1..70)
@@ -142,6 +154,24 @@ impl<S: Store> Side<S> {
             let change = ConfigurationChange::Target(id(name), Some(entry));
             self.service.store().configure(&id("n"), revision, change).await.unwrap();
         }
+    }
+
+    async fn force(&self, name: &str, state: Option<ForcedState>, now: Timestamp) {
+        let configuration = self.service.store().configuration("n").await.unwrap();
+        let forced = state.map(|state| Forced {
+            state,
+            reason: String::new(),
+            by: String::new(),
+            since: now,
+            until: now.plus(Duration::from_secs(7)),
+        });
+        let entry = TargetEntry { forced, ..configuration.targets[name].clone() };
+        let change = ConfigurationChange::Target(id(name), Some(entry));
+        self.service.store().configure(&id("n"), configuration.revision, change).await.unwrap();
+    }
+
+    async fn lift(&self, name: &str) {
+        self.service.lift_cooldown(&id("n"), &id(name), "run").await.unwrap();
     }
 
     /// One step after the other, so that they ask in the same order everywhere.
@@ -227,6 +257,21 @@ impl<'a> Both<'a> {
                     self.turn(*targets);
                     continue;
                 }
+                Move::Force(target, state) => {
+                    let (name, now) = (NAMES[*target], self.clock.now());
+                    self.runtime.block_on(async {
+                        self.rule.force(name, *state, now).await;
+                        self.scripts.force(name, *state, now).await;
+                    });
+                    continue;
+                }
+                Move::Lift(target) => {
+                    self.runtime.block_on(async {
+                        self.rule.lift(NAMES[*target]).await;
+                        self.scripts.lift(NAMES[*target]).await;
+                    });
+                    continue;
+                }
                 Move::Storm(times) => {
                     for (number, step) in (0..STEPS * times).map(|number| (number, number % STEPS))
                     {
@@ -274,9 +319,8 @@ struct Story {
 
 impl Story {
     fn event(&self, at: u64, next: &Move) -> Option<(usize, Event)> {
-        let names = ["db", "gpu", "api"];
         let terms = |step: usize| StepTerms {
-            targets: names.iter().skip(step % 3).take(1 + step % 2).map(|name| id(name)).collect(),
+            targets: NAMES.iter().skip(step % 3).take(1 + step % 2).map(|name| id(name)).collect(),
             ..StepTerms::default()
         };
         let report = |step: usize, attempt, failure| {
@@ -317,7 +361,12 @@ impl Story {
                 let failure = Failure { target, host, ..Failure::of(FailureClass::Transient) };
                 (*step, report(*step, AttemptName::Request(at), Some(failure)))
             }
-            Move::Pass(_) | Move::Until(_) | Move::Turn(_) | Move::Storm(_) => return None,
+            Move::Pass(_)
+            | Move::Until(_)
+            | Move::Turn(_)
+            | Move::Force(..)
+            | Move::Lift(_)
+            | Move::Storm(_) => return None,
         })
     }
 
@@ -355,8 +404,17 @@ fn scripts_and_the_rule_answer_alike() {
         .unwrap();
 }
 
-/// A start that was granted: when it began, and by when its permit was back.
-type Start = (u64, u64);
+/// A start that was granted.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// When it was planned, as the grant says, µs. That may be before it was granted, and
+    /// so before another permit came back that it was given.
+    began_at: u64,
+    /// When its worker heard of it: from then on it is known to have a permit.
+    from: Instant,
+    /// When its end was about to be reported: until then.
+    until: Instant,
+}
 
 /// One worker: runs steps one after the other, each until it succeeds, and comes
 /// back when it is told to.
@@ -386,9 +444,9 @@ async fn works(
             let handled = service.apply(&key, None, &Event::Begin(begin)).await.unwrap();
             match handled.answer {
                 Answer::Granted(grant) => {
+                    let from = Instant::now();
                     tokio::time::sleep(Duration::from_millis(3)).await;
-                    // Not later than this was it held.
-                    let until = service.store().now().at;
+                    let until = Instant::now();
                     let report = Report {
                         attempt: AttemptName::Fence(grant.fence),
                         payload: 1,
@@ -396,7 +454,8 @@ async fn works(
                         step: StepTerms::default(),
                     };
                     service.apply(&key, None, &Event::Report(report)).await.unwrap();
-                    starts.push((grant.began_at.as_micros(), until.as_micros()));
+                    let began_at = grant.began_at.as_micros();
+                    starts.push(Start { began_at, from, until });
                     break;
                 }
                 Answer::Refused(decision) => {
@@ -440,7 +499,7 @@ async fn race(targets: &[(&str, &str)], workers: usize, steps: usize) -> Vec<Sta
     let starts = futures_util::future::join_all(all).await;
     let mut starts: Vec<Start> = starts.into_iter().flatten().collect();
     assert_eq!(starts.len(), workers * steps, "nothing is lost");
-    starts.sort_unstable();
+    starts.sort_by_key(|start| start.began_at);
     starts
 }
 
@@ -448,9 +507,9 @@ async fn race(targets: &[(&str, &str)], workers: usize, steps: usize) -> Vec<Sta
 async fn racing_workers_keep_to_a_rate_over_two_instances() {
     let (limit, burst) = (200, 40);
     let starts = race(&[("db", "{rate: {limit: 200, period: 1s, burst: 40}}")], 64, 5).await;
-    for (first, (from, _)) in starts.iter().enumerate() {
-        for (last, (till, _)) in starts.iter().enumerate().skip(first) {
-            let (count, span) = ((last - first + 1) as u64, till - from);
+    for (first, from) in starts.iter().enumerate() {
+        for (last, till) in starts.iter().enumerate().skip(first) {
+            let (count, span) = ((last - first + 1) as u64, till.began_at - from.began_at);
             let most = limit * span / 1_000_000 + burst;
             assert!(count <= most, "{count} starts in {span} µs, where {most} may be");
         }
@@ -461,8 +520,8 @@ async fn racing_workers_keep_to_a_rate_over_two_instances() {
 async fn racing_workers_keep_to_permits_over_two_instances() {
     let targets = [("gpu", "{concurrency: {max: 5}}"), ("db", "{concurrency: {max: 7}}")];
     let starts = race(&targets, 32, 3).await;
-    for (at, _) in &starts {
-        let live = starts.iter().filter(|(from, till)| from <= at && at < till).count();
-        assert!(live <= 5, "{live} run at {at}");
+    for Start { from: at, .. } in &starts {
+        let live = starts.iter().filter(|start| start.from <= *at && *at < start.until).count();
+        assert!(live <= 5, "{live} run at {at:?}");
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Commands of scripts that change nothing.
-const READS: [&str; 15] = [
+const READS: [&str; 16] = [
     "EXISTS",
     "GET",
     "HEXISTS",
@@ -34,6 +34,7 @@ const READS: [&str; 15] = [
     "ZCARD",
     "ZRANGE",
     "ZCOUNT",
+    "ZRANK",
     "ZSCORE",
     "SCARD",
     "SRANDMEMBER",

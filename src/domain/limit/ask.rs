@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Budget, Target, WhenSpent,
+    Budget, Forced, ForcedState, Pause, Target, WhenSpent,
     breaker::{Ended, Episodes, TargetOutcome},
 };
 use crate::domain::time::{Timestamp, micros};
@@ -21,8 +21,10 @@ pub struct Bound {
     /// Whether its state is of no use once a run is over: each run has its own, or
     /// nobody wrote a target of this name.
     pub is_passing: bool,
-    /// Whether it starts nothing for now: the end of the pause, if one is known.
-    pub pause: Option<Option<Timestamp>>,
+    /// Why it starts nothing for now, by an operator's order.
+    pub pause: Option<Pause>,
+    /// What an operator says of its breaker for now.
+    pub forced: Option<Forced>,
     /// Its episodes, as far as the decision knows them. A store refuses a commit
     /// that was planned on others.
     pub episodes: Episodes,
@@ -50,6 +52,7 @@ impl Bound {
             revision: 0,
             is_passing: true,
             pause: None,
+            forced: None,
             episodes: Episodes::default(),
         }
     }
@@ -82,10 +85,30 @@ impl Bound {
         self.target.rate.map_or(0, |rate| rate.per_thousand_seconds())
     }
 
-    /// Whether its breaker has a say.
+    /// Whether its breaker has a say: one that is forced closed only watches.
     #[must_use]
     pub fn has_breaker(&self) -> bool {
-        self.target.breaker.is_some_and(|breaker| !breaker.observe_only)
+        let forced = self.forced.as_ref().map(|forced| forced.state);
+        self.target.breaker.is_some_and(|breaker| match forced {
+            Some(ForcedState::Open) => true,
+            Some(ForcedState::Closed) => false,
+            None => !breaker.observe_only,
+        })
+    }
+
+    /// Whether its breaker only watches.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.target.breaker.is_some() && !self.has_breaker()
+    }
+
+    /// Until when an operator holds its breaker open; None where nobody does.
+    #[must_use]
+    pub fn forced_open(&self) -> Option<Timestamp> {
+        let forced = self.forced.as_ref().filter(|_| self.target.breaker.is_some());
+        let open = forced
+            .filter(|forced| forced.state == ForcedState::Open && !planted!("forced-not-heeded"));
+        open.map(|forced| forced.until)
     }
 }
 
@@ -255,6 +278,18 @@ pub enum Limit {
     Ramp,
     /// The host fails alone.
     Host,
+    /// An operator has forced the breaker open.
+    Forced,
+    /// A breaker that only watches would have had it wait: it binds nothing.
+    Observed,
+}
+
+impl Limit {
+    /// Whether a step that it refuses is parked at the target.
+    #[must_use]
+    pub const fn parks(self) -> bool {
+        matches!(self, Self::Breaker | Self::Forced)
+    }
 }
 
 impl Asks {

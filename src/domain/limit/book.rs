@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Rate, Want, WhenSpent,
+    Admission, Admitted, Asks, Bound, Comes, Finding, ForcedState, Limit, Rate, Want, WhenSpent,
     ask::{PROBERS, TURNS_MAX, parked_until, patience},
     breaker::{Admits, Breaker, Ended},
     calendar::{Calendar, Room},
@@ -197,11 +197,26 @@ impl Book {
 
     /// Steps that are parked and may go on, at most `limit` of each target: those
     /// that have waited longest where it is back, one at random where it may be
-    /// tried.
+    /// tried. `forced` knows what operators say of breakers, by state.
     #[must_use]
-    pub fn called(&self, now: Timestamp, limit: usize) -> Vec<Box<str>> {
-        let states = self.parked.iter().filter_map(|name| self.state(name));
-        states.flat_map(|state| state.called(now, limit)).collect()
+    pub fn called(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        forced: impl Fn(&str) -> Option<ForcedState>,
+    ) -> Vec<Box<str>> {
+        let parked = self.parked.iter().filter(|_| !planted!("parked-not-called"));
+        let states = parked.filter_map(|name| Some((name, self.state(name)?)));
+        states.flat_map(|(name, state)| state.called(now, limit, forced(name))).collect()
+    }
+
+    /// Ends the cooldown of a target, by an operator's order: what grows after it
+    /// grows from now on.
+    pub fn lift(&mut self, state: &str, now: Timestamp) {
+        if let Some(state) = self.states.get_mut(state) {
+            state.cooldown = state.cooldown.min(now);
+            state.breaker.lift(now);
+        }
     }
 
     /// Whose turn it is at a state with so many permits: as many as are free, the
@@ -308,9 +323,14 @@ impl TargetState {
     }
 
     /// Who is parked and may go on.
-    fn called(&self, now: Timestamp, limit: usize) -> Vec<Box<str>> {
-        // Nobody in particular asks: 0 is no step that has tried, and no host.
-        let soon = match self.breaker.admits(0, 0, false, now) {
+    fn called(&self, now: Timestamp, limit: usize, forced: Option<ForcedState>) -> Vec<Box<str>> {
+        let admits = match forced {
+            Some(ForcedState::Open) => return Vec::new(),
+            Some(ForcedState::Closed) => Admits::Any,
+            // Nobody in particular asks: 0 is no step that has tried, and no host.
+            None => self.breaker.admits(0, 0, false, now),
+        };
+        let soon = match admits {
             Admits::Parked(_) => return Vec::new(),
             Admits::Probe => {
                 let choice = self.parked.len().min(CHOICE);
@@ -369,7 +389,7 @@ impl TargetState {
 
 /// What calendars are to know of: a start counts from when it was planned, which
 /// may be a while ago when it is granted.
-fn oldest(now: Timestamp) -> Timestamp {
+pub(super) fn oldest(now: Timestamp) -> Timestamp {
     const PLAN_KEPT: u64 = 250_000;
     Timestamp::from_micros(now.as_micros().saturating_sub(PLAN_KEPT))
 }
@@ -446,39 +466,78 @@ impl Looking<'_> {
         cooldown.plus(Duration::from_micros((width * u64::from(self.asks.draw)) >> 16))
     }
 
-    /// What breakers have to say.
+    /// What breakers have to say; the worst counts.
     fn health(&mut self, since: Timestamp) -> Health {
-        let (asks, now) = (self.asks, self.now.at);
-        let (is_start, comes) = match asks.want {
-            Want::Start { comes, .. } => (true, comes),
-            _ => (false, Comes::ByItself),
-        };
+        let asks = self.asks;
         let mut health = Health::Well;
-        for bound in asks.breakers() {
-            let Some(state) = self.book.state(&bound.state) else { continue };
-            match state.breaker.admits(asks.step, asks.host, is_start, now) {
-                Admits::Any | Admits::Ramp(_) => {}
-                Admits::OtherHost(until) => {
-                    self.find(Limit::Host, bound, until, (0, 0));
-                    health = health.worse(Health::OtherHost);
-                }
-                Admits::Probe if is_start => {
-                    self.find(Limit::Breaker, bound, now, (0, 0));
-                    health = health.worse(Health::Probe);
-                }
-                Admits::Probe => {
-                    self.find(Limit::Breaker, bound, now, (0, 0));
-                    health = health.worse(Health::Out(now));
-                }
-                Admits::Parked(next) => {
-                    let before = state.parked.before(&asks.member, since, PROBERS);
-                    let until = parked_until(before, asks.draw, comes, next, now);
-                    self.find(Limit::Breaker, bound, until, (before, 0));
-                    health = health.worse(Health::Out(until));
-                }
+        for bound in &asks.bounds {
+            if let Some(until) = bound.forced_open() {
+                health = health.max(self.parked_at(bound, Limit::Forced, since, until));
+            } else if bound.has_breaker() {
+                health = health.max(self.said(bound, since));
+            } else if bound.is_watched() {
+                self.watched(bound);
             }
         }
         health
+    }
+
+    /// What the breaker of a target says of the start.
+    fn admits(&self, bound: &Bound) -> Admits {
+        let is_start = matches!(self.asks.want, Want::Start { .. });
+        self.book.state(&bound.state).map_or(Admits::Any, |state| {
+            state.breaker.admits(self.asks.step, self.asks.host, is_start, self.now.at)
+        })
+    }
+
+    /// What a breaker that has a say has to say.
+    fn said(&mut self, bound: &Bound, since: Timestamp) -> Health {
+        let now = self.now.at;
+        match self.admits(bound) {
+            Admits::Any | Admits::Ramp(_) => Health::Well,
+            Admits::OtherHost(until) => {
+                self.find(Limit::Host, bound, until, (0, 0));
+                Health::OtherHost
+            }
+            Admits::Probe => {
+                self.find(Limit::Breaker, bound, now, (0, 0));
+                match self.asks.want {
+                    Want::Start { .. } => Health::Probe,
+                    _ => Health::Out(now),
+                }
+            }
+            Admits::Parked(next) => self.parked_at(bound, Limit::Breaker, since, next),
+        }
+    }
+
+    /// What one that only watches would have said.
+    fn watched(&mut self, bound: &Bound) {
+        match self.admits(bound) {
+            Admits::Parked(at) | Admits::OtherHost(at) | Admits::Ramp(at) if self.now.at < at => {
+                self.find(Limit::Observed, bound, at, (0, 0));
+            }
+            _ => {}
+        }
+    }
+
+    /// The step is parked at a target whose next probe may start at an instant.
+    fn parked_at(
+        &mut self,
+        bound: &Bound,
+        limit: Limit,
+        since: Timestamp,
+        next: Timestamp,
+    ) -> Health {
+        let asks = self.asks;
+        let comes = match asks.want {
+            Want::Start { comes, .. } => comes,
+            _ => Comes::ByItself,
+        };
+        let parked = self.book.state(&bound.state).map(|state| &state.parked);
+        let before = parked.map_or(0, |parked| parked.before(&asks.member, since, PROBERS));
+        let until = parked_until(before, asks.draw, comes, next, self.now.at);
+        self.find(limit, bound, until, (before, 0));
+        Health::Out(until)
     }
 
     /// Parked until an instant that is of use.
@@ -656,12 +715,6 @@ enum Health {
     Out(Timestamp),
 }
 
-impl Health {
-    fn worse(self, other: Self) -> Self {
-        self.max(other)
-    }
-}
-
 /// Whether a start now is one that a target which is coming back has promised.
 fn is_paced(asks: &Asks, bound: &Bound, now: Timestamp) -> bool {
     asks.promise(&bound.state)
@@ -775,7 +828,7 @@ impl Due<'_> {
                     self.add(&finding.state, Effect::Probe { step: asks.step, until, draw });
                 }
                 (
-                    Limit::Breaker,
+                    Limit::Breaker | Limit::Forced,
                     Want::Start { since, .. } | Want::Reserve { since, .. },
                     Admission::Parked(_),
                 ) => self.add(&finding.state, Effect::Park { since }),
@@ -828,7 +881,7 @@ impl Due<'_> {
                 .admitted
                 .findings
                 .iter()
-                .any(|finding| finding.limit == Limit::Breaker && *finding.state == *state),
+                .any(|finding| finding.limit.parks() && *finding.state == *state),
             _ => false,
         }
     }

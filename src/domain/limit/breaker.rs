@@ -231,6 +231,8 @@ pub enum Standing {
         until: Timestamp,
         /// Starts that it has admitted.
         started: u64,
+        /// When it admits the next one.
+        next: Timestamp,
     },
 }
 
@@ -258,7 +260,8 @@ impl Breaker {
             Phase::Closed => Admits::Any,
             Phase::Open { next, .. } => {
                 let running = self.probes.iter().filter(|probe| now < probe.until).count();
-                let may = next <= now && running < PROBES && !self.tried.contains(&step);
+                let is_turn = next <= now || planted!("probe-out-of-turn");
+                let may = is_turn && running < PROBES && !self.tried.contains(&step);
                 if may { Admits::Probe } else { Admits::Parked(next) }
             }
             Phase::Ramp { since, length, .. } if since.plus(span(length)) <= now => Admits::Any,
@@ -289,8 +292,9 @@ impl Breaker {
                 let since = self.episodes.last().map_or(next, |episode| episode.from);
                 Standing::Open { since, next_probe: next }
             }
-            Phase::Ramp { since, length, started, .. } if now < since.plus(span(length)) => {
-                Standing::Ramp { since, until: since.plus(span(length)), started }
+            Phase::Ramp { since, length, full, started } if now < since.plus(span(length)) => {
+                let next = since.plus(span(ramped(length, full, started)));
+                Standing::Ramp { since, until: since.plus(span(length)), started, next }
             }
             Phase::Closed | Phase::Ramp { .. } => Standing::Closed,
         }
@@ -344,6 +348,14 @@ impl Breaker {
         let full = if full == 0 { self.pace.max(PACE.0) } else { full };
         self.phase = Phase::Ramp { since: until, length, full, started: 0 };
         self.mark += 1;
+    }
+
+    /// An operator says that the target need not be left alone any longer: a ramp that
+    /// was to begin later begins now.
+    pub fn lift(&mut self, now: Timestamp) {
+        if let Phase::Ramp { since, .. } = &mut self.phase {
+            *since = (*since).min(now);
+        }
     }
 
     /// A start on the ramp is granted or promised.
@@ -443,7 +455,10 @@ impl Breaker {
     fn close(&mut self, full: u64, now: Timestamp) {
         let from = self.episodes.last().map_or(now, |episode| episode.from);
         let half = micros(now - from) / 2;
-        let length = half.clamp(RAMP.0, RAMP.1) << self.relapses;
+        let mut length = half.clamp(RAMP.0, RAMP.1) << self.relapses;
+        if planted!("ramp-skipped") {
+            length = 1;
+        }
         let full = if full == 0 { self.pace } else { full };
         self.phase = Phase::Ramp { since: now, length, full, started: 0 };
         if let Some(episode) = self.episodes.last_mut() {
@@ -499,6 +514,9 @@ fn is_dead(seen: &[Seen], enough_in_a_row: usize) -> bool {
             Some((_, failures)) => *failures += usize::from(seen.failed),
             None => hosts.push((seen.host, usize::from(seen.failed))),
         }
+    }
+    if planted!("one-host-is-evidence") {
+        return true;
     }
     if hosts.len() < DISTINCT.0 {
         return false;

@@ -54,6 +54,13 @@ impl Line {
         }
     }
 
+    /// How many wait before one who stands in it; None where it does not.
+    #[must_use]
+    pub fn place(&self, member: &str) -> Option<u64> {
+        let (member, since) = self.places.get_key_value(member)?;
+        Some(self.order.range(..(*since, member.clone())).count() as u64)
+    }
+
     /// How many wait before one who has been waiting since `since`, as far as it
     /// matters.
     #[must_use]

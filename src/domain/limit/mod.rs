@@ -12,6 +12,7 @@ pub mod ask;
 pub mod book;
 pub mod breaker;
 pub mod calendar;
+pub mod forced;
 pub mod line;
 pub mod parse;
 pub mod spec;
@@ -22,6 +23,7 @@ pub use self::{
     ask::{Admission, Admitted, Asks, Bound, Comes, Finding, Limit, Promise, Want},
     book::{Book, Charge, Effect},
     breaker::Episodes,
+    forced::{Forced, ForcedState},
 };
 
 use std::{num::NonZeroU32, time::Duration};

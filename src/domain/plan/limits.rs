@@ -98,7 +98,7 @@ impl Before {
     }
 
     /// What the next start costs a retry budget; None for a first attempt.
-    fn cost(&self) -> Option<u32> {
+    pub(super) fn cost(&self) -> Option<u32> {
         (self.attempts > 0).then_some(match self.failed {
             _ if self.is_forgiven => 0,
             Some(FailureClass::Timeout) if !planted!("timeout-costs-one") => 2 * COST,
@@ -118,34 +118,26 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
-    if stands(draft) || matches!(event, Event::Wake) {
-        return;
+    if !stands(draft) && !matches!(event, Event::Wake) {
+        draft.asks = asks(draft, before, terms, key, event, now).map(Box::new);
     }
-    let comes = match event {
-        Event::Begin(begin) => begin.comes,
-        _ => Comes::ByItself,
-    };
-    let cost = before.cost();
-    let Claims { since, tickets, held } = before.claims.map(|claims| *claims).unwrap_or_default();
+}
+
+/// What a draft wants; None where neither a target bounds the step nor it has anything
+/// to give back.
+fn asks(
+    draft: &Draft,
+    mut before: Before,
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    event: &Event,
+    now: Now,
+) -> Option<Asks> {
+    let Claims { since, tickets, held } =
+        before.claims.take().map(|claims| *claims).unwrap_or_default();
     if terms.bounds.is_empty() && tickets.is_empty() && held.is_empty() {
-        return;
+        return None;
     }
-    let reserve = |from, is_first| {
-        let (since, waited) = (since.unwrap_or(now.at), since.is_some());
-        Want::Reserve { from, is_first, since, waited }
-    };
-    let (want, latest) = match (&draft.answer, &draft.retry, &draft.start) {
-        (Answer::Granted(grant), _, Some(start)) => {
-            let (lease_until, since) = (grant.lease_until, since.unwrap_or(now.at));
-            (Want::Start { cost, lease_until, since, comes }, start.latest)
-        }
-        (_, Some(retry), _) => (reserve(retry.earliest, false), retry.latest),
-        (Answer::Ticked, None, Some(start)) => {
-            (reserve(now.at, before.attempts == 0), start.latest)
-        }
-        (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),
-        _ => (Want::Nothing, None),
-    };
     let failure = match event {
         Event::Report(report) => report.failure.as_ref(),
         _ => None,
@@ -153,34 +145,57 @@ pub(super) fn ask(
     let is_implicit = matches!(event, Event::Report(_))
         && !before.is_running
         && draft.record.counters.attempts > before.attempts;
-    let ended = (before.is_running || is_implicit)
-        .then(|| attempt_end(terms, key, draft, failure, before.began_at, now))
-        .flatten();
+    // What was promised to a worker that starts without coming back is used.
+    let is_used = is_implicit && before.due <= now.at;
+    let has_ended = before.is_running || is_implicit;
+    let ended = has_ended.then(|| attempt_end(terms, key, draft, failure, before.began_at, now));
+    let (want, latest) = want(draft, &before, since, event, now);
     let latest_host = draft.record.latest().and_then(|attempt| attempt.host.as_deref());
-    let host = latest_host.map_or(0, host_mark);
-    let draw = super::Draw::of(terms.salt, key, draft.record.counters.attempts);
     let member: Box<str> = key.joined().into();
-    let step = mark_of(&member);
-    draft.asks = Some(Box::new(Asks {
+    Some(Asks {
+        step: mark_of(&member),
         member,
         bounds: terms.bounds.to_vec(),
         want,
         held,
-        // What was promised to a worker that starts without coming back is used.
-        tickets: if is_implicit && before.due <= now.at {
-            Vec::new()
-        } else {
-            promises(terms, tickets)
-        },
+        tickets: if is_used { Vec::new() } else { promises(terms, tickets) },
         promised: before.due,
         cool: failure.and_then(|failure| cooled(terms, key, failure, now)),
-        counted: is_implicit.then_some(cost),
-        ended,
-        step,
-        host,
+        counted: is_implicit.then_some(before.cost()),
+        ended: ended.flatten(),
+        host: latest_host.map_or(0, host_mark),
         latest: latest.map(|(latest, _)| latest),
-        draw: draw.of_two_bytes(),
-    }));
+        draw: super::Draw::of(terms.salt, key, draft.record.counters.attempts).of_two_bytes(),
+    })
+}
+
+/// What a draft wants of targets for a step that has waited since an instant, and the
+/// latest start that is of use.
+fn want(
+    draft: &Draft,
+    before: &Before,
+    since: Option<Timestamp>,
+    event: &Event,
+    now: Now,
+) -> (Want, Option<(Timestamp, Reason)>) {
+    let (waited, since) = (since.is_some(), since.unwrap_or(now.at));
+    let reserve = |from, is_first| Want::Reserve { from, is_first, since, waited };
+    let comes = match event {
+        Event::Begin(begin) => begin.comes,
+        _ => Comes::ByItself,
+    };
+    match (&draft.answer, &draft.retry, &draft.start) {
+        (Answer::Granted(grant), _, Some(start)) => {
+            let lease_until = grant.lease_until;
+            (Want::Start { cost: before.cost(), lease_until, since, comes }, start.latest)
+        }
+        (_, Some(retry), _) => (reserve(retry.earliest, false), retry.latest),
+        (Answer::Ticked, None, Some(start)) => {
+            (reserve(now.at, before.attempts == 0), start.latest)
+        }
+        (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),
+        _ => (Want::Nothing, None),
+    }
 }
 
 /// The promises, as they hold under the limits that are in force.
@@ -253,7 +268,7 @@ fn cooled(
 pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
     let is_paused = |bound: &&Bound| bound.pause.is_some() && !planted!("pause-not-heeded");
     let bound = terms.bounds.iter().find(is_paused)?;
-    let until = bound.pause.flatten();
+    let until = bound.pause.as_ref().and_then(|pause| pause.until);
     let mut decision = super::wait(terms, record, now, until, Reason::Paused);
     decision.constraints = vec![Constraint {
         kind: ConstraintKind::Pause,
@@ -425,6 +440,8 @@ pub(super) fn constraints(findings: &[Finding], verdict: Verdict) -> Vec<Constra
             Limit::Breaker => ConstraintKind::Breaker,
             Limit::Ramp => ConstraintKind::Ramp,
             Limit::Host => ConstraintKind::Host,
+            Limit::Forced => ConstraintKind::Forced,
+            Limit::Observed => ConstraintKind::Observed,
         };
         let is_counted = matches!(finding.limit, Limit::Rate | Limit::Concurrency | Limit::Budget);
         Constraint {
@@ -432,7 +449,7 @@ pub(super) fn constraints(findings: &[Finding], verdict: Verdict) -> Vec<Constra
             key: finding.state.to_string(),
             earliest: finding.earliest,
             firm: matches!(finding.limit, Limit::Rate | Limit::Cooldown | Limit::Ramp),
-            binding: finding.earliest == bound,
+            binding: finding.earliest == bound && finding.limit != Limit::Observed,
             load: is_counted.then_some(Load {
                 used: finding.used,
                 limit: finding.most,

@@ -7,6 +7,7 @@
 
 mod begin;
 mod decide;
+mod explain;
 mod heartbeat;
 mod limits;
 mod outage;
@@ -20,6 +21,7 @@ mod wake;
 
 pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
+pub use explain::{Explanation, Order, Stands, explain};
 pub use limits::standing_constraints;
 pub use outlook::{Outlook, Readiness, outlook};
 pub use run::RunTerms;

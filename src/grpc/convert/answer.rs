@@ -351,7 +351,9 @@ pub fn counters(counters: &Counters) -> proto::Counters {
     }
 }
 
-fn constraint(constraint: Constraint) -> proto::Constraint {
+/// A constraint as it is told.
+#[must_use]
+pub fn constraint(constraint: Constraint) -> proto::Constraint {
     let kind = match constraint.kind {
         ConstraintKind::Backoff => proto::ConstraintKind::Backoff,
         ConstraintKind::Pushback => proto::ConstraintKind::Pushback,
@@ -365,6 +367,9 @@ fn constraint(constraint: Constraint) -> proto::Constraint {
         ConstraintKind::Breaker => proto::ConstraintKind::Breaker,
         ConstraintKind::Ramp => proto::ConstraintKind::Ramp,
         ConstraintKind::Host => proto::ConstraintKind::Host,
+        ConstraintKind::Ticket => proto::ConstraintKind::Ticket,
+        ConstraintKind::Forced => proto::ConstraintKind::Forced,
+        ConstraintKind::Observed => proto::ConstraintKind::Observed,
     };
     let Load { used, limit, revision } = constraint.load.unwrap_or_default();
     proto::Constraint {
@@ -394,7 +399,9 @@ const fn verdict_number(verdict: Verdict) -> i32 {
     verdict as i32
 }
 
-const fn reason_number(reason: Reason) -> i32 {
+/// A reason as it is told.
+#[must_use]
+pub const fn reason_number(reason: Reason) -> i32 {
     let reason = match reason {
         Reason::Backoff => proto::Reason::Backoff,
         Reason::Pushback => proto::Reason::Pushback,

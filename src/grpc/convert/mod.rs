@@ -12,6 +12,8 @@ pub mod policy;
 pub mod admin;
 pub mod target;
 pub mod answer;
+pub mod explain;
+pub mod force;
 #[cfg(test)]
 mod tests;
 

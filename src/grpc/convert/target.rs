@@ -5,6 +5,7 @@ use super::{
     admin::{Page, page},
     answer::{instant, span},
     check::{Check, Invalid, Part, shown},
+    force,
 };
 use crate::{
     domain::{
@@ -21,9 +22,9 @@ use crate::{
     store::configuration::TargetEntry,
 };
 
-/// Longest reason of a pause, in bytes.
+/// Longest reason of an order, in bytes.
 const REASON_MAX: usize = 512;
-/// Longest name of who orders a pause, in bytes.
+/// Longest name of who gives it, in bytes.
 const BY_MAX: usize = 128;
 
 /// Names a target.
@@ -130,11 +131,7 @@ pub fn pause(request: proto::PauseTargetRequest) -> Result<(TargetName, PauseOrd
     use proto::pause_target_request::End;
     let mut check = Check::default();
     let name = target_name(&mut check, request.namespace, request.name);
-    if request.reason.is_empty() {
-        check.required("reason");
-    }
-    plain_text(&mut check, "reason", &request.reason, REASON_MAX);
-    plain_text(&mut check, "by", &request.by, BY_MAX);
+    by_whom(&mut check, &request.reason, &request.by);
     let end = match request.end {
         Some(End::Until(until)) => check.instant("until", Some(until)).map(PauseEnd::At),
         Some(End::PauseFor(span)) => {
@@ -168,7 +165,10 @@ pub fn usage_to_proto(usage: &Usage) -> proto::TargetUsage {
         budget: of(usage.spent),
         in_line: usage.in_line,
         cooldown_until: usage.cooldown.map(instant),
-        breaker: usage.breaker.map(standing_to_proto),
+        breaker: usage.breaker.map(|standing| proto::BreakerStanding {
+            forced: usage.forced.as_ref().map(force::to_proto),
+            ..standing_to_proto(standing)
+        }),
         parked: usage.parked,
         ejected_hosts: usage.ejected_hosts,
         at: Some(instant(usage.at)),
@@ -182,7 +182,7 @@ fn standing_to_proto(standing: Standing) -> proto::BreakerStanding {
         Standing::Open { since, next_probe } => {
             (BreakerState::Open, Some(since), Some(next_probe), 0)
         }
-        Standing::Ramp { since, until, started } => {
+        Standing::Ramp { since, until, started, .. } => {
             (BreakerState::Ramp, Some(since), Some(until), started)
         }
     };
@@ -191,6 +191,7 @@ fn standing_to_proto(standing: Standing) -> proto::BreakerStanding {
         since: since.map(instant),
         until: until.map(instant),
         started,
+        forced: None,
     }
 }
 
@@ -239,6 +240,7 @@ pub fn named_to_proto(
     now: Timestamp,
 ) -> proto::NamedTarget {
     let pause = entry.pause.as_ref().filter(|pause| pause.holds_at(now));
+    let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(now));
     proto::NamedTarget {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -247,6 +249,7 @@ pub fn named_to_proto(
         etag: etag(entry.revision),
         update_time: Some(instant(entry.updated_at)),
         pause: pause.map(pause_to_proto),
+        forced_breaker: forced.map(force::to_proto),
     }
 }
 
@@ -285,7 +288,17 @@ fn pause_to_proto(pause: &Pause) -> proto::TargetPause {
     }
 }
 
-fn target_name(check: &mut Check, namespace: String, name: String) -> TargetName {
+/// Why an order is given, and by whom.
+pub(super) fn by_whom(check: &mut Check, reason: &str, by: &str) {
+    if reason.is_empty() {
+        check.required("reason");
+    }
+    plain_text(check, "reason", reason, REASON_MAX);
+    plain_text(check, "by", by, BY_MAX);
+}
+
+/// The name of a target, checked.
+pub(super) fn target_name(check: &mut Check, namespace: String, name: String) -> TargetName {
     let namespace = check.namespace(namespace);
     check.name("name", &name);
     TargetName { namespace, name }

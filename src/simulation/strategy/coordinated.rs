@@ -76,6 +76,7 @@ impl Coordinated {
             revision: 1,
             is_passing: false,
             pause: None,
+            forced: None,
             episodes: Episodes::default(),
         };
         Self {
@@ -136,7 +137,7 @@ impl Coordinated {
     /// What the sweep does: whoever is parked and may go on is planned again.
     fn sweep(&mut self, now: Timestamp) {
         self.sweeps_at = now.plus(SWEPT);
-        for member in self.book.called(now, CALLED) {
+        for member in self.book.called(now, CALLED, |_| None) {
             let Some(step) = member.rsplit(' ').next().and_then(|name| name.parse().ok()) else {
                 continue;
             };

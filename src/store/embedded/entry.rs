@@ -89,6 +89,17 @@ pub enum Entry<'a> {
         /// Its stored form.
         value: &'a [u8],
     },
+    /// The cooldown of a target is ended by order. Like charges it counts once.
+    Lift {
+        /// Its namespace.
+        namespace: &'a str,
+        /// The change after which it was.
+        changes: u64,
+        /// When, µs.
+        at_us: u64,
+        /// The name of the state.
+        state: &'a str,
+    },
     /// The service is back after an outage, and leases are judged leniently for
     /// a while: should it end once more meanwhile, they still are.
     Outage {
@@ -194,6 +205,14 @@ impl<'a> Entry<'a> {
                 head.text(state);
                 value
             }
+            Self::Lift { namespace, changes, at_us, state } => {
+                head.number(13);
+                head.text(namespace);
+                head.number(changes);
+                head.number(at_us);
+                head.text(state);
+                &[]
+            }
             Self::Outage { before_us, until_us } => {
                 head.number(7);
                 head.number(before_us);
@@ -258,6 +277,10 @@ impl<'a> Entry<'a> {
             12 => {
                 let (namespace, state) = (input.text()?, input.text()?);
                 Self::TargetHealth { namespace, state, value: input.rest() }
+            }
+            13 => {
+                let (namespace, changes) = (input.text()?, input.number()?);
+                Self::Lift { namespace, changes, at_us: input.number()?, state: input.text()? }
             }
             _ => return Err(Malformed),
         })

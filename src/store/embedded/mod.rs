@@ -356,6 +356,21 @@ impl Inner {
         Ok(Appended::Done((), position))
     }
 
+    /// Appends and applies the end of a cooldown, in one hold of the lock.
+    fn lift(&self, name: &str, state: &str) -> Result<Appended<()>, StoreError> {
+        let mut held = self.held();
+        let changes = namespace(&held.state, name)?.booked;
+        let at_us = self.clock.now().as_micros();
+        let entry = joined(&Entry::Lift { namespace: name, changes, at_us, state });
+        let Room::Taken(position) = self.append(Growth::Settling, |out| out.push(&[&entry]))?
+        else {
+            return Ok(Appended::NoRoomYet);
+        };
+        held.latest = position.or(held.latest);
+        held.state.apply(&entry).map_err(|error| apply_error(&error))?;
+        Ok(Appended::Done((), position))
+    }
+
     fn append(
         &self,
         growth: Growth,
@@ -422,7 +437,9 @@ impl Inner {
             }
             let (found, more) =
                 namespace.steps.due(now, limit, |header| grace.event_at(header, now));
-            let called = namespace.book.called(now, limit).into_iter();
+            let configuration = &namespace.configuration;
+            let forced = |state: &str| configuration.forced_of(state, now);
+            let called = namespace.book.called(now, limit, forced).into_iter();
             let called = called.map(|joined| (now, Arc::from(joined)));
             due.extend(found.into_iter().chain(called).map(|(event_at, joined)| Due {
                 namespace: name.clone(),
@@ -556,12 +573,25 @@ impl Store for Embedded {
         Ok(heads.into_iter().map(String::from).collect())
     }
 
-    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        name: &str,
+        bound: &limit::Bound,
+        member: Option<&str>,
+    ) -> Result<Usage, StoreError> {
         let held = self.0.held();
         let now = held.grace.now(self.0.clock.now());
         let state = namespace(&held.state, name)?.book.state(&bound.state);
-        let known = state.map(|state| Known::of(state, now)).unwrap_or_default();
-        Ok(Usage::of(bound, &known, now.at))
+        Ok(Usage::of(bound, &Known::of(bound, state, member, now), now.at))
+    }
+
+    async fn lift(&self, name: &str, bound: &limit::Bound) -> Result<(), StoreError> {
+        loop {
+            let appended = self.0.lift(name, &bound.state)?;
+            if let Some(()) = self.0.acknowledged(appended, Growth::Settling).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn queued(

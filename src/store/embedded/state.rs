@@ -242,6 +242,14 @@ impl State {
                     namespace.book.put_health(state, parked, breaker);
                 }
             }
+            Entry::Lift { namespace, changes, at_us, state } => {
+                // A snapshot of a later change has it already.
+                if let Some(namespace) = self.namespace(namespace)
+                    && namespace.booked <= changes
+                {
+                    namespace.book.lift(state, Timestamp::from_micros(at_us));
+                }
+            }
             Entry::Evidence { namespace, joined, value } => {
                 let key = StepKey::split(namespace, joined).ok_or(ApplyError::Malformed)?;
                 if let Some(namespace) = self.namespace(namespace) {

@@ -6,7 +6,8 @@ use redis::Value;
 use super::wire;
 use crate::domain::{
     limit::{
-        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, Limit, Rate, Want, WhenSpent,
+        Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, ForcedState, Limit, Rate, Want,
+        WhenSpent,
         ask::WOKEN_WITHIN,
         breaker::{Breaker, Episode, TargetOutcome},
         usage::Known,
@@ -208,6 +209,8 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
         Some(TargetOutcome::Nothing) => 3,
     });
     out.extend(ended.map_or(0, |ended| ended.host).to_le_bytes());
+    let forced_open = bound.and_then(Bound::forced_open).map_or(0, Timestamp::as_micros);
+    out.extend(double(forced_open).to_le_bytes());
 }
 
 /// The grid of a target's rate, as `called.lua` unpacks it.
@@ -220,6 +223,15 @@ pub fn grid(rate: Option<&Rate>) -> Vec<u8> {
     out.extend(double(width).to_le_bytes());
     out.extend(f64::from(capacity).to_le_bytes());
     out.push(u8::from(gap));
+    out
+}
+
+/// What `called.lua` has to know of a target where steps are parked: the grid of its
+/// rate, and whether its breaker is forced closed.
+#[must_use]
+pub fn lot(rate: Option<&Rate>, forced: Option<ForcedState>) -> Vec<u8> {
+    let mut out = grid(rate);
+    out.push(u8::from(forced == Some(ForcedState::Closed)));
     out
 }
 
@@ -255,6 +267,8 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
                 4 => Limit::Breaker,
                 5 => Limit::Ramp,
                 6 => Limit::Host,
+                7 => Limit::Forced,
+                8 => Limit::Observed,
                 _ => return None,
             },
             state: bound.state.clone(),
@@ -272,14 +286,29 @@ pub fn read(asks: &Asks, bytes: &[u8]) -> Option<Admitted> {
 /// of this version.
 #[must_use]
 pub fn known(told: Vec<Value>) -> Option<Known> {
-    let mut told = told.into_iter();
-    let mut count = || wire::number(told.next()?);
-    let starts = count()?;
-    let (permits, in_line, parked, cooldown) = (count()?, count()?, count()?, count()?);
-    let window = Window::unpack(&wire::bytes(told.next()?)?)?;
-    let breaker = Breaker::unpack(&wire::bytes(told.next()?)?)?;
-    let cooldown = Timestamp::from_micros(cooldown);
-    Some(Known { starts, permits, in_line, parked, cooldown, window, breaker })
+    let [starts, permits, in_line, parked, cooldown, window, breaker, room, in_line_at, parked_at] =
+        <[Value; 10]>::try_from(told).ok()?;
+    Some(Known {
+        starts: wire::number(starts)?,
+        room: number_or_none(room)?.map(Timestamp::from_micros),
+        permits: wire::number(permits)?,
+        in_line: wire::number(in_line)?,
+        before_in_line: number_or_none(in_line_at)?,
+        parked: wire::number(parked)?,
+        before_parked: number_or_none(parked_at)?,
+        cooldown: Timestamp::from_micros(wire::number(cooldown)?),
+        window: Window::unpack(&wire::bytes(window)?)?,
+        breaker: Breaker::unpack(&wire::bytes(breaker)?)?,
+    })
+}
+
+/// A number that may be absent; None when it is not in the form of this version.
+fn number_or_none(told: Value) -> Option<Option<u64>> {
+    let text = wire::bytes(told)?;
+    if text.is_empty() {
+        return Some(None);
+    }
+    std::str::from_utf8(&text).ok()?.parse().ok().map(Some)
 }
 
 /// Reads the episodes of the targets that are asked; None when they are not in the

@@ -57,7 +57,7 @@ use crate::{
     domain::{
         draw::Salt,
         id::{Id, StepKey},
-        limit::{self, Admitted, Asks, Episodes, usage::Usage},
+        limit::{self, Admitted, Asks, Episodes, ForcedState, usage::Usage},
         namespace::{DEFAULT_NAMESPACE, Settings},
         plan::{self, Answer, Draft, Now},
         record::{Evidence, FailureText, PolicyChoice, Record},
@@ -651,13 +651,19 @@ impl Inner {
             return Ok(Vec::new());
         }
         let known = self.known(name).await?;
+        let configuration = &known.configuration;
         let [not_after, given] = self.times(slot);
+        let now = slot.now(self.local.now()).at;
         let mut keys = vec![slot.keys.state.clone()];
         let mut args = vec![not_after, given, CALLED_MAX.to_string().into_bytes()];
         for lot in lots {
+            let forced = configuration.forced_of(lot, now);
+            if forced == Some(ForcedState::Open) {
+                continue;
+            }
             let [state, .., parked] = slot.keys.target_state(lot);
             keys.extend([state, parked]);
-            args.push(asks::grid(known.configuration.rate_of(lot).as_ref()));
+            args.push(asks::lot(configuration.rate_of(lot).as_ref(), forced));
         }
         let said = self.call(slot, &scripts::CALLED, &keys, &args).await?;
         let Said::Done(_, found) = said else { return Ok(Vec::new()) };
@@ -905,16 +911,31 @@ impl Store for Redis {
         true
     }
 
-    async fn usage(&self, name: &str, bound: &limit::Bound) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        name: &str,
+        bound: &limit::Bound,
+        member: Option<&str>,
+    ) -> Result<Usage, StoreError> {
         let slot = self.0.slot(name);
         let [not_after, given] = self.0.times(&slot);
         let mut keys = vec![slot.keys.state.clone()];
         keys.extend(slot.keys.target_state(&bound.state));
-        let args = [not_after, given, asks::grid(bound.target.rate.as_ref())];
+        let member = member.unwrap_or_default().as_bytes().to_vec();
+        let args = [not_after, given, asks::grid(bound.target.rate.as_ref()), member];
         let said = self.0.call(&slot, &scripts::USAGE, &keys, &args).await?;
         let (heading, rest) = self.0.done(name, said)?;
         let known = asks::known(rest).ok_or_else(wire::strange)?;
         Ok(Usage::of(bound, &known, heading.now))
+    }
+
+    async fn lift(&self, name: &str, bound: &limit::Bound) -> Result<(), StoreError> {
+        let slot = self.0.slot(name);
+        let [not_after, given] = self.0.times(&slot);
+        let [state, ..] = slot.keys.target_state(&bound.state);
+        let keys = [slot.keys.state.clone(), state];
+        let said = self.0.call(&slot, &scripts::LIFT, &keys, &[not_after, given]).await?;
+        self.0.done(name, said).map(drop)
     }
 
     async fn follow(&self, name: &str, after: u64, limit: usize) -> Result<Changes, StoreError> {

@@ -70,6 +70,10 @@ script!(
     USAGE, "usage", " flags=no-writes", include_str!("lua/calendar.lua")
 );
 script!(
+    /// Ends the cooldown of a target.
+    LIFT, "lift", "", include_str!("lua/breaker.lua")
+);
+script!(
     /// Reads what governs a namespace.
     DESCRIBE, "describe", " flags=no-writes"
 );
@@ -99,7 +103,7 @@ script!(
 );
 
 /// Every script.
-pub fn all() -> [&'static Script; 14] {
+pub fn all() -> [&'static Script; 15] {
     [
         &GRANT,
         &SETTLE,
@@ -108,6 +112,7 @@ pub fn all() -> [&'static Script; 14] {
         &PEEK,
         &CALLED,
         &USAGE,
+        &LIFT,
         &DESCRIBE,
         &FOLLOW,
         &HEADS,
@@ -122,7 +127,7 @@ pub fn all() -> [&'static Script; 14] {
 type Spoil = (bool, &'static str, &'static str);
 
 /// The bugs that can be planted in scripts.
-fn spoils() -> [Spoil; 16] {
+fn spoils() -> [Spoil; 21] {
     [
         (
             planted!("redis-version-not-compared"),
@@ -160,6 +165,23 @@ fn spoils() -> [Spoil; 16] {
         ),
         (planted!("redis-pause-no-outage"), "if lasts then", "if false then"),
         (planted!("redis-holder-not-compared"), "if state.holder ~= holder then", "if false then"),
+        (
+            planted!("redis-line-passed"),
+            "if used + before >= bound.most then",
+            "if used >= bound.most then",
+        ),
+        (planted!("redis-ticket-without-end"), "asks.at <= asks.promised + bound.grace", "true"),
+        (planted!("redis-cooldown-not-compared"), "cooldown > asks.at then", "false then"),
+        (
+            planted!("redis-budget-not-spent"),
+            "stretch.costs = stretch.costs + cost",
+            "stretch.costs = cost",
+        ),
+        (
+            planted!("redis-permit-not-released"),
+            "  put_permit(state, member, till)\n  put_place",
+            "  put_permit(state, member, till or permit_of(state, member))\n  put_place",
+        ),
     ]
 }
 

@@ -5,7 +5,9 @@
 //! A store joins with one line in [`stage`] and one in [`histories`]: a function
 //! that makes it, on a clock that a test moves by hand.
 
-mod checker;
+pub mod checker;
+mod explained;
+mod forced;
 mod histories;
 mod outages;
 mod reopened;

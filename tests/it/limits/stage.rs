@@ -10,13 +10,13 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
-        limit::{spec::TargetSpec, usage::Usage},
+        limit::{ForcedState, spec::TargetSpec, usage::Usage},
         namespace::Settings,
-        plan::{Answer, Grant, ReportStatus, Reported},
+        plan::{Answer, Explanation, Grant, ReportStatus, Reported},
         record::{Identity, Record, State},
         time::Timestamp,
     },
-    service::{PauseEnd, PauseOrder, Service, TargetWrite},
+    service::{ForceOrder, PauseEnd, PauseOrder, Service, TargetWrite},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -267,6 +267,26 @@ impl<S: Store> Stage<S> {
         self.service.pause_target(&self.named(), &id(name), &order).await.unwrap();
     }
 
+    /// Forces a breaker for a while.
+    pub async fn force(&self, name: &str, state: ForcedState, span: Duration) {
+        let order = ForceOrder {
+            state,
+            reason: "it lies".to_owned(),
+            by: "ann".to_owned(),
+            end: PauseEnd::After(span),
+        };
+        self.service.force_breaker(&self.named(), &id(name), &order).await.unwrap();
+    }
+
+    pub async fn release(&self, name: &str) {
+        self.service.release_breaker(&self.named(), &id(name)).await.unwrap();
+    }
+
+    /// Ends a cooldown. Returns what is used then.
+    pub async fn lift(&self, name: &str) -> Usage {
+        self.service.lift_cooldown(&self.named(), &id(name), "").await.unwrap()
+    }
+
     pub async fn resume(&self, name: &str) {
         self.service.resume_target(&self.named(), &id(name)).await.unwrap();
     }
@@ -364,6 +384,18 @@ impl<S: Store> Stage<S> {
         let (run, step) = parts(step);
         let key = StepKey { namespace: &self.namespace, run, step };
         self.service.step(&key).await.unwrap().record
+    }
+
+    /// Why a step waits, if it does.
+    pub async fn why(&self, step: &str) -> Option<Explanation> {
+        let (run, step) = parts(step);
+        let key = StepKey { namespace: &self.namespace, run, step };
+        self.service.explain(&key).await.unwrap().explanation
+    }
+
+    /// Why a step waits.
+    pub async fn explained(&self, step: &str) -> Explanation {
+        self.why(step).await.unwrap_or_else(|| panic!("{step} does not wait"))
     }
 
     /// Whether a step waits for a target that is out of order.

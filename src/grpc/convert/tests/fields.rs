@@ -12,7 +12,7 @@ use super::{
     policy, report_request, rule, seconds,
 };
 use crate::{
-    grpc::convert::{Invalid, admin, policy as policies, request, run, target},
+    grpc::convert::{Invalid, admin, explain, force, policy as policies, request, run, target},
     proto::{
         self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
         report_attempt_request::Outcome, rule::Action,
@@ -859,6 +859,63 @@ fn pause(edit: impl FnOnce(&mut proto::PauseTargetRequest)) -> Option<Invalid> {
     target::pause(request).err()
 }
 
+fn force(edit: impl FnOnce(&mut proto::ForceBreakerRequest)) -> Option<Invalid> {
+    let mut request = proto::ForceBreakerRequest {
+        namespace: "ads".into(),
+        name: "db".into(),
+        state: proto::ForcedBreakerState::Open as i32,
+        reason: "it lies".into(),
+        by: "ann".into(),
+        end: seconds(60).map(proto::force_breaker_request::End::ForceFor),
+    };
+    edit(&mut request);
+    force::force(request).err()
+}
+
+fn force_entries() -> Vec<(&'static str, Entry)> {
+    use proto::force_breaker_request::End;
+    let bad = || id("a b");
+    let release =
+        |namespace, name| force::release(proto::ReleaseBreakerRequest { namespace, name }).err();
+    let lift = |namespace, name, run: &str| {
+        force::lift(proto::LiftCooldownRequest { namespace, name, run: run.into() }).err()
+    };
+    let week = || seconds(7 * 86_400 + 1);
+    let past = || Timestamp { seconds: -1, nanos: 0 };
+    vec![
+        ("NamedTarget.forced_breaker", OUTPUT),
+        ("ForcedBreaker.state", OUTPUT),
+        ("ForcedBreaker.reason", OUTPUT),
+        ("ForcedBreaker.by", OUTPUT),
+        ("ForcedBreaker.since", OUTPUT),
+        ("ForcedBreaker.until", OUTPUT),
+        ("ForceBreakerRequest.namespace", refused("namespace", force(|r| r.namespace = bad()))),
+        ("ForceBreakerRequest.name", refused("name", force(|r| r.name = id("")))),
+        ("ForceBreakerRequest.state", refused("state", force(|r| r.state = 0))),
+        ("ForceBreakerRequest.state", refused("state", force(|r| r.state = 9))),
+        ("ForceBreakerRequest.reason", refused("reason", force(|r| r.reason = id("")))),
+        ("ForceBreakerRequest.by", refused("by", force(|r| r.by = long(129)))),
+        ("ForceBreakerRequest.until", refused("until", force(|r| r.end = None))),
+        (
+            "ForceBreakerRequest.until",
+            refused("until", force(|r| r.end = Some(End::Until(past())))),
+        ),
+        (
+            "ForceBreakerRequest.force_for",
+            refused("force_for", force(|r| r.end = seconds(0).map(End::ForceFor))),
+        ),
+        (
+            "ForceBreakerRequest.force_for",
+            refused("force_for", force(|r| r.end = week().map(End::ForceFor))),
+        ),
+        ("ReleaseBreakerRequest.namespace", refused("namespace", release(bad(), id("db")))),
+        ("ReleaseBreakerRequest.name", refused("name", release(id(""), id("")))),
+        ("LiftCooldownRequest.namespace", refused("namespace", lift(bad(), id("db"), ""))),
+        ("LiftCooldownRequest.name", refused("name", lift(id(""), id(""), ""))),
+        ("LiftCooldownRequest.run", refused("run", lift(id(""), id("db"), "a b"))),
+    ]
+}
+
 fn limit_entries() -> Vec<(&'static str, Entry)> {
     let finer = || Some(0.000_1);
     vec![
@@ -946,6 +1003,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
     let delete = |namespace, name| {
         target::delete(proto::DeleteTargetRequest { namespace, name, etag: id("") }).err()
     };
+    let explain = |namespace, run, step| {
+        explain::request(proto::ExplainStepRequest { namespace, run, step }).err()
+    };
     let resume =
         |namespace, name| target::resume(proto::ResumeTargetRequest { namespace, name }).err();
     use proto::pause_target_request::End;
@@ -1014,6 +1074,9 @@ fn target_entries() -> Vec<(&'static str, Entry)> {
             "PauseTargetRequest.pause_for",
             refused("pause_for", pause(|r| r.end = seconds(0).map(End::PauseFor))),
         ),
+        ("ExplainStepRequest.namespace", refused("namespace", explain(bad(), id("r"), id("s")))),
+        ("ExplainStepRequest.run", refused("run", explain(id(""), bad(), id("s")))),
+        ("ExplainStepRequest.step", refused("step", explain(id(""), id("r"), id("")))),
         ("GetTargetUsageRequest.namespace", refused("namespace", usage(bad(), id("db"), ""))),
         ("GetTargetUsageRequest.name", refused("name", usage(id(""), id(""), ""))),
         ("GetTargetUsageRequest.run", refused("run", usage(id(""), id("db"), "a b"))),
@@ -1222,7 +1285,7 @@ fn admin_entries() -> Vec<(&'static str, Entry)> {
 fn entries() -> Vec<(&'static str, Entry)> {
     let messages =
         [retry_entries(), run_entries(), failure_entries(), policy_entries(), limit_entries()];
-    let orders = [admin_entries(), target_entries()];
+    let orders = [admin_entries(), target_entries(), force_entries()];
     messages.into_iter().chain(orders).flatten().collect()
 }
 
@@ -1316,5 +1379,6 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(create_target(|_| {}), None);
     assert_eq!(update_target(|_| {}), None);
     assert_eq!(pause(|_| {}), None);
+    assert_eq!(force(|_| {}), None);
     assert_eq!(evaluate(|_| {}), None);
 }

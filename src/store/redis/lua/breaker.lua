@@ -4,9 +4,9 @@
 --
 -- breaker_of(raw) reads one, breaker_pack(breaker) writes it.
 -- breaker_admits(breaker, step, host, is_start, at) says what it says of a start,
--- and the instant of that; breaker_probe, breaker_cool, breaker_pace and
--- breaker_ended change it.
-local breaker_of, breaker_pack, breaker_admits, breaker_probe, breaker_cool, breaker_pace, breaker_ended
+-- and the instant of that; breaker_probe, breaker_cool, breaker_lift,
+-- breaker_pace and breaker_ended change it.
+local breaker_of, breaker_pack, breaker_admits, breaker_probe, breaker_cool, breaker_lift, breaker_pace, breaker_ended
 local BREAKER_ANY, BREAKER_PROBE, BREAKER_PARKED, BREAKER_OTHER_HOST, BREAKER_RAMP = 0, 1, 2, 3, 4
 do
 -- Mirrors of breaker.rs; spans in µs, or as they are named.
@@ -184,6 +184,15 @@ function breaker_cool(breaker, till, full, at)
   breaker.length = min(max(floor(max(till - at, 0) / 2), RAMP_LEAST), RAMP_MOST)
   breaker.full, breaker.started = full == 0 and max(breaker.pace, PACE_LEAST) or full, 0
   breaker.mark = breaker.mark + 1
+end
+
+-- A ramp that was to begin later begins now. Whether one was.
+function breaker_lift(breaker, at)
+  local is_later = breaker.phase == RAMP and breaker.since > at
+  if is_later then
+    breaker.since = at
+  end
+  return is_later
 end
 
 function breaker_pace(breaker)

@@ -4,7 +4,7 @@
 -- KEYS  state; then for each target: its state, who is parked
 -- ARGV  not after (µs), time given ('' in life), how many of each target at most;
 --       then for each target the grid of its rate: width, capacity, whether there is a
---       gap; width 0 is no rate
+--       gap; width 0 is no rate; and whether its breaker is forced closed
 local state, wall, refusal = open()
 if not state then
   return refusal
@@ -14,8 +14,8 @@ local answer = heading(state, now)
 -- Mirrors of book.rs; spans in µs.
 local AHEAD, CHOICE, FRESH, BEHIND, TARGETS = 1e6, 1024, 30e6, 250000, 64
 
-local function has_room(key, grid)
-  local width, capacity, gap = struct.unpack('<ddB', grid)
+local function has_room(key, lot)
+  local width, capacity, gap = struct.unpack('<ddB', lot)
   if width == 0 then
     return true
   end
@@ -47,18 +47,21 @@ local function in_turns(parked_key, most)
 end
 
 for at = 1, TARGETS do
-  local key, parked_key, grid = KEYS[2 * at], KEYS[2 * at + 1], ARGV[3 + at]
+  local key, parked_key, lot = KEYS[2 * at], KEYS[2 * at + 1], ARGV[3 + at]
   if not key then
     break
   end
-  -- Nobody in particular asks: 0 is no step that has tried, and no host.
-  local says, instant = breaker_admits(breaker_of(redis.call('HGET', key, 'b')), 0, 0, false, now)
+  local says, instant = BREAKER_ANY, 0
+  if string.byte(lot, -1) == 0 then
+    -- Nobody in particular asks: 0 is no step that has tried, and no host.
+    says, instant = breaker_admits(breaker_of(redis.call('HGET', key, 'b')), 0, 0, false, now)
+  end
   if says == BREAKER_PROBE then
     local choice = math.min(redis.call('ZCARD', parked_key), CHOICE)
     local drawn = choice > 0 and math.floor(now / 1000) % choice or 0
     add(redis.call('ZRANGE', parked_key, drawn, drawn))
   elseif says == BREAKER_ANY or (says == BREAKER_RAMP and instant <= now + AHEAD) then
-    if has_room(key, grid) then
+    if has_room(key, lot) then
       add(in_turns(parked_key, tonumber(ARGV[3])))
     end
   end

@@ -21,16 +21,17 @@ do
 -- bounds the step or is only given back to, whether a promise can be given back,
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
--- thousandths, what the end of an attempt says, and where it ran.
-local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBH'
+-- thousandths, what the end of an attempt says, and where it ran; until when an
+-- operator holds it open, 0 where nobody does.
+local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBHd'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
 local STOPS, FLAT, COST = 1, 2, 1000
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
 local BINDS, CURRENT, PACED, BREAKER, HAS_SAY = 1, 2, 4, 8, 16
-local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST =
-  0, 1, 2, 3, 4, 5, 6
+local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST, FOUND_FORCED, FOUND_OBSERVED =
+  0, 1, 2, 3, 4, 5, 6, 7, 8
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
 local ROUNDS, REVISIT, SPREAD = 64, 60e6, 10e6
 local TURN, TURNS_MAX = 250e3, 40
@@ -275,7 +276,7 @@ local function unpack_asks(raw, from)
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
       bound.ratio, bound.floor, bound.stretch, bound.spends, bound.bits, bound.mark, bound.full, bound.ended,
-      bound.ended_host, from = struct.unpack(BOUND, raw, from)
+      bound.ended_host, bound.forced, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, PASSING) then
       bound.state.passing = true
@@ -289,7 +290,7 @@ local function unpack_asks(raw, from)
 end
 
 local function find(asks, limit, bound, earliest, used, most)
-  if limit == FOUND_BREAKER then
+  if limit == FOUND_BREAKER or limit == FOUND_FORCED then
     asks.open[bound.place] = true
   elseif limit == FOUND_RAMP then
     asks.ramps[bound.place] = true
@@ -338,26 +339,51 @@ local function parked_until(asks, before, next_probe)
   return asks.at + PARKED_FOR + floor(PARKED_FOR * asks.draw / 65536)
 end
 
+-- Parked at a target whose next probe may start at an instant.
+local function parked_at(asks, bound, limit, next_probe)
+  local before = parked_before(bound.state, asks.member, asks.since, PROBERS)
+  local come = parked_until(asks, before, next_probe)
+  find(asks, limit, bound, come, before, 0)
+  return OUT, come
+end
+
+-- What a breaker that has a say has to say.
+local function said(asks, bound)
+  local says, instant = breaker_admits(breaker_at(bound.state), asks.step, asks.host, asks.want == START, asks.at)
+  if says == BREAKER_OTHER_HOST then
+    find(asks, FOUND_HOST, bound, instant, 0, 0)
+    return ELSEWHERE, 0
+  elseif says == BREAKER_PROBE then
+    find(asks, FOUND_BREAKER, bound, asks.at, 0, 0)
+    return asks.want == START and PROBE or OUT, asks.at
+  elseif says == BREAKER_PARKED then
+    return parked_at(asks, bound, FOUND_BREAKER, instant)
+  end
+  return WELL, 0
+end
+
+-- What one that only watches would have said.
+local function watched(asks, bound)
+  local says, instant = breaker_admits(breaker_at(bound.state), asks.step, asks.host, asks.want == START, asks.at)
+  if says ~= BREAKER_ANY and says ~= BREAKER_PROBE and instant > asks.at then
+    find(asks, FOUND_OBSERVED, bound, instant, 0, 0)
+  end
+  return WELL, 0
+end
+
 -- What breakers have to say: how it stands, and when to come again.
 local function health(asks)
   local worst, till = WELL, 0
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.bits, HAS_SAY) then
-      local breaker = breaker_at(bound.state)
-      local says, instant = breaker_admits(breaker, asks.step, asks.host, asks.want == START, asks.at)
-      if says == BREAKER_OTHER_HOST then
-        find(asks, FOUND_HOST, bound, instant, 0, 0)
-        worst = max(worst, ELSEWHERE)
-      elseif says == BREAKER_PROBE then
-        find(asks, FOUND_BREAKER, bound, asks.at, 0, 0)
-        worst, till = max(worst, asks.want == START and PROBE or OUT), max(till, asks.at)
-      elseif says == BREAKER_PARKED then
-        local before = parked_before(bound.state, asks.member, asks.since, PROBERS)
-        local come = parked_until(asks, before, instant)
-        find(asks, FOUND_BREAKER, bound, come, before, 0)
-        worst, till = OUT, max(till, come)
-      end
+    local how, come = WELL, 0
+    if bound.forced > 0 then
+      how, come = parked_at(asks, bound, FOUND_FORCED, bound.forced)
+    elseif has(bound.bits, HAS_SAY) then
+      how, come = said(asks, bound)
+    elseif has(bound.bits, BREAKER) then
+      how, come = watched(asks, bound)
     end
+    worst, till = max(worst, how), max(till, come)
   end
   return worst, till
 end

@@ -1,0 +1,156 @@
+//! Stories of breakers that an operator forces, and of cooldowns that one ends, each
+//! on every store.
+
+use reprise::{
+    domain::{
+        decision::{ConstraintKind, Reason},
+        failure::FailureClass,
+        limit::{ForcedState, breaker::Standing},
+    },
+    store::Store,
+};
+
+use super::{
+    outages::dies,
+    stage::{
+        Begun, Stage, constraint, ms, of, pushed_back, retries, secs, stories_on_every_store, waits,
+    },
+};
+
+stories_on_every_store!(
+    one_that_is_forced_open_starts_nothing_until_it_is_released,
+    one_that_is_forced_open_is_left_to_itself_when_the_order_ends,
+    one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead,
+    who_is_parked_goes_on_when_it_is_forced_closed,
+    what_a_watching_breaker_would_have_done_is_told,
+    a_cooldown_that_is_lifted_holds_nobody,
+    a_lifted_cooldown_at_a_breaker_begins_its_ramp,
+);
+
+async fn one_that_is_forced_open_starts_nothing_until_it_is_released<S: Store>(
+    mut stage: Stage<S>,
+) {
+    stage.target("db", "breaker: {}").await;
+    let running = stage.begin("a", &["db"]).await.granted();
+    stage.force("db", ForcedState::Open, secs(3600)).await;
+    let until = stage.now().plus(secs(3600));
+    let refused = stage.begin("b", &["db"]).await.refused();
+    assert_eq!(waits(&refused, Reason::BreakerOpen), until);
+    let forced = constraint(&refused, ConstraintKind::Forced);
+    assert_eq!((forced.key.as_str(), forced.firm, forced.binding), ("db", false, true));
+    // What runs goes on; what fails is parked like what comes.
+    let told = stage.failed("a", running.fence, of(FailureClass::Transient)).await;
+    waits(&told, Reason::BreakerOpen);
+    let used = stage.usage("db").await;
+    assert_eq!((used.parked, used.breaker), (2, Some(Standing::Closed)));
+    assert!(used.forced.is_some_and(|forced| forced.until == until && forced.by == "ann"));
+    let why = stage.explained("b").await;
+    assert_eq!(why.starts_at, Some(until));
+    assert_eq!(why.constraints[0].order.as_ref().unwrap().reason, "it lies");
+
+    stage.pass(secs(30)).await;
+    assert!(stage.is_parked("a").await && stage.is_parked("b").await, "no probe starts");
+    stage.release("db").await;
+    stage.pass(secs(1)).await;
+    for step in ["a", "b"] {
+        assert!(!stage.is_parked(step).await);
+        stage.until_due(step).await;
+        stage.begin(step, &[]).await.granted();
+    }
+}
+
+async fn one_that_is_forced_open_is_left_to_itself_when_the_order_ends<S: Store>(
+    mut stage: Stage<S>,
+) {
+    stage
+        .target("db", "{rate: {limit: 10, period: 1s, burst: 4}, breaker: {observe_only: true}}")
+        .await;
+    stage.force("db", ForcedState::Open, secs(20)).await;
+    stage.begin("a", &["db"]).await.waits(Reason::BreakerOpen);
+    stage.pass(secs(19)).await;
+    assert!(stage.is_parked("a").await);
+    stage.pass(secs(2)).await;
+    stage.until_due("a").await;
+    stage.begin("a", &[]).await.granted();
+    stage.pass(secs(1)).await;
+    stage.begin("b", &["db"]).await.granted();
+    assert_eq!(stage.usage("db").await.forced, None);
+}
+
+async fn one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead<S: Store>(
+    mut stage: Stage<S>,
+) {
+    stage.target("db", "breaker: {}").await;
+    stage.force("db", ForcedState::Closed, secs(60)).await;
+    dies(&mut stage, &["db"]).await;
+    assert!(matches!(stage.usage("db").await.breaker, Some(Standing::Open { .. })), "it watches");
+    stage.begin("a", &["db"]).await.granted();
+    stage.pass(secs(61)).await;
+    // The first may be a probe; the next is not.
+    if let Begun::Refused(decision) = stage.begin("b", &["db"]).await {
+        waits(&decision, Reason::BreakerOpen);
+    }
+    stage.begin("c", &["db"]).await.waits(Reason::BreakerOpen);
+}
+
+async fn who_is_parked_goes_on_when_it_is_forced_closed<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {}").await;
+    dies(&mut stage, &["db"]).await;
+    stage.begin("a", &["db"]).await.waits(Reason::BreakerOpen);
+    stage.force("db", ForcedState::Closed, secs(3600)).await;
+    stage.pass(ms(500)).await;
+    assert!(!stage.is_parked("a").await);
+    stage.until_due("a").await;
+    stage.begin("a", &[]).await.granted();
+    // Nobody stands in its lot any more.
+    stage.pass(secs(2)).await;
+    assert_eq!(stage.usage("db").await.parked, 0);
+}
+
+async fn what_a_watching_breaker_would_have_done_is_told<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {observe_only: true}").await;
+    let running = stage.begin("a", &["db"]).await.granted();
+    dies(&mut stage, &["db"]).await;
+    let told = stage.failed("a", running.fence, of(FailureClass::Transient)).await;
+    let at = retries(&told);
+    let observed = constraint(&told, ConstraintKind::Observed);
+    assert_eq!((observed.key.as_str(), observed.binding, observed.firm), ("db", false, false));
+    assert!(observed.earliest > stage.now());
+    stage.reach(at).await;
+    stage.begin("a", &[]).await.granted();
+}
+
+async fn a_cooldown_that_is_lifted_holds_nobody<S: Store>(mut stage: Stage<S>) {
+    stage.target("api", "rate: {limit: 100, period: 1s, burst: 20}").await;
+    let grant = stage.begin("a", &["api"]).await.granted();
+    stage.failed("a", grant.fence, pushed_back("api", secs(600))).await;
+    let early = stage.begin("b", &["api"]).await.waits(Reason::Limited);
+    assert!(early >= stage.now().plus(secs(600)));
+    assert_eq!(stage.lift("api").await.cooldown, None);
+    stage.begin("c", &["api"]).await.granted();
+    assert_eq!(stage.due("b").await, early, "what was promised stands");
+    // The target may ask again, for less.
+    let grant = stage.begin("d", &["api"]).await.granted();
+    stage.failed("d", grant.fence, pushed_back("api", secs(5))).await;
+    assert_eq!(stage.usage("api").await.cooldown, Some(stage.now().plus(secs(5))));
+    stage.lift("api").await;
+    stage.lift("api").await;
+    stage.begin("e", &["api"]).await.granted();
+}
+
+async fn a_lifted_cooldown_at_a_breaker_begins_its_ramp<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "{rate: {limit: 100, period: 1s, burst: 20}, breaker: {}}").await;
+    let grant = stage.begin("a", &["db"]).await.granted();
+    stage.failed("a", grant.fence, pushed_back("db", secs(600))).await;
+    for step in ["b", "c"] {
+        stage.begin(step, &["db"]).await.waits(Reason::BreakerOpen);
+    }
+    let used = stage.lift("db").await;
+    assert!(matches!(used.breaker, Some(Standing::Ramp { since, .. }) if since == used.at));
+    stage.pass(secs(2)).await;
+    for step in ["b", "c"] {
+        assert!(!stage.is_parked(step).await, "the sweep has called it");
+        stage.until_due(step).await;
+        stage.begin(step, &[]).await.granted();
+    }
+}
