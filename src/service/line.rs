@@ -111,7 +111,10 @@ impl<S: Store> Service<S> {
     }
 
     async fn wake_head(&self, (namespace, state): &Line) -> Result<(), ServiceError> {
-        let heads = self.heads(namespace, state).await?;
+        let mut heads = self.heads(namespace, state).await?;
+        if planted!("head-not-woken") {
+            heads.clear();
+        }
         let woken = heads.iter().map(|joined| self.wake(namespace, state, joined));
         join_all(woken).await.into_iter().collect()
     }
