@@ -515,9 +515,6 @@ fn is_dead(seen: &[Seen], enough_in_a_row: usize) -> bool {
             None => hosts.push((seen.host, usize::from(seen.failed))),
         }
     }
-    if planted!("one-host-is-evidence") {
-        return true;
-    }
     if hosts.len() < DISTINCT.0 {
         return false;
     }

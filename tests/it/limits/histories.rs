@@ -418,6 +418,8 @@ impl<'a, S: Store> Playing<'a, S> {
                 self.log.push(Happened::Resumed { target: name(target) });
             }
             Order::Change => {
+                // A start of the same instant came before: it was bound by what was.
+                self.stage.clock.advance(Duration::from_micros(1));
                 self.changed[target] = 1 - self.changed[target];
                 self.write(target).await;
             }

@@ -5,7 +5,12 @@
 use std::{fs, io, path::Path, time::Duration};
 
 use reprise::{
-    domain::{decision::Reason, failure::FailureClass, plan::ReportStatus},
+    domain::{
+        decision::Reason,
+        failure::FailureClass,
+        limit::{ForcedState, breaker::Standing},
+        plan::ReportStatus,
+    },
     store::embedded::{Embedded, EmbeddedOptions, log::Fsync},
 };
 use tempfile::TempDir;
@@ -194,5 +199,36 @@ async fn a_cooldown_holds_over_a_kill() {
         assert!(at >= until && at <= until.plus(secs(2)), "{when:?}");
         stage.reach(at).await;
         stage.begin("b", &["db"]).await.granted();
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_said_of_a_targets_health_outlives_a_kill() {
+    for when in SNAPSHOTS {
+        let mut stage = opened().await;
+        stage.target("db", "{rate: {limit: 100, period: 1s, burst: 20}, breaker: {}}").await;
+        stage.target("lies", "breaker: {}").await;
+        stage.force("lies", ForcedState::Open, secs(60)).await;
+        let until = stage.now().plus(secs(60));
+        let a = stage.begin("a", &["db"]).await.granted();
+        stage.failed("a", a.fence, pushed_back("db", secs(600))).await;
+        made(&stage, when, Snapshot::Halfway);
+        stage.lift("db").await;
+        made(&stage, when, Snapshot::AtTheEnd);
+
+        let mut stage = killed(stage).await;
+        let used = stage.usage("db").await;
+        assert_eq!(used.cooldown, None, "{when:?}");
+        let began = |standing| matches!(standing, Standing::Ramp { since, .. } if since <= used.at);
+        assert!(used.breaker.is_some_and(began), "{when:?}: {used:?}");
+        assert_eq!(stage.begin("b", &["lies"]).await.waits(Reason::BreakerOpen), until);
+        // What is said after it holds.
+        stage.pass(secs(2)).await;
+        stage.until_due("a").await;
+        let a = stage.begin("a", &[]).await.granted();
+        stage.failed("a", a.fence, pushed_back("db", secs(300))).await;
+        let until = stage.now().plus(secs(300));
+        let stage = killed(stage).await;
+        assert_eq!(stage.usage("db").await.cooldown, Some(until), "{when:?}");
     }
 }
