@@ -35,6 +35,10 @@ pub enum Reason {
     Outage,
     /// RETRY: a hold was answered so.
     Answered,
+    /// RETRY: an operator ordered it.
+    Ordered,
+    /// RETRY: the work did not start, so that nothing is counted.
+    Unstarted,
     /// WAIT: the next attempt is not yet due.
     NotDue,
     /// WAIT: another attempt holds the lease.
@@ -47,7 +51,7 @@ pub enum Reason {
     Limited,
     /// WAIT: all permits of a target are taken, and the step stands in line.
     InLine,
-    /// WAIT: an operator has paused a target.
+    /// WAIT: an operator has paused the step or a target.
     Paused,
     /// WAIT: a target is out of order; only probes start.
     BreakerOpen,
@@ -75,10 +79,12 @@ pub enum Reason {
     UncountedSpent,
     /// STOP: the backoff's schedule ended.
     ScheduleEnded,
-    /// STOP: the attempt was cancelled.
+    /// STOP: the step or its attempt was cancelled.
     Canceled,
     /// STOP: nobody came for the step.
     Abandoned,
+    /// STOP: an operator gave it up.
+    GivenUp,
     /// HOLD: retries are spent and the policy leaves it to a person.
     Exhausted,
     /// HOLD: a rule leaves it to a person.
@@ -91,7 +97,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -124,6 +130,9 @@ impl Reason {
         Self::BudgetSpent,
         Self::Outage,
         Self::BreakerOpen,
+        Self::Ordered,
+        Self::Unstarted,
+        Self::GivenUp,
     ];
 
     /// The verdict that goes with the reason, without its instant.
@@ -135,7 +144,9 @@ impl Reason {
             | Self::Wish
             | Self::Crashed
             | Self::Outage
-            | Self::Answered => Verdict::Retry(Timestamp::EPOCH),
+            | Self::Answered
+            | Self::Ordered
+            | Self::Unstarted => Verdict::Retry(Timestamp::EPOCH),
             Self::NotDue
             | Self::InProgress
             | Self::Stopping
@@ -157,7 +168,8 @@ impl Reason {
             | Self::UncountedSpent
             | Self::ScheduleEnded
             | Self::Canceled
-            | Self::Abandoned => Verdict::Stop,
+            | Self::Abandoned
+            | Self::GivenUp => Verdict::Stop,
             Self::Exhausted | Self::HeldByRule => Verdict::Hold(None),
             Self::Succeeded | Self::Skipped => Verdict::Done,
         }
@@ -173,6 +185,9 @@ impl Reason {
             Self::Outage => "The target is out of order; the failure burns no retry.",
             Self::BreakerOpen => "A target is out of order; the step waits until it is back.",
             Self::Answered => "The hold was answered with a retry.",
+            Self::Ordered => "An operator ordered another try.",
+            Self::Unstarted => "The work did not start; the retry is not counted.",
+            Self::GivenUp => "An operator gave the step up.",
             Self::Crashed => "The worker vanished; the attempt counts as a crash.",
             Self::NotDue => "The next attempt is not due yet.",
             Self::InProgress => "Another attempt holds the lease.",
@@ -182,7 +197,7 @@ impl Reason {
             }
             Self::Limited => "The limits of its targets promise a later start.",
             Self::InLine => "All permits of a target are taken; the step stands in line.",
-            Self::Paused => "An operator has paused a target of the step.",
+            Self::Paused => "An operator has paused the step or a target of it.",
             Self::BudgetSpent => "The retry budget of a target is spent.",
             Self::RetriesSpent => "All retries that the policy allows have been used.",
             Self::Rule => "A rule of the policy stops on this failure.",
@@ -195,7 +210,7 @@ impl Reason {
             Self::CrashesSpent => "The step's workers vanished too often.",
             Self::UncountedSpent => "The rule's ceiling on uncounted retries has been reached.",
             Self::ScheduleEnded => "The backoff's schedule has ended.",
-            Self::Canceled => "The attempt was cancelled.",
+            Self::Canceled => "It was cancelled.",
             Self::Abandoned => "The step was due and nobody came for it.",
             Self::Exhausted => "Retries are spent; a person decides.",
             Self::HeldByRule => "A rule of the policy leaves this failure to a person.",
@@ -235,6 +250,8 @@ pub enum Counter {
     Rule(RuleName),
     /// A rule's own, and the sum of what does not count.
     Uncounted(RuleName),
+    /// None: the work did not start. How many there are in a row its attempts tell.
+    Unstarted,
 }
 
 impl Counters {
@@ -253,6 +270,7 @@ impl Counters {
             Counter::Retries => self.retries,
             Counter::Crashes => self.crashes,
             Counter::Forgiven => self.forgiven,
+            Counter::Unstarted => 0,
             Counter::Rule(name) | Counter::Uncounted(name) => {
                 self.by_rule.iter().find(|(rule, _)| rule == name).map_or(0, |(_, count)| *count)
             }
@@ -265,6 +283,7 @@ impl Counters {
             Counter::Retries => self.retries = self.retries.saturating_add(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_add(1),
             Counter::Forgiven => self.forgiven = self.forgiven.saturating_add(1),
+            Counter::Unstarted => {}
             Counter::Rule(name) => self.count_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_add(1);
@@ -286,6 +305,7 @@ impl Counters {
             Counter::Retries => self.retries = self.retries.saturating_sub(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_sub(1),
             Counter::Forgiven => self.forgiven = self.forgiven.saturating_sub(1),
+            Counter::Unstarted => {}
             Counter::Rule(name) => self.uncount_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_sub(1);
@@ -389,7 +409,7 @@ pub enum ConstraintKind {
     Budget,
     /// A target has the whole fleet wait.
     Cooldown,
-    /// An operator has paused a target.
+    /// An operator has paused the step or a target.
     Pause,
     /// A target is out of order, and only probes start.
     Breaker,

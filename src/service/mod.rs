@@ -6,6 +6,7 @@ mod admin;
 mod claim;
 mod evaluate;
 mod line;
+mod order;
 mod sweep;
 mod target;
 mod wait;
@@ -17,6 +18,7 @@ pub use admin::{AdminError, PolicyWrite, etag};
 pub use claim::{Claim, Claimed};
 pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
 pub use line::wake_until;
+pub use order::{Listed, ListedStep, StepFilter};
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};
 pub use wait::{Awaited, WaitEnd};
@@ -305,7 +307,7 @@ impl<S: Store> Service<S> {
             if !self.store.confirm(key, &basis).await? {
                 continue;
             }
-            let record = record.ok_or(Refusal::UnknownStep)?;
+            let record = plan::counted(record.ok_or(Refusal::UnknownStep)?, now);
             let policy = self.in_force(key, &record.policy, &configuration).await?;
             let terms = terms(&policy, &record.policy, &configuration, salt, &[]);
             let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
@@ -398,7 +400,7 @@ fn targets<'a>(record: Option<&'a Record>, event: &'a Event) -> &'a [Id] {
     let said: &[Id] = match event {
         Event::Begin(begin) => &begin.step.targets,
         Event::Report(report) => &report.step.targets,
-        Event::Heartbeat(_) | Event::Tick | Event::Wake => &[],
+        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => &[],
     };
     if said.is_empty() { record.map_or(&[], |record| &record.targets) } else { said }
 }

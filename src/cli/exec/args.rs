@@ -279,6 +279,7 @@ impl Job {
             step: self.step.clone(),
             fence,
             lease: None,
+            progress: None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod request;
+pub mod order;
 pub mod policy;
 pub mod admin;
 pub mod target;

@@ -122,7 +122,8 @@ pub fn heartbeat(request: proto::HeartbeatRequest) -> Result<(StepName, Heartbea
         );
     }
     let lease = lease(&mut check, request.lease);
-    check.finish((name, Heartbeat { fence: request.fence, lease }))
+    let heartbeat = Heartbeat { fence: request.fence, lease, progress: request.progress };
+    check.finish((name, heartbeat))
 }
 
 /// Reads a call of `ReportAttempt`.
@@ -294,7 +295,7 @@ fn attempt_name(check: &mut Check, fence: u64, number: u32, request_id: &[u8]) -
     }
 }
 
-fn request_id(check: &mut Check, request_id: &[u8]) {
+pub(super) fn request_id(check: &mut Check, request_id: &[u8]) {
     if request_id.len() != REQUEST_ID_BYTES {
         check.refuse(
             "request_id",
@@ -306,7 +307,7 @@ fn request_id(check: &mut Check, request_id: &[u8]) {
 
 /// What is kept of a request id. Never 0, which says that a call named its
 /// attempt without one.
-fn identity(request_id: &[u8]) -> u64 {
+pub(super) fn identity(request_id: &[u8]) -> u64 {
     draw::digest(request_id).max(1)
 }
 

@@ -9,5 +9,5 @@ mod checker;
 mod histories;
 mod outages;
 mod reopened;
-mod stage;
+pub mod stage;
 mod stories;
