@@ -70,7 +70,8 @@ impl Life {
                 self.due = 0;
                 self.is_paused = match &op.call {
                     Call::Order { wanted: Wanted::Pause, .. } => true,
-                    Call::Order { wanted: Wanted::Resume, .. } => false,
+                    // What time ended unseen, and its pause with it, a retry reopens.
+                    Call::Order { wanted: Wanted::Resume | Wanted::Retry, .. } => false,
                     _ => self.is_paused && !self.is_over,
                 };
                 Ok(())
