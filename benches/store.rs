@@ -187,7 +187,7 @@ fn store(criterion: &mut Criterion) {
     criterion.bench_function("heartbeat", |b| {
         b.iter(|| {
             let number = bench.next();
-            let heartbeat = Heartbeat { fence: bench.fences[number], lease: None };
+            let heartbeat = Heartbeat { fence: bench.fences[number], lease: None, progress: None };
             bench.apply(&bench.keys[number].key(), &Event::Heartbeat(heartbeat))
         });
     });

@@ -321,7 +321,7 @@ impl Telemetry {
                 }
                 self.decided(&reported.decision);
             }
-            Answer::Held { .. } | Answer::Lost | Answer::Ticked => {}
+            Answer::Held { .. } | Answer::Lost | Answer::Ordered(_) | Answer::Ticked => {}
         }
     }
 

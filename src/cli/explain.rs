@@ -16,6 +16,10 @@ pub fn step(step: &view::Step, why: Option<&why::Explanation>) -> String {
         step.attempts.last().map(|attempt| last_attempt(attempt, now)),
         step.decision.as_ref().map(|decision| decided(decision, now, why.is_none())),
         why.map(|why| why.in_words(now)),
+        step.pause
+            .as_ref()
+            .map(|pause| format!("Nothing of it starts: paused {}.\n", pause.in_words(now))),
+        Some(orders(step)).filter(|orders| !orders.is_empty()),
         Some(counted(step, now)),
         Some(next_steps(step)),
     ];
@@ -155,13 +159,34 @@ pub fn retries(counters: &view::Counters) -> String {
     parts.join(", ")
 }
 
+/// The orders that were given about a step, a line each.
+pub fn orders(step: &view::Step) -> String {
+    let now = step.read_at.unwrap_or_else(Timestamp::now);
+    let line = |order: &view::Order| {
+        let at = order.at.map(|at| text::clock_time(at, now)).unwrap_or_default();
+        let answer = order.answer.map(|answer| format!(" {}", text::words(answer)));
+        let (before, after) = (text::words(order.before.state), text::words(order.after.state));
+        let what = text::words(order.kind) + &answer.unwrap_or_default();
+        format!("Order at {at} by {}: {what} ({before} → {after}): {}\n", order.by, order.reason)
+    };
+    step.orders.iter().map(line).collect()
+}
+
 fn next_steps(step: &view::Step) -> String {
     let name = format!("{} {}", step.run, step.step);
+    let held = format!(
+        "A person has to answer, with what may be answered: `reprise hold resolve {name} --answer … --reason …`."
+    );
+    let failed = format!(
+        "`reprise step retry {name} --reason …` has it tried once more, `reprise step reset` first begins its counters anew."
+    );
+    let paused = format!("`reprise step resume {name} --reason …` ends its pause.");
     let steps = match step.state {
+        "WAITING" if step.pause.is_some() => &paused,
         "WAITING" => "The worker that comes back for it begins it; nothing else is needed.",
         "RUNNING" => "Wait for the attempt, or for its lease to end.",
-        "HELD" => "A person has to answer; what may be answered stands above.",
-        "FAILED" => "To try again, use another run, or a policy that allows more and a new run.",
+        "HELD" => &held,
+        "FAILED" | "CANCELED" => &failed,
         _ => "Nothing is left to do.",
     };
     format!("Next: {steps}\n      `reprise step get {name}` lists the attempts.\n")

@@ -22,6 +22,7 @@ mod healthcheck;
 mod id;
 mod import;
 mod namespace;
+mod order;
 mod output;
 mod policy;
 mod policy_file;
@@ -109,9 +110,12 @@ enum Command {
     /// Run a command as a run, and show runs
     #[command(subcommand)]
     Run(run::RunCommand),
-    /// Show and explain steps
+    /// Show, explain, list and order steps
     #[command(subcommand)]
-    Step(step::StepCommand),
+    Step(Box<step::StepCommand>),
+    /// List the steps that wait for a person, and answer them
+    #[command(subcommand)]
+    Hold(order::HoldCommand),
     /// Check, apply, show and delete policies, and see the waits they give
     #[command(subcommand)]
     Policy(Box<policy::PolicyCommand>),
@@ -156,7 +160,8 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => asking(exec::run(&global, *args)),
         Command::Worker(args) => asking(exec::work(&global, *args)),
         Command::Run(command) => asking(run::run(&global, command)),
-        Command::Step(command) => asking(step::run(&global, command)),
+        Command::Step(command) => asking(step::run(&global, *command)),
+        Command::Hold(command) => asking(order::hold(&global, command)),
         Command::Policy(command) => asking(policy::run(&global, *command)),
         Command::Target(command) => asking(target::run(&global, *command)),
         Command::Namespace(command) => asking(namespace::run(&global, *command)),

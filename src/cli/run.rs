@@ -12,6 +12,7 @@ use super::{
     exec::{self, RunExecArgs},
     exit::Exit,
     explain,
+    order::{self, RunOrderArgs},
     output::{self, Format},
     step, text, view,
 };
@@ -29,6 +30,10 @@ pub enum RunCommand {
     Get(RunName),
     /// List the steps of a run, and where each stands
     Steps(StepsArgs),
+    /// End a run and its steps; who works on them is told by the next heartbeat
+    Cancel(RunOrderArgs),
+    /// Have a run that is over, held or waiting tried again now
+    Retry(RunOrderArgs),
 }
 
 /// A run of the namespace.
@@ -70,6 +75,8 @@ struct RunStep {
 pub async fn run(global: &Global, command: RunCommand) -> Result<ExitCode, CliError> {
     match command {
         RunCommand::Exec(args) => return exec::run_run(global, *args).await,
+        RunCommand::Cancel(args) => return order::cancel(global, args.into()).await,
+        RunCommand::Retry(args) => return order::retry_one(global, args.into()).await,
         RunCommand::Get(name) => {
             let run = get(global, name).await?;
             match global.output {

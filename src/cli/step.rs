@@ -1,4 +1,4 @@
-//! `reprise step`: where a step stands, and why.
+//! `reprise step`: where a step stands, why, and what is ordered about it.
 
 use std::process::ExitCode;
 
@@ -12,18 +12,39 @@ use super::{
     error::CliError,
     exit::Exit,
     explain,
+    order::{self, ExtendArgs, FilterArgs, OrderArgs, PauseArgs, RetryArgs},
     output::{self, Format},
     text, view, why,
 };
 use crate::proto;
 
-/// What can be asked about a step.
+/// What can be asked or ordered about a step.
 #[derive(Debug, Subcommand)]
 pub enum StepCommand {
     /// Show a step with its counters and latest attempts
     Get(StepName),
     /// Tell why a step waits or has stopped, and what can be done
     Explain(StepName),
+    /// List steps
+    List(FilterArgs),
+    /// Try a step again now, a held or ended one as well
+    Retry(RetryArgs),
+    /// Have its run go on without a step
+    Skip(OrderArgs),
+    /// Take a step for succeeded, since its work was done elsewhere
+    Succeed(OrderArgs),
+    /// Give a step up
+    Fail(OrderArgs),
+    /// Cancel a step; an attempt in progress is told to stop
+    Cancel(OrderArgs),
+    /// Start a step's counters again
+    Reset(OrderArgs),
+    /// Allow a step more retries, or a later deadline
+    Extend(ExtendArgs),
+    /// Let no attempt of a step start; one in progress goes on
+    Pause(PauseArgs),
+    /// End a step's pause
+    Resume(OrderArgs),
 }
 
 /// A step of the namespace.
@@ -45,6 +66,16 @@ pub async fn run(global: &Global, command: StepCommand) -> Result<ExitCode, CliE
                 Format::Json => output::print_json(&step)?,
             }
         }
+        StepCommand::List(filter) => return order::list(global, filter).await,
+        StepCommand::Retry(args) => return order::retry(global, args).await,
+        StepCommand::Skip(args) => return order::skip(global, args).await,
+        StepCommand::Succeed(args) => return order::succeed(global, args).await,
+        StepCommand::Fail(args) => return order::fail(global, args).await,
+        StepCommand::Cancel(args) => return order::cancel(global, args).await,
+        StepCommand::Reset(args) => return order::reset(global, args).await,
+        StepCommand::Extend(args) => return order::extend(global, args).await,
+        StepCommand::Pause(args) => return order::pause(global, args).await,
+        StepCommand::Resume(args) => return order::resume(global, args).await,
         StepCommand::Explain(name) => {
             let explained = explained(global, name).await?;
             match global.output {
@@ -105,8 +136,13 @@ async fn get(global: &Global, name: &StepName) -> Result<view::Step, CliError> {
     }
 }
 
-pub fn shown(step: &view::Step) -> String {
-    let fields = output::fields(summary(step));
+/// A step with its orders and its latest attempts.
+pub(super) fn shown(step: &view::Step) -> String {
+    let mut fields = output::fields(summary(step));
+    if !step.orders.is_empty() {
+        let orders = explain::orders(step);
+        fields = format!("{fields}\n{orders}");
+    }
     if step.attempts.is_empty() {
         return fields;
     }
@@ -125,6 +161,10 @@ fn summary(step: &view::Step) -> Vec<(&'static str, String)> {
         ("next event", at(step.next_event_at)),
         ("ends by", at(step.ends_by)),
         ("deadline", at(step.deadline)),
+        ("paused", step.pause.as_ref().map(|pause| pause.in_words(now))),
+        ("held since", at(step.held_since)),
+        ("extra retries", Some(step.extra_retries.to_string()).filter(|_| step.extra_retries > 0)),
+        ("progress", Some(step.progress.to_string()).filter(|_| step.progress > 0)),
         ("kind", step.kind.clone()),
         ("targets", Some(step.targets.join(", ")).filter(|targets| !targets.is_empty())),
         ("queue", step.queue.clone()),

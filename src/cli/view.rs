@@ -47,6 +47,13 @@ pub struct Step {
     pub attempts: Vec<Attempt>,
     pub read_at: Option<Timestamp>,
     pub purge_at: Option<Timestamp>,
+    pub orders: Vec<Order>,
+    pub pause: Option<StepPause>,
+    pub cancel_requested: bool,
+    pub extra_retries: u32,
+    pub manual_retries: u32,
+    pub held_since: Option<Timestamp>,
+    pub progress: u64,
 }
 
 impl From<proto::Step> for Step {
@@ -71,6 +78,127 @@ impl From<proto::Step> for Step {
             attempts: step.attempts.into_iter().map(Into::into).collect(),
             read_at: instant(step.read_at),
             purge_at: instant(step.purge_at),
+            orders: step.orders.into_iter().map(Into::into).collect(),
+            pause: step.pause.map(Into::into),
+            cancel_requested: step.cancel_requested,
+            extra_retries: step.extra_retries,
+            manual_retries: step.manual_retries,
+            held_since: instant(step.held_since),
+            progress: step.progress,
+        }
+    }
+}
+
+/// An order that was carried out.
+#[derive(Debug, Serialize)]
+pub struct Order {
+    pub kind: &'static str,
+    pub at: Option<Timestamp>,
+    pub by: String,
+    pub reason: String,
+    pub answer: Option<&'static str>,
+    pub more_retries: u32,
+    pub before: Footing,
+    pub after: Footing,
+}
+
+impl From<proto::GivenOrder> for Order {
+    fn from(order: proto::GivenOrder) -> Self {
+        Self {
+            kind: text::short_name(order.kind().as_str_name(), "ORDER_KIND_"),
+            answer: known(text::short_name(order.answer().as_str_name(), "HOLD_ANSWER_")),
+            at: instant(order.at),
+            by: order.by,
+            reason: order.reason,
+            more_retries: order.more_retries,
+            before: order.before.unwrap_or_default().into(),
+            after: order.after.unwrap_or_default().into(),
+        }
+    }
+}
+
+/// How a step stood.
+#[derive(Debug, Serialize)]
+pub struct Footing {
+    pub state: &'static str,
+    pub retries: u32,
+}
+
+impl From<proto::StepFooting> for Footing {
+    fn from(footing: proto::StepFooting) -> Self {
+        Self {
+            state: text::short_name(footing.state().as_str_name(), "STEP_STATE_"),
+            retries: footing.retries,
+        }
+    }
+}
+
+/// A pause of a step.
+#[derive(Debug, Serialize)]
+pub struct StepPause {
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub by: String,
+    pub reason: String,
+}
+
+impl From<proto::StepPause> for StepPause {
+    fn from(pause: proto::StepPause) -> Self {
+        Self {
+            since: instant(pause.since),
+            until: instant(pause.until),
+            by: pause.by,
+            reason: pause.reason,
+        }
+    }
+}
+
+impl StepPause {
+    /// As a person reads it.
+    pub fn in_words(&self, now: Timestamp) -> String {
+        let until = self.until.map(|at| format!(" until {}", text::relative(at, now)));
+        format!("by {}: {}{}", self.by, self.reason, until.unwrap_or_default())
+    }
+}
+
+/// A step in a list.
+#[derive(Debug, Serialize)]
+pub struct StepSummary {
+    pub run: String,
+    pub step: String,
+    pub state: &'static str,
+    pub counters: Counters,
+    pub reason: Option<&'static str>,
+    pub class: Option<&'static str>,
+    pub next_event_at: Option<Timestamp>,
+    pub held_since: Option<Timestamp>,
+    pub hold_answers: Vec<&'static str>,
+    pub paused: bool,
+    pub ended_in_outage: bool,
+    pub kind: Option<String>,
+    pub queue: Option<String>,
+    pub host: Option<String>,
+}
+
+impl From<proto::StepSummary> for StepSummary {
+    fn from(step: proto::StepSummary) -> Self {
+        let answer =
+            |answer: proto::HoldAnswer| text::short_name(answer.as_str_name(), "HOLD_ANSWER_");
+        Self {
+            state: text::short_name(step.state().as_str_name(), "STEP_STATE_"),
+            reason: known(text::short_name(step.reason().as_str_name(), "REASON_")),
+            class: known(text::short_name(step.class().as_str_name(), "FAILURE_CLASS_")),
+            hold_answers: step.hold_answers().map(answer).collect(),
+            run: step.run,
+            step: step.step,
+            counters: step.counters.unwrap_or_default().into(),
+            next_event_at: instant(step.next_event_at),
+            held_since: instant(step.held_since),
+            paused: step.paused,
+            ended_in_outage: step.ended_in_outage,
+            kind: said(step.kind),
+            queue: said(step.queue),
+            host: said(step.host),
         }
     }
 }

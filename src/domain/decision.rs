@@ -35,6 +35,10 @@ pub enum Reason {
     Outage,
     /// RETRY: a hold was answered so.
     Answered,
+    /// RETRY: an operator ordered it.
+    Ordered,
+    /// RETRY: the work did not start, so that nothing is counted.
+    Unstarted,
     /// WAIT: the next attempt is not yet due.
     NotDue,
     /// WAIT: another attempt holds the lease.
@@ -47,7 +51,7 @@ pub enum Reason {
     Limited,
     /// WAIT: all permits of a target are taken, and the step stands in line.
     InLine,
-    /// WAIT: an operator has paused a target.
+    /// WAIT: an operator has paused the step or a target.
     Paused,
     /// WAIT: a target is out of order; only probes start.
     BreakerOpen,
@@ -75,10 +79,12 @@ pub enum Reason {
     UncountedSpent,
     /// STOP: the backoff's schedule ended.
     ScheduleEnded,
-    /// STOP: the attempt was cancelled.
+    /// STOP: the step or its attempt was cancelled.
     Canceled,
     /// STOP: nobody came for the step.
     Abandoned,
+    /// STOP: an operator gave it up.
+    GivenUp,
     /// STOP: the run that the step belongs to is over.
     RunOver,
     /// STOP: a later attempt of the run has begun; this worker belongs to an earlier one.
@@ -99,7 +105,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their stored numbers, which only grow.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::Backoff,
         Self::Pushback,
         Self::Wish,
@@ -132,6 +138,9 @@ impl Reason {
         Self::BudgetSpent,
         Self::Outage,
         Self::BreakerOpen,
+        Self::Ordered,
+        Self::Unstarted,
+        Self::GivenUp,
         Self::RunOver,
         Self::RunSuperseded,
         Self::RunRetriesSpent,
@@ -147,7 +156,9 @@ impl Reason {
             | Self::Wish
             | Self::Crashed
             | Self::Outage
-            | Self::Answered => Verdict::Retry(Timestamp::EPOCH),
+            | Self::Answered
+            | Self::Ordered
+            | Self::Unstarted => Verdict::Retry(Timestamp::EPOCH),
             Self::NotDue
             | Self::InProgress
             | Self::Stopping
@@ -170,6 +181,7 @@ impl Reason {
             | Self::ScheduleEnded
             | Self::Canceled
             | Self::Abandoned
+            | Self::GivenUp
             | Self::RunOver
             | Self::RunSuperseded
             | Self::RunRetriesSpent
@@ -189,6 +201,9 @@ impl Reason {
             Self::Outage => "The target is out of order; the failure burns no retry.",
             Self::BreakerOpen => "A target is out of order; the step waits until it is back.",
             Self::Answered => "The hold was answered with a retry.",
+            Self::Ordered => "An operator ordered another try.",
+            Self::Unstarted => "The work did not start; the retry is not counted.",
+            Self::GivenUp => "An operator gave the step up.",
             Self::Crashed => "The worker vanished; the attempt counts as a crash.",
             Self::NotDue => "The next attempt is not due yet.",
             Self::InProgress => "Another attempt holds the lease.",
@@ -198,7 +213,7 @@ impl Reason {
             }
             Self::Limited => "The limits of its targets promise a later start.",
             Self::InLine => "All permits of a target are taken; the step stands in line.",
-            Self::Paused => "An operator has paused a target of the step.",
+            Self::Paused => "An operator has paused the step or a target of it.",
             Self::BudgetSpent => "The retry budget of a target is spent.",
             Self::RetriesSpent => "All retries that the policy allows have been used.",
             Self::Rule => "A rule of the policy stops on this failure.",
@@ -211,7 +226,7 @@ impl Reason {
             Self::CrashesSpent => "The step's workers vanished too often.",
             Self::UncountedSpent => "The rule's ceiling on uncounted retries has been reached.",
             Self::ScheduleEnded => "The backoff's schedule has ended.",
-            Self::Canceled => "The attempt was cancelled.",
+            Self::Canceled => "It was cancelled.",
             Self::Abandoned => "The step was due and nobody came for it.",
             Self::RunOver => "The run that the step belongs to is over.",
             Self::RunSuperseded => "A later attempt of the run has begun.",
@@ -255,6 +270,8 @@ pub enum Counter {
     Rule(RuleName),
     /// A rule's own, and the sum of what does not count.
     Uncounted(RuleName),
+    /// None: the work did not start. How many there are in a row its attempts tell.
+    Unstarted,
 }
 
 impl Counters {
@@ -273,6 +290,7 @@ impl Counters {
             Counter::Retries => self.retries,
             Counter::Crashes => self.crashes,
             Counter::Forgiven => self.forgiven,
+            Counter::Unstarted => 0,
             Counter::Rule(name) | Counter::Uncounted(name) => {
                 self.by_rule.iter().find(|(rule, _)| rule == name).map_or(0, |(_, count)| *count)
             }
@@ -285,6 +303,7 @@ impl Counters {
             Counter::Retries => self.retries = self.retries.saturating_add(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_add(1),
             Counter::Forgiven => self.forgiven = self.forgiven.saturating_add(1),
+            Counter::Unstarted => {}
             Counter::Rule(name) => self.count_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_add(1);
@@ -306,6 +325,7 @@ impl Counters {
             Counter::Retries => self.retries = self.retries.saturating_sub(1),
             Counter::Crashes => self.crashes = self.crashes.saturating_sub(1),
             Counter::Forgiven => self.forgiven = self.forgiven.saturating_sub(1),
+            Counter::Unstarted => {}
             Counter::Rule(name) => self.uncount_rule(name),
             Counter::Uncounted(name) => {
                 self.uncounted = self.uncounted.saturating_sub(1);
@@ -409,7 +429,7 @@ pub enum ConstraintKind {
     Budget,
     /// A target has the whole fleet wait.
     Cooldown,
-    /// An operator has paused a target.
+    /// An operator has paused the step or a target.
     Pause,
     /// A target is out of order, and only probes start.
     Breaker,

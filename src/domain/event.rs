@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 pub use super::limit::Comes;
-use super::{failure::Failure, id::Id, record::Identity, time::Timestamp};
+use super::{failure::Failure, id::Id, order::Order, record::Identity, time::Timestamp};
 
 /// Something that happens to a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,8 @@ pub enum Event {
     Heartbeat(Heartbeat),
     /// A worker tells how an attempt ended.
     Report(Report),
+    /// An operator orders something about the step.
+    Order(Order),
     /// The step's next event may have come: a lease, a hold, a wait or the
     /// retention ended.
     Tick,
@@ -71,6 +73,8 @@ pub struct Heartbeat {
     pub fence: u64,
     /// How long the lease shall last from now; None means as it was granted.
     pub lease: Option<Duration>,
+    /// How far the work is, in a unit of the worker's own; None says nothing of it.
+    pub progress: Option<u64>,
 }
 
 /// A worker tells how an attempt ended.

@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod limit;
 pub mod decision;
 pub mod record;
+pub mod order;
 pub mod shift;
 pub mod event;
 pub mod plan;

@@ -6,6 +6,7 @@ use super::{
     decision::{Counter, Counters, Settled},
     failure::FailureClass,
     id::Id,
+    order::Orders,
     policy::spec::HoldAnswer,
     time::Timestamp,
 };
@@ -29,7 +30,7 @@ pub struct Record {
     pub created_at: Timestamp,
     /// When the first attempt began.
     pub first_began_at: Option<Timestamp>,
-    /// Time spent held, during which `max_elapsed` stands still.
+    /// Time spent held or paused, during which `max_elapsed` stands still.
     pub held_for: Duration,
     /// How long the latest lease was granted for.
     pub lease: Duration,
@@ -66,6 +67,12 @@ pub struct Record {
     pub of_run: u32,
     /// What it has of targets with limits; None where it never met any.
     pub claims: Option<Box<Claims>>,
+    /// What orders have left with it; None where none was ever given.
+    pub orders: Option<Box<Orders>>,
+    /// The furthest that any attempt has told to have come; 0 where none told.
+    pub progress: u64,
+    /// Whether the latest attempt has come further than any before it.
+    pub has_moved: bool,
 }
 
 /// What a step has of targets with limits.
@@ -137,6 +144,24 @@ pub struct Hold {
     pub default_answer: HoldAnswer,
     /// Manual retries granted at most.
     pub max_manual_retries: u32,
+}
+
+impl Hold {
+    /// The allowed answers, without those that run the step again once it was run so
+    /// often by hand.
+    #[must_use]
+    pub fn answers_left(&self, manual_retries: u32) -> Vec<HoldAnswer> {
+        answers_left(&self.allowed, manual_retries < self.max_manual_retries)
+    }
+}
+
+/// Those of some answers that are left to a step which may, or may no more, be run
+/// again by hand.
+pub(super) fn answers_left(allowed: &[HoldAnswer], may_retry: bool) -> Vec<HoldAnswer> {
+    let is_left = |answer: &HoldAnswer| {
+        may_retry || !matches!(answer, HoldAnswer::Retry | HoldAnswer::ExcludeHost)
+    };
+    allowed.iter().copied().filter(is_left).collect()
 }
 
 /// How a step ended.
@@ -275,6 +300,9 @@ impl Record {
             standing: None,
             of_run: 0,
             claims: None,
+            orders: None,
+            progress: 0,
+            has_moved: false,
         }
     }
 
@@ -282,6 +310,14 @@ impl Record {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self.state, State::Over { .. })
+    }
+
+    /// Whether it was given up for a failure of a target that has a breaker.
+    #[must_use]
+    pub fn ended_in_outage(&self) -> bool {
+        let is_failed = matches!(self.state, State::Over { ending: Ending::Failed, .. });
+        let failed = self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref());
+        is_failed && failed.is_some_and(|end| end.fault != 0)
     }
 
     /// The latest attempt.
@@ -321,6 +357,10 @@ impl Record {
         }
         self.first_began_at.get_or_insert(began_at);
         self.standing = None;
+        self.has_moved = false;
+        if let Some(orders) = &mut self.orders {
+            orders.is_retry_ordered = false;
+        }
         if self.attempts.len() == HISTORY_MAX {
             self.attempts.pop_front();
         }

@@ -8,6 +8,8 @@
 
 use super::{
     decision::{Settled, Verdict},
+    event::Deadline,
+    order::{Extension, Given, Orders, StepPause, What},
     record::{Attempt, Claims, End, Hold, Record, State},
     time::Timestamp,
 };
@@ -77,6 +79,9 @@ impl Shift {
             standing,
             of_run: _,
             claims,
+            orders,
+            progress: _,
+            has_moved: _,
         } = &mut record;
         self.state(state);
         self.all([created_at]);
@@ -94,7 +99,34 @@ impl Shift {
                 held.clear();
             }
         }
+        if let Some(orders) = orders {
+            self.orders(orders);
+        }
         record
+    }
+
+    fn orders(self, orders: &mut Orders) {
+        let Orders {
+            given,
+            pause,
+            is_cancel_requested: _,
+            is_retry_ordered: _,
+            extra_retries: _,
+            excluded_hosts: _,
+        } = orders;
+        for given in given {
+            let Given { identity: _, at, by: _, reason: _, what, before: _, after: _ } = given;
+            self.all([at]);
+            if let What::Pause(Some(Deadline::At(at)))
+            | What::Extend(Extension { deadline: Some(Deadline::At(at)), .. }) = what
+            {
+                self.all([at]);
+            }
+        }
+        if let Some(StepPause { since, counted_to, until, by: _, reason: _ }) = pause {
+            self.all([since, counted_to]);
+            self.all(until);
+        }
     }
 
     fn state(self, state: &mut State) {

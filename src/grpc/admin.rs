@@ -10,14 +10,14 @@ use super::{
         Invalid,
         admin::{self, settings_to_proto},
         answer::{self, Context},
-        explain, force, policy, target,
+        explain, force, order, policy, target,
     },
     status,
 };
 use crate::{
     domain::{id::Id, time::Timestamp},
     proto::{self, admin_service_server::AdminService},
-    service::{EvaluatedDecision, PolicyInForce, PolicyWrite, Service, etag},
+    service::{EvaluatedDecision, Listed, PolicyInForce, PolicyWrite, Service, etag},
     store::{NamespaceView, Store, configuration::TargetEntry},
 };
 
@@ -81,6 +81,18 @@ impl<S: Store> Admin<S> {
 
     fn named_target(&self, namespace: &str, name: &str, entry: &TargetEntry) -> proto::NamedTarget {
         target::named_to_proto(namespace, name, entry, self.service.store().now().at)
+    }
+}
+
+impl<S: Store> Admin<S> {
+    /// Carries out an order, and shows the step as it stands afterwards.
+    async fn ordered(&self, call: order::Call) -> Result<proto::StepOrderOutcome, Status> {
+        let key = call.step.key();
+        let refused = |error| status::service(&error, &key, "");
+        let ordered = self.service.order(&key, call.order).await.map_err(refused)?;
+        let ordered = ordered.ok_or_else(status::mismatched)?;
+        let view = self.service.step(&key).await.map_err(refused)?;
+        Ok(order::outcome(&ordered, answer::step_of(key, &view)))
     }
 }
 
@@ -425,6 +437,99 @@ impl<S: Store> AdminService for Admin<S> {
         let explained = self.service.explain(&key).await;
         let explained = explained.map_err(|error| status::service(&error, &key, ""))?;
         Ok(Response::new(explain::response(key, explained)))
+    }
+
+    async fn retry_step(
+        &self,
+        request: Request<proto::RetryStepRequest>,
+    ) -> Result<Response<proto::RetryStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::retry(request.into_inner())?).await?);
+        Ok(Response::new(proto::RetryStepResponse { outcome }))
+    }
+
+    async fn skip_step(
+        &self,
+        request: Request<proto::SkipStepRequest>,
+    ) -> Result<Response<proto::SkipStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::skip(request.into_inner())?).await?);
+        Ok(Response::new(proto::SkipStepResponse { outcome }))
+    }
+
+    async fn succeed_step(
+        &self,
+        request: Request<proto::SucceedStepRequest>,
+    ) -> Result<Response<proto::SucceedStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::succeed(request.into_inner())?).await?);
+        Ok(Response::new(proto::SucceedStepResponse { outcome }))
+    }
+
+    async fn fail_step(
+        &self,
+        request: Request<proto::FailStepRequest>,
+    ) -> Result<Response<proto::FailStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::fail(request.into_inner())?).await?);
+        Ok(Response::new(proto::FailStepResponse { outcome }))
+    }
+
+    async fn cancel_step(
+        &self,
+        request: Request<proto::CancelStepRequest>,
+    ) -> Result<Response<proto::CancelStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::cancel(request.into_inner())?).await?);
+        Ok(Response::new(proto::CancelStepResponse { outcome }))
+    }
+
+    async fn reset_step(
+        &self,
+        request: Request<proto::ResetStepRequest>,
+    ) -> Result<Response<proto::ResetStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::reset(request.into_inner())?).await?);
+        Ok(Response::new(proto::ResetStepResponse { outcome }))
+    }
+
+    async fn extend_step(
+        &self,
+        request: Request<proto::ExtendStepRequest>,
+    ) -> Result<Response<proto::ExtendStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::extend(request.into_inner())?).await?);
+        Ok(Response::new(proto::ExtendStepResponse { outcome }))
+    }
+
+    async fn pause_step(
+        &self,
+        request: Request<proto::PauseStepRequest>,
+    ) -> Result<Response<proto::PauseStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::pause(request.into_inner())?).await?);
+        Ok(Response::new(proto::PauseStepResponse { outcome }))
+    }
+
+    async fn resume_step(
+        &self,
+        request: Request<proto::ResumeStepRequest>,
+    ) -> Result<Response<proto::ResumeStepResponse>, Status> {
+        let outcome = Some(self.ordered(order::resume(request.into_inner())?).await?);
+        Ok(Response::new(proto::ResumeStepResponse { outcome }))
+    }
+
+    async fn resolve_hold(
+        &self,
+        request: Request<proto::ResolveHoldRequest>,
+    ) -> Result<Response<proto::ResolveHoldResponse>, Status> {
+        let outcome = Some(self.ordered(order::resolve(request.into_inner())?).await?);
+        Ok(Response::new(proto::ResolveHoldResponse { outcome }))
+    }
+
+    async fn list_steps(
+        &self,
+        request: Request<proto::ListStepsRequest>,
+    ) -> Result<Response<proto::ListStepsResponse>, Status> {
+        let call = order::list(request.into_inner())?;
+        let listed = self.service.list_steps(&call.namespace, &call.filter, call.from, call.size);
+        let Listed { steps, next, at } = listed.await.map_err(|error| status::store(&error))?;
+        Ok(Response::new(proto::ListStepsResponse {
+            steps: steps.into_iter().map(|step| order::summary(step, at)).collect(),
+            next_page_token: next.map(|next| next.to_string()).unwrap_or_default(),
+        }))
     }
 
     async fn evaluate(

@@ -205,9 +205,7 @@ impl<S: Store> Retry<S> {
             .step(&key)
             .await
             .map_err(|error: ServiceError| status::service(&error, &key, ""))?;
-        let context = Context { at: view.at, policy: view.policy.stamp() };
-        let step = answer::step(key, &view.record, &view.evidence, view.ends_by, context);
-        Ok(proto::GetStepResponse { step: Some(step) })
+        Ok(proto::GetStepResponse { step: Some(answer::step_of(key, &view)) })
     }
 
     async fn begin_run(

@@ -12,7 +12,10 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::convert::Invalid;
 use crate::{
-    domain::{id::StepKey, plan::Refusal, policy::Violation},
+    domain::{
+        decision::Reason, id::StepKey, order::Stage, plan::Refusal, policy::Violation,
+        policy::spec::HoldAnswer,
+    },
     service::{AdminError, ServiceError},
     store::StoreError,
 };
@@ -40,6 +43,26 @@ pub enum ErrorReason {
     AttemptGap,
     /// The attempt of a run that a worker says to belong to has not begun.
     RunAttemptUnknown,
+    /// An attempt of the step is in progress, and the order is not for it.
+    StepInProgress,
+    /// The step is over, and the order does not reopen it.
+    StepOver,
+    /// There is no hold to be answered.
+    StepNotHeld,
+    /// The hold does not allow this answer.
+    AnswerNotAllowed,
+    /// The hold allows no further retry by hand.
+    ManualRetriesSpent,
+    /// It is not known where the latest attempt ran.
+    HostUnknown,
+    /// The step's deadline or the namespace's ceiling has passed.
+    PastBound,
+    /// The step has no deadline to be put off.
+    NoDeadline,
+    /// The deadline is later than that already.
+    DeadlineNotLater,
+    /// The step is not paused.
+    StepNotPaused,
     /// There is no such namespace.
     NamespaceNotFound,
     /// There is no such policy.
@@ -82,13 +105,23 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 35] = [
         Self::InvalidArgument,
         Self::IdentityReused,
         Self::StepNotFound,
         Self::RunNotFound,
         Self::AttemptGap,
         Self::RunAttemptUnknown,
+        Self::StepInProgress,
+        Self::StepOver,
+        Self::StepNotHeld,
+        Self::AnswerNotAllowed,
+        Self::ManualRetriesSpent,
+        Self::HostUnknown,
+        Self::PastBound,
+        Self::NoDeadline,
+        Self::DeadlineNotLater,
+        Self::StepNotPaused,
         Self::NamespaceNotFound,
         Self::PolicyNotFound,
         Self::TargetNotFound,
@@ -120,6 +153,16 @@ impl ErrorReason {
             Self::RunNotFound => "RUN_NOT_FOUND",
             Self::AttemptGap => "ATTEMPT_GAP",
             Self::RunAttemptUnknown => "RUN_ATTEMPT_UNKNOWN",
+            Self::StepInProgress => "STEP_IN_PROGRESS",
+            Self::StepOver => "STEP_OVER",
+            Self::StepNotHeld => "STEP_NOT_HELD",
+            Self::AnswerNotAllowed => "ANSWER_NOT_ALLOWED",
+            Self::ManualRetriesSpent => "MANUAL_RETRIES_SPENT",
+            Self::HostUnknown => "HOST_UNKNOWN",
+            Self::PastBound => "PAST_BOUND",
+            Self::NoDeadline => "NO_DEADLINE",
+            Self::DeadlineNotLater => "DEADLINE_NOT_LATER",
+            Self::StepNotPaused => "STEP_NOT_PAUSED",
             Self::NamespaceNotFound => "NAMESPACE_NOT_FOUND",
             Self::PolicyNotFound => "POLICY_NOT_FOUND",
             Self::TargetNotFound => "TARGET_NOT_FOUND",
@@ -158,6 +201,16 @@ impl ErrorReason {
             | Self::TargetNotFound => Code::NotFound,
             Self::AttemptGap
             | Self::RunAttemptUnknown
+            | Self::StepInProgress
+            | Self::StepOver
+            | Self::StepNotHeld
+            | Self::AnswerNotAllowed
+            | Self::ManualRetriesSpent
+            | Self::HostUnknown
+            | Self::PastBound
+            | Self::NoDeadline
+            | Self::DeadlineNotLater
+            | Self::StepNotPaused
             | Self::NamespaceNotEmpty
             | Self::NamespaceProtected
             | Self::NamespaceQuota
@@ -284,7 +337,88 @@ pub fn refusal(refusal: &Refusal, step: StepKey<'_>) -> Status {
                      give the number that BeginRun answered, or none"
                 ))
         }
+        Refusal::PauseOver { until, now } => {
+            let accepted = format!("accepted: an instant after {now}, the store's time");
+            Invalid::of("until", until.to_string(), accepted).into()
+        }
+        order => {
+            let (reason, unmet, next) = in_the_way(order);
+            Told::new(reason, named)
+                .unmet(&name, &unmet)
+                .saying(format!("step {name}: {unmet}; {next}"))
+        }
     }
+}
+
+/// What is in the way of an order: its reason, what it is, and what helps.
+fn in_the_way(refusal: &Refusal) -> (ErrorReason, String, &'static str) {
+    match refusal {
+        Refusal::InProgress { attempt, until } => (
+            ErrorReason::StepInProgress,
+            format!("attempt {attempt} is in progress, its lease ends at {until}"),
+            "cancel it first with CancelStep, or wait for its end",
+        ),
+        Refusal::Over(ending) => (
+            ErrorReason::StepOver,
+            format!("it is over: {}", Stage::Over(*ending).name()),
+            "RetryStep reopens a step that did not succeed",
+        ),
+        Refusal::NotHeld(stage) => (
+            ErrorReason::StepNotHeld,
+            format!("it is not held but {}", stage.name()),
+            "there is nothing to answer; RetryStep, SkipStep and FailStep do without a hold",
+        ),
+        Refusal::AnswerNotAllowed { answer, allowed } => (
+            ErrorReason::AnswerNotAllowed,
+            format!("its hold does not allow {} but {}", answer.name(), names(allowed)),
+            "give one of these answers, or change the policy for the next hold",
+        ),
+        Refusal::ManualRetriesSpent { max } => (
+            ErrorReason::ManualRetriesSpent,
+            format!("its hold allows {max} retries by hand, and they are used up"),
+            "give another answer, or start its counters again with ResetStep",
+        ),
+        Refusal::HostUnknown => (
+            ErrorReason::HostUnknown,
+            "it is not known where its latest attempt ran".to_owned(),
+            "answer with RETRY; hosts are known that workers name in BeginAttempt",
+        ),
+        Refusal::PastBound { at, reason: Reason::Deadline } => (
+            ErrorReason::PastBound,
+            format!("its deadline passed at {at}"),
+            "put it off with ExtendStep first",
+        ),
+        Refusal::PastBound { at, .. } => (
+            ErrorReason::PastBound,
+            format!("the namespace's max_elapsed_ceiling ended it at {at}"),
+            "raise the ceiling with UpdateNamespace first",
+        ),
+        Refusal::NoDeadline => (
+            ErrorReason::NoDeadline,
+            "it has no deadline to be put off".to_owned(),
+            "leave the deadline out",
+        ),
+        Refusal::DeadlineNotLater { deadline } => (
+            ErrorReason::DeadlineNotLater,
+            format!("its deadline is {deadline} already"),
+            "give a later one",
+        ),
+        // The rest is told by `refusal`.
+        Refusal::NotPaused
+        | Refusal::PauseOver { .. }
+        | Refusal::IdentityReused
+        | Refusal::UnknownStep
+        | Refusal::UnknownRunAttempt { .. }
+        | Refusal::AttemptGap { .. } => (
+            ErrorReason::StepNotPaused,
+            "it is not paused".to_owned(),
+            "there is nothing to resume; a pause of a target ends with ResumeTarget",
+        ),
+    }
+}
+
+fn names(answers: &[HoldAnswer]) -> String {
+    answers.iter().map(|answer| answer.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// There is no such namespace.
@@ -598,11 +732,21 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::domain::{record::Ending, time::Timestamp};
 
     const STEP: StepKey<'_> = StepKey { namespace: "n", run: "r", step: "s" };
     const SOON: Duration = Duration::from_millis(500);
 
     fn every_status() -> Vec<(ErrorReason, Status)> {
+        let at = Timestamp::EPOCH;
+        let in_progress = Refusal::InProgress { attempt: 2, until: at };
+        let not_allowed = Refusal::AnswerNotAllowed {
+            answer: HoldAnswer::Skip,
+            allowed: vec![HoldAnswer::Retry, HoldAnswer::Fail],
+        };
+        let spent = Refusal::ManualRetriesSpent { max: 3 };
+        let past_bound = Refusal::PastBound { at, reason: Reason::Deadline };
+        let not_later = Refusal::DeadlineNotLater { deadline: at };
         vec![
             (ErrorReason::InvalidArgument, Invalid::of("run", "\"a b\"", "accepted: an id").into()),
             (ErrorReason::IdentityReused, refusal(&Refusal::IdentityReused, STEP)),
@@ -616,6 +760,16 @@ mod tests {
                 ErrorReason::RunAttemptUnknown,
                 refusal(&Refusal::UnknownRunAttempt { said: 3, begun: 1 }, STEP),
             ),
+            (ErrorReason::StepInProgress, refusal(&in_progress, STEP)),
+            (ErrorReason::StepOver, refusal(&Refusal::Over(Ending::Succeeded), STEP)),
+            (ErrorReason::StepNotHeld, refusal(&Refusal::NotHeld(Stage::Waiting), STEP)),
+            (ErrorReason::AnswerNotAllowed, refusal(&not_allowed, STEP)),
+            (ErrorReason::ManualRetriesSpent, refusal(&spent, STEP)),
+            (ErrorReason::HostUnknown, refusal(&Refusal::HostUnknown, STEP)),
+            (ErrorReason::PastBound, refusal(&past_bound, STEP)),
+            (ErrorReason::NoDeadline, refusal(&Refusal::NoDeadline, STEP)),
+            (ErrorReason::DeadlineNotLater, refusal(&not_later, STEP)),
+            (ErrorReason::StepNotPaused, refusal(&Refusal::NotPaused, STEP)),
             (ErrorReason::NamespaceNotFound, namespace_not_found("n")),
             (ErrorReason::PolicyNotFound, policy_not_found("n", "p")),
             (ErrorReason::TargetNotFound, target_not_found("n", "t")),

@@ -39,6 +39,8 @@ const QUEUES_KEPT: usize = 1024;
 /// Steps of a queue that are looked at together, beside those that others here
 /// reach for.
 const LOOKED_AT: usize = 256;
+/// Steps that are left alone, paused ones say, and looked past at most.
+const PASSED_OVER_MAX: usize = 4096;
 /// How often a queue is looked at in which nothing is due.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a step is left alone that is due and may not start, such as at a paused
@@ -111,6 +113,13 @@ struct Hand {
     put_off: HashMap<String, Instant>,
     /// The run that was served last: the next one comes first.
     served: String,
+}
+
+impl Hand {
+    /// Steps that nobody is served with for now: those behind them come first.
+    fn passed_over(&self) -> usize {
+        self.reached_for.len() + self.put_off.len().min(PASSED_OVER_MAX)
+    }
 }
 
 /// Steps that somebody reaches for, until it is dropped.
@@ -246,7 +255,7 @@ impl<S: Store> Service<S> {
         // Who does not want to wait looks at least once, if nobody else does.
         let Ok(_turn) = timeout_at(until, queue.turn.lock()).await else { return Ok(nothing) };
         loop {
-            let limit = LOOKED_AT + queue.hand().reached_for.len();
+            let limit = LOOKED_AT + queue.hand().passed_over();
             let queued = self.store.queued(&claim.namespace, &claim.queue, limit).await?;
             let now = self.store.now().at;
             let next = queued.iter().map(|step| step.due).find(|due| *due > now);

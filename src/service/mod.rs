@@ -8,6 +8,7 @@ mod evaluate;
 mod explain;
 mod force;
 mod line;
+mod order;
 mod run;
 mod sweep;
 mod target;
@@ -22,6 +23,7 @@ pub use evaluate::{Evaluated, EvaluatedDecision, Evaluation};
 pub use explain::Explained;
 pub use force::ForceOrder;
 pub use line::wake_until;
+pub use order::{Listed, ListedStep, StepFilter};
 pub use run::RunStep;
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};
@@ -313,7 +315,7 @@ impl<S: Store> Service<S> {
             if !self.store.confirm(key, &basis).await? {
                 continue;
             }
-            let record = record.ok_or(Refusal::UnknownStep)?;
+            let record = plan::counted(record.ok_or(Refusal::UnknownStep)?, now);
             let policy = self.in_force(key, &record.policy, &configuration).await?;
             let terms = terms(&policy, &record.policy, &configuration, salt, &[]);
             let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
@@ -412,7 +414,7 @@ fn targets<'a>(record: Option<&'a Record>, event: &'a Event) -> &'a [Id] {
     let said: &[Id] = match event {
         Event::Begin(begin) => &begin.step.targets,
         Event::Report(report) => &report.step.targets,
-        Event::Heartbeat(_) | Event::Tick | Event::Wake => &[],
+        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => &[],
     };
     if said.is_empty() { record.map_or(&[], |record| &record.targets) } else { said }
 }

@@ -161,6 +161,20 @@ pub trait Store: Send + Sync + 'static {
         bound: &Bound,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Steps of a namespace, over ones included, in no order of theirs: about
+    /// `limit` of them, from the start with 0, or from where a page has ended. A step
+    /// that is there all the while is on one page at least, however many come and go;
+    /// and who reads all pages reads every step there is.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    fn page(
+        &self,
+        namespace: &str,
+        from: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<StepPage, StoreError>> + Send;
+
     /// The changes of a namespace after number `after`, at most `limit`.
     ///
     /// # Errors
@@ -335,6 +349,15 @@ pub struct Queued {
     pub joined: String,
     /// When it is due.
     pub due: Timestamp,
+}
+
+/// Some steps.
+#[derive(Debug, Default)]
+pub struct StepPage {
+    /// These: run and step, as [`StepKey::joined`], and the step.
+    pub steps: Vec<(Arc<str>, Record)>,
+    /// Where to read on; None behind the last.
+    pub next: Option<u64>,
 }
 
 /// Changes of a namespace.

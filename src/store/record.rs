@@ -27,6 +27,8 @@
 //! a script finds it. All else stands at the end, a block for each flag, in the
 //! order of the flags.
 
+mod orders;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::pack::{Malformed, Reader, Writer};
@@ -57,10 +59,14 @@ const HEADER: usize = 40;
 const REST: u8 = 0b11;
 /// The flag of steps that any worker may claim.
 const IS_OFFERED: u8 = 1 << 2;
+/// The flag of steps that were ordered something.
+const IS_ORDERED: u8 = 1 << 3;
 /// The flag of steps that belong to a run which was begun; a script reads it.
 const IS_OF_RUN: u8 = 1 << 4;
+/// The flag of steps that tell how far they are, or did not start.
+const IS_GETTING_ON: u8 = 1 << 5;
 /// Every flag there is.
-const FLAGS: u8 = REST | IS_OFFERED | IS_OF_RUN;
+const FLAGS: u8 = REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON;
 /// Where the queue begins in format 4.
 const QUEUE_AT: usize = HEADER + 8;
 
@@ -166,8 +172,15 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
     if blocks & IS_OFFERED != 0 {
         put_offer(&mut out, record);
     }
+    if let Some(orders) = &record.orders {
+        orders::put(&mut out, orders, record.created_at);
+    }
     if blocks & IS_OF_RUN != 0 {
         out.number(u64::from(record.of_run));
+    }
+    if blocks & IS_GETTING_ON != 0 {
+        out.number(record.progress);
+        out.flag(record.has_moved);
     }
     out.into_bytes()
 }
@@ -177,8 +190,15 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
 fn blocks_of(record: &Record) -> u8 {
     let Record { queue, payload, is_silent, silent_claims, .. } = record;
     let is_offered = queue.is_some() || !payload.is_empty() || *is_silent || *silent_claims > 0;
+    let ends = record.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+    let is_getting_on = record.progress > 0
+        || record.has_moved
+        || ends.map(|end| &end.counted).any(|counted| *counted == Some(Counter::Unstarted));
     let flag = |is_set, flag| if is_set { flag } else { 0 };
-    flag(is_offered, IS_OFFERED) | flag(record.of_run > 0, IS_OF_RUN)
+    flag(is_offered, IS_OFFERED)
+        | flag(record.orders.is_some(), IS_ORDERED)
+        | flag(record.of_run > 0, IS_OF_RUN)
+        | flag(is_getting_on, IS_GETTING_ON)
 }
 
 fn put_offer(out: &mut Writer, record: &Record) {
@@ -246,8 +266,15 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     if blocks & IS_OFFERED != 0 {
         take_offer(&mut input, &mut record)?;
     }
+    if blocks & IS_ORDERED != 0 {
+        record.orders = Some(Box::new(orders::take(&mut input, base)?));
+    }
     if blocks & IS_OF_RUN != 0 {
         record.of_run = input.number_u32()?;
+    }
+    if blocks & IS_GETTING_ON != 0 {
+        record.progress = input.number()?;
+        record.has_moved = input.flag()?;
     }
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
@@ -338,7 +365,7 @@ impl<'a> Names<'a> {
 
 const fn counter_rule(counter: &Counter) -> Option<&RuleName> {
     match counter {
-        Counter::Retries | Counter::Crashes | Counter::Forgiven => None,
+        Counter::Retries | Counter::Crashes | Counter::Forgiven | Counter::Unstarted => None,
         Counter::Rule(name) | Counter::Uncounted(name) => Some(name),
     }
 }
@@ -507,6 +534,7 @@ impl Body<'_> {
             Some(Counter::Rule(rule)) => self.counted(3, rule),
             Some(Counter::Uncounted(rule)) => self.counted(4, rule),
             Some(Counter::Forgiven) => self.out.number(5),
+            Some(Counter::Unstarted) => self.out.number(6),
         }
         if self.format == MET_BREAKER {
             self.out.number(u64::from(end.fault));
@@ -640,6 +668,9 @@ impl Parse<'_, '_> {
             standing,
             of_run: 0,
             claims,
+            orders: None,
+            progress: 0,
+            has_moved: false,
         })
     }
 
@@ -785,6 +816,7 @@ impl Parse<'_, '_> {
             3 => Some(Counter::Rule(self.rule()?)),
             4 => Some(Counter::Uncounted(self.rule()?)),
             5 => Some(Counter::Forgiven),
+            6 => Some(Counter::Unstarted),
             _ => return Err(Malformed),
         };
         let fault = if self.format == MET_BREAKER {

@@ -227,7 +227,7 @@ async fn a_claim_that_was_heard_of_is_a_crash_like_any_other<S: Store + Clone>(
     stage.fail("r", "a", &[]).await;
     stage.pass(SECOND).await;
     let fence = stage.claim_on("b", 1).await[0].grant.fence;
-    let beat = reprise::domain::event::Heartbeat { fence, lease: None };
+    let beat = reprise::domain::event::Heartbeat { fence, lease: None, progress: None };
     stage.apply(key("n", "r", "a"), &Event::Heartbeat(beat)).await;
     stage.pass(2 * SECOND).await;
     assert_eq!(stage.record("a").await.counters.crashes, 1);

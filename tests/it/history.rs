@@ -49,9 +49,33 @@ pub enum Call {
         /// How it ended; None is success.
         failure: Option<Failed>,
     },
+    /// An operator orders something.
+    Order {
+        /// Identity of the order.
+        request: u64,
+        /// What is ordered.
+        wanted: Wanted,
+    },
     /// The step's next event may have come, and one after the other what has
     /// ended with it.
     Tick,
+}
+
+/// What an operator may order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Wanted {
+    /// Another try, now.
+    Retry,
+    /// That its run goes on without it.
+    Skip,
+    /// That it ends.
+    Cancel,
+    /// That nothing of it starts.
+    Pause,
+    /// That it may start again.
+    Resume,
+    /// An answer to its hold: `RETRY`, `SKIP`, `FAIL` or `EXCLUDE_HOST`.
+    Resolve(&'static str),
 }
 
 /// What a begin says. All but the identity.
@@ -178,6 +202,13 @@ pub enum Observed {
         /// What follows.
         decision: Seen,
     },
+    /// An order was carried out.
+    Ordered {
+        /// Where the step stands afterwards.
+        after: &'static str,
+        /// Whether it was carried out at an earlier time.
+        replayed: bool,
+    },
     /// Time was told.
     Ticked,
     /// The step is no longer known.
@@ -197,7 +228,11 @@ impl Observed {
             }
             Self::Refused(decision) | Self::Reported { decision, .. } => decision.move_by(shift),
             Self::Held { lease_until } => *lease_until -= shift,
-            Self::Lost | Self::Ticked | Self::Forgotten | Self::Failed(_) => {}
+            Self::Lost
+            | Self::Ordered { .. }
+            | Self::Ticked
+            | Self::Forgotten
+            | Self::Failed(_) => {}
         }
         self
     }
@@ -244,6 +279,8 @@ pub enum Problem {
     UnknownStep,
     /// Another number is the next.
     AttemptGap(u32),
+    /// Something else is in the way of an order.
+    Order(&'static str),
 }
 
 /// A decision. Names are those of the contract without their prefix.

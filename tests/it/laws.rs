@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Call, Granted, Name, Observed, Op, Problem, Seen, Status};
+use crate::history::{Call, Granted, Name, Observed, Op, Problem, Seen, Status, Wanted};
 
 /// Checks a history in the order in which it was decided.
 ///
@@ -31,6 +31,8 @@ struct Life {
     fence: u64,
     /// Nothing may be granted any more.
     is_over: bool,
+    /// Nothing may be granted for now.
+    is_paused: bool,
     /// Not before this instant may the next attempt be granted.
     due: u64,
 }
@@ -61,6 +63,19 @@ impl Life {
                 *self = Self { fence: self.fence, ..Self::default() };
                 Ok(())
             }
+            Observed::Ordered { replayed: true, .. } => Ok(()),
+            Observed::Ordered { after, .. } => {
+                // Who orders something knows better than what was told before.
+                self.is_over = matches!(*after, "SUCCEEDED" | "FAILED" | "SKIPPED" | "CANCELED");
+                self.due = 0;
+                self.is_paused = match &op.call {
+                    Call::Order { wanted: Wanted::Pause, .. } => true,
+                    // What time ended unseen, and its pause with it, a retry reopens.
+                    Call::Order { wanted: Wanted::Resume | Wanted::Retry, .. } => false,
+                    _ => self.is_paused && !self.is_over,
+                };
+                Ok(())
+            }
             Observed::Failed(Problem::AttemptGap(next)) => law(
                 *next as usize == self.attempts.len() + 1,
                 "attempt numbers are dense, and the next one is told",
@@ -82,6 +97,7 @@ impl Life {
             );
         }
         law(!self.is_over, "nothing is granted after a terminal state")?;
+        law(!self.is_paused, "nothing is granted while the step is paused")?;
         law(grant.attempt as usize == self.attempts.len() + 1, "attempt numbers are dense")?;
         law(grant.fence > self.fence, "fences only grow")?;
         law(
@@ -151,6 +167,7 @@ impl Life {
     /// What a decision allows from now on.
     fn follows(&mut self, decision: &Seen) {
         self.is_over |= matches!(decision.verdict, "STOP" | "DONE");
+        self.is_paused &= !self.is_over;
         self.due = match decision.verdict {
             "RETRY" => decision.at.unwrap_or(0),
             _ => 0,
@@ -180,7 +197,10 @@ fn sound(decision: &Seen, at: u64) -> Result<(), String> {
     )?;
     let fits = match decision.verdict {
         "WAIT" => {
-            matches!(&*decision.reason, "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST")
+            matches!(
+                &*decision.reason,
+                "NOT_DUE" | "IN_PROGRESS" | "STOPPING" | "EXCLUDED_HOST" | "PAUSED"
+            )
         }
         "DONE" => matches!(&*decision.reason, "SUCCEEDED" | "SKIPPED"),
         "HOLD" => matches!(&*decision.reason, "EXHAUSTED" | "HELD_BY_RULE"),
@@ -190,6 +210,7 @@ fn sound(decision: &Seen, at: u64) -> Result<(), String> {
                 | "IN_PROGRESS"
                 | "STOPPING"
                 | "EXCLUDED_HOST"
+                | "PAUSED"
                 | "SUCCEEDED"
                 | "SKIPPED"
                 | "EXHAUSTED"

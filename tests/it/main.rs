@@ -29,6 +29,7 @@ mod kill;
 mod laws;
 mod limits;
 mod model;
+mod orders;
 mod overload;
 mod policy_file;
 mod process;

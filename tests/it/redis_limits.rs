@@ -342,7 +342,7 @@ impl Story {
             }
             Move::Beat(step) => {
                 let fence = *self.fences.get(step)?;
-                (*step, Event::Heartbeat(Heartbeat { fence, lease: None }))
+                (*step, Event::Heartbeat(Heartbeat { fence, lease: None, progress: None }))
             }
             Move::Fail(step, class, pushback) => {
                 let fence = *self.fences.get(step)?;

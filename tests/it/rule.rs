@@ -9,15 +9,19 @@ use reprise::domain::{
     failure::{self, Code, Failure, FailureClass, Wish},
     id::StepKey,
     namespace::Settings,
+    order::{Order, What},
     plan::{self, Answer, Now, Plan, Refusal, ReportStatus, Terms},
-    policy::{Policy, spec::PolicySpec},
+    policy::{
+        Policy,
+        spec::{HoldAnswer, PolicySpec},
+    },
     record::{Ending, Identity, Outcome, PolicyChoice, Record, State},
     time::Timestamp,
 };
 
 use crate::history::{
     Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status,
-    Subject, View,
+    Subject, View, Wanted,
 };
 
 /// The policy of a YAML text.
@@ -91,7 +95,7 @@ impl Subject for Rule {
             Err(Refusal::IdentityReused) => Observed::Failed(Problem::IdentityReused),
             Err(Refusal::UnknownStep) => Observed::Failed(Problem::UnknownStep),
             Err(Refusal::AttemptGap { next }) => Observed::Failed(Problem::AttemptGap(next)),
-            Err(unexpected @ Refusal::UnknownRunAttempt { .. }) => panic!("{unexpected}"),
+            Err(refusal) => Observed::Failed(Problem::Order(refusal_name(&refusal))),
         }
     }
 
@@ -106,6 +110,7 @@ pub fn event(call: &Call) -> Event {
         Call::Heartbeat { fence, lease } => Event::Heartbeat(event::Heartbeat {
             fence: *fence,
             lease: lease.map(Duration::from_micros),
+            progress: None,
         }),
         Call::Report { name, failure } => Event::Report(event::Report {
             attempt: match *name {
@@ -117,7 +122,29 @@ pub fn event(call: &Call) -> Event {
             failure: failure.as_ref().map(failure_of),
             step: StepTerms::default(),
         }),
+        Call::Order { request, wanted } => Event::Order(order(*request, *wanted)),
         Call::Tick => Event::Tick,
+    }
+}
+
+fn order(request: u64, wanted: Wanted) -> Order {
+    let what = match wanted {
+        Wanted::Retry => What::Retry,
+        Wanted::Skip => What::Skip,
+        Wanted::Cancel => What::Cancel,
+        Wanted::Pause => What::Pause(None),
+        Wanted::Resume => What::Resume,
+        Wanted::Resolve(answer) => {
+            let mut answers = HoldAnswer::ALL.into_iter();
+            What::Resolve(answers.find(|known| known.name() == answer).expect("an answer"))
+        }
+    };
+    let payload = digest(format!("{wanted:?}").as_bytes());
+    Order {
+        identity: Identity { id: request, payload },
+        by: "ann".into(),
+        reason: "so".into(),
+        what,
     }
 }
 
@@ -177,7 +204,7 @@ pub fn observed(answer: Answer) -> Observed {
             counters: words::counts(&grant.counters),
         }),
         Answer::Refused(decision) => Observed::Refused(words::decision(&decision)),
-        Answer::Held { lease_until } => Observed::Held { lease_until: lease_until.as_micros() },
+        Answer::Held { lease_until, .. } => Observed::Held { lease_until: lease_until.as_micros() },
         Answer::Lost => Observed::Lost,
         Answer::Reported(reported) => Observed::Reported {
             attempt: reported.attempt,
@@ -189,7 +216,32 @@ pub fn observed(answer: Answer) -> Observed {
             replayed: reported.replayed,
             decision: words::decision(&reported.decision),
         },
+        Answer::Ordered(ordered) => Observed::Ordered {
+            after: ordered.given.after.stage.name(),
+            replayed: ordered.replayed,
+        },
         Answer::Ticked => Observed::Ticked,
+    }
+}
+
+/// What is in the way of an order, in a word or two.
+pub fn refusal_name(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::IdentityReused => "identity reused",
+        Refusal::UnknownStep => "unknown",
+        Refusal::UnknownRunAttempt { .. } => "unknown run attempt",
+        Refusal::AttemptGap { .. } => "gap",
+        Refusal::InProgress { .. } => "in progress",
+        Refusal::Over(_) => "over",
+        Refusal::NotHeld(_) => "not held",
+        Refusal::AnswerNotAllowed { .. } => "not allowed",
+        Refusal::ManualRetriesSpent { .. } => "spent",
+        Refusal::HostUnknown => "host unknown",
+        Refusal::PastBound { .. } => "past bound",
+        Refusal::NoDeadline => "no deadline",
+        Refusal::DeadlineNotLater { .. } => "not later",
+        Refusal::PauseOver { .. } => "pause over",
+        Refusal::NotPaused => "not paused",
     }
 }
 

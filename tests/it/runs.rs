@@ -10,6 +10,7 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::StepKey,
+        order::{Order, What},
         plan::{Answer, Grant, Refusal},
         record::{Ending, Identity, Record, State},
     },
@@ -91,6 +92,16 @@ impl<S: Store + Clone> Stage<S> {
         let report = Report { attempt, payload: 1, failure, step: StepTerms::default() };
         match self.apply(key("n", "r", step), None, Event::Report(report)).await.unwrap().answer {
             Answer::Reported(reported) => reported.decision,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whether a heartbeat says that the attempt should stop.
+    async fn beat(&self, step: &str, fence: u64) -> bool {
+        let lease = Some(Duration::from_secs(3600));
+        let beat = Event::Heartbeat(Heartbeat { fence, lease, progress: None });
+        match self.apply(key("n", "r", step), None, beat).await.unwrap().answer {
+            Answer::Held { cancel, .. } => cancel,
             other => panic!("{other:?}"),
         }
     }
@@ -285,6 +296,26 @@ async fn a_run_that_is_over_ends_its_steps<S: Store + Clone>(mut stage: Stage<S>
     assert_eq!(refused(stage.ask("done", 1).await), (Verdict::Done, Reason::Succeeded));
 }
 
+async fn who_works_on_a_cancelled_run_is_told<S: Store + Clone>(mut stage: Stage<S>) {
+    let run = stage.begin_run(ONE_RETRY).await;
+    let step = stage.begin("a", 1).await;
+    assert!(!stage.beat("a", step.fence).await && !stage.beat("", run.fence).await);
+    let order = Order {
+        identity: Identity { id: 77, payload: 77 },
+        by: "ana".into(),
+        reason: "the wrong day".into(),
+        what: What::Cancel,
+    };
+    stage.apply(StepKey::of_run("n", "r"), None, Event::Order(order)).await.unwrap();
+    assert!(stage.beat("", run.fence).await);
+    assert!(stage.beat("a", step.fence).await, "though nobody ordered anything about it");
+    assert_eq!(refused(stage.ask("new", 1).await), (Verdict::Stop, Reason::RunOver));
+    let settled = stage.report("a", Some(failure())).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::RunOver));
+    let settled = stage.report_run(Some(failure())).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::Canceled));
+}
+
 async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage: Stage<S>) {
     stage.begin_run(ONE_RETRY).await;
     stage.pass(11 * SECOND).await;
@@ -308,9 +339,7 @@ async fn steps_are_remembered_as_long_as_their_run<S: Store + Clone>(mut stage: 
         .retention;
     let started = stage.subject.store.now().at;
     while stage.subject.store.now().at - started <= 3 * retention {
-        let beat = Heartbeat { fence: run.fence, lease: Some(Duration::from_secs(3600)) };
-        let key = StepKey::of_run("n", "r");
-        stage.apply(key, None, Event::Heartbeat(beat)).await.unwrap();
+        stage.beat("", run.fence).await;
         stage.pass(retention.min(30 * SECOND)).await;
     }
     assert!(stage.record("other").await.is_none(), "it was no part of the run");
@@ -366,6 +395,7 @@ stories_on_every_store!(
     the_steps_of_a_run_share_one_bound_over_its_attempts,
     a_worker_of_an_earlier_attempt_is_told,
     a_run_that_is_over_ends_its_steps,
+    who_works_on_a_cancelled_run_is_told,
     a_run_whose_worker_vanished_is_tried_again,
     steps_are_remembered_as_long_as_their_run,
     a_run_that_nobody_wanted_tried_again_is_not,

@@ -132,6 +132,9 @@ impl<S: Store> Served<S> {
             Err(ServiceError::Refused(Refusal::AttemptGap { next })) => {
                 Err(Problem::AttemptGap(next))
             }
+            Err(ServiceError::Refused(refusal)) => {
+                Err(Problem::Order(rule::refusal_name(&refusal)))
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -7,8 +7,12 @@ use proptest::{collection::vec, option, prelude::*};
 use reprise::{
     domain::{
         decision::{Counter, Counters, Reason, Settled, Verdict},
+        event::Deadline,
         failure::FailureClass,
         id::Id,
+        order::{
+            EXCLUDED_MAX, Extension, Footing, Given, ORDERS_MAX, Orders, Stage, StepPause, What,
+        },
         policy::{RuleName, spec::HoldAnswer},
         record::{
             Attempt, Claims, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold, Identity,
@@ -100,6 +104,7 @@ fn counter() -> impl Strategy<Value = Counter> {
         Just(Counter::Retries),
         Just(Counter::Crashes),
         Just(Counter::Forgiven),
+        Just(Counter::Unstarted),
         rule().prop_map(Counter::Rule),
         rule().prop_map(Counter::Uncounted),
     ]
@@ -179,6 +184,74 @@ fn claims() -> impl Strategy<Value = Box<Claims>> {
         .prop_map(|(since, tickets, held)| Box::new(Claims { since, tickets, held }))
 }
 
+fn footing() -> impl Strategy<Value = Footing> {
+    (prop::sample::select(Stage::ALL.to_vec()), any::<u32>())
+        .prop_map(|(stage, retries)| Footing { stage, retries })
+}
+
+fn what() -> impl Strategy<Value = What> {
+    let deadline = || {
+        option::of(prop_oneof![instant().prop_map(Deadline::At), span().prop_map(Deadline::After),])
+    };
+    prop_oneof![
+        prop::sample::select(vec![
+            What::Retry,
+            What::Skip,
+            What::Succeed,
+            What::Fail,
+            What::Cancel,
+            What::Reset,
+            What::Resume,
+        ]),
+        (any::<u32>(), deadline())
+            .prop_map(|(retries, deadline)| What::Extend(Extension { retries, deadline })),
+        deadline().prop_map(What::Pause),
+        prop::sample::select(HoldAnswer::ALL.to_vec()).prop_map(What::Resolve),
+    ]
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    (identity(), instant(), ".{0,20}", ".{0,20}", what(), footing(), footing()).prop_map(
+        |(identity, at, by, reason, what, before, after)| Given {
+            identity,
+            at,
+            by: by.into(),
+            reason: reason.into(),
+            what,
+            before,
+            after,
+        },
+    )
+}
+
+fn step_pause() -> impl Strategy<Value = StepPause> {
+    (instant(), instant(), option::of(instant()), ".{0,20}", ".{0,20}").prop_map(
+        |(since, counted_to, until, by, reason)| StepPause {
+            since,
+            counted_to,
+            until,
+            by: by.into(),
+            reason: reason.into(),
+        },
+    )
+}
+
+fn orders() -> impl Strategy<Value = Box<Orders>> {
+    let given = vec(given(), 0..=ORDERS_MAX);
+    let hosts = vec("[a-d]{1,2}".prop_map(Arc::from), 0..=EXCLUDED_MAX);
+    let flags = any::<(bool, bool, u32)>();
+    (given, option::of(step_pause()), flags, hosts).prop_map(|(given, pause, flags, hosts)| {
+        Box::new(Orders {
+            given: given.into(),
+            pause,
+            is_cancel_requested: flags.0,
+            is_retry_ordered: flags.1,
+            extra_retries: flags.2,
+            excluded_hosts: hosts,
+        })
+    })
+}
+
 fn policy() -> impl Strategy<Value = PolicyChoice> {
     prop_oneof![
         Just(PolicyChoice::Default),
@@ -197,7 +270,8 @@ prop_compose! {
         (resume_from, worker, manual_retries) in (".{0,20}", ".{0,20}", any::<u32>()).boxed(),
         attempts in vec(attempt().boxed(), 0..=HISTORY_MAX),
         standing in option::of(settled().boxed()),
-        claims in option::of(claims().boxed()),
+        (claims, orders) in (option::of(claims()), option::of(orders())).boxed(),
+        (progress, has_moved) in prop_oneof![Just((0, false)), any::<(u64, bool)>()].boxed(),
         (payload, is_silent, silent_claims) in (vec(any::<u8>(), 0..300), any::<bool>(), any::<u32>()).boxed(),
         is_offered in any::<bool>(),
     ) -> Record {
@@ -210,7 +284,7 @@ prop_compose! {
         Record {
             version, state, fence, created_at, first_began_at, held_for, lease, last_delay, policy,
             kind: kind.into(), targets, queue, deadline, resume_from: resume_from.into(), worker: worker.into(),
-            manual_retries, attempts: numbered.collect(), standing, counters, claims,
+            manual_retries, attempts: numbered.collect(), standing, counters, claims, orders, progress, has_moved,
             payload: if is_offered { payload.into() } else { Box::default() },
             is_silent: is_offered && is_silent,
             silent_claims: if is_offered { silent_claims } else { 0 },
@@ -521,7 +595,52 @@ fn offered_samples() -> Vec<(&'static str, Record)> {
     let mut forgiven = bound.clone();
     forgiven.counters.forgiven = 2;
     let of_run = Record { of_run: 3, ..sample(3) };
-    vec![("waiting", waiting), ("bound", bound), ("forgiven", forgiven), ("of-run", of_run)]
+    let ordered = Record { orders: Some(Box::new(every_order())), ..waiting.clone() };
+    let mut getting_on = Record { progress: 7, has_moved: true, ..sample(3) };
+    let end = getting_on.attempts[2].end.as_mut().unwrap();
+    end.counted = Some(Counter::Unstarted);
+    end.settled.reason = Reason::Unstarted;
+    vec![
+        ("waiting", waiting),
+        ("bound", bound),
+        ("forgiven", forgiven),
+        ("ordered", ordered),
+        ("getting-on", getting_on),
+        ("of-run", of_run),
+    ]
+}
+
+fn every_order() -> Orders {
+    let deadline = Some(Deadline::At(at(9_000)));
+    let after = |what, number, stage| Given {
+        identity: Identity { id: number, payload: !number },
+        at: at(500 + number),
+        by: "ana".into(),
+        reason: "the node is broken".into(),
+        what,
+        before: Footing { stage: Stage::Held, retries: 3 },
+        after: Footing { stage, retries: 0 },
+    };
+    let skipped = Stage::Over(Ending::Skipped);
+    Orders {
+        given: VecDeque::from([
+            after(What::Extend(Extension { retries: 2, deadline }), 1, Stage::Held),
+            after(What::Pause(Some(Deadline::After(Duration::from_secs(60)))), 2, Stage::Held),
+            after(What::Resolve(HoldAnswer::ExcludeHost), 3, Stage::Waiting),
+            after(What::Skip, 4, skipped),
+        ]),
+        pause: Some(StepPause {
+            since: at(502),
+            counted_to: at(504),
+            until: Some(at(562)),
+            by: "ana".into(),
+            reason: "the node is broken".into(),
+        }),
+        is_cancel_requested: true,
+        is_retry_ordered: true,
+        extra_retries: 2,
+        excluded_hosts: vec!["node-17".into()],
+    }
 }
 
 #[test]

@@ -364,6 +364,7 @@ impl Job {
             step: self.step.clone(),
             fence,
             lease: None,
+            progress: None,
         }
     }
 

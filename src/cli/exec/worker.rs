@@ -217,6 +217,7 @@ impl Desk {
             step: step.step.clone(),
             fence: attempt.identity.fence(),
             lease: None,
+            progress: None,
         };
         let _lease = attempt.lease().map(|(_, every)| service.keep(heartbeat, every, sender));
         supervise(running, &self.bounds, signals, &mut news, &self.teller).await

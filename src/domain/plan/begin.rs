@@ -2,8 +2,8 @@
 
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
-    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, run, standing, stop, take_over,
-    wait,
+    ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, order, run, standing, stop,
+    take_over, wait,
 };
 use crate::domain::{
     decision::{Counters, Reason},
@@ -35,6 +35,9 @@ pub(super) fn plan(
         return Ok(Plan::Stands(Answer::Granted(Box::new(grant_again(
             terms, &record, attempt, now,
         )))));
+    }
+    if let Some(paused) = order::paused(terms, &record, now) {
+        return Ok(Plan::Stands(Answer::Refused(Box::new(paused))));
     }
     let refusal = match &record.state {
         State::Waiting { due } if now.at < *due && !planted!("begun-before-due") => {

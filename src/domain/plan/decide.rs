@@ -13,7 +13,7 @@ use crate::domain::{
         Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Settled, Verdict,
     },
     draw::Draw,
-    failure::{Code, Failure, FailureClass, Pushback, Wish},
+    failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
     policy::{
         Action, HoldTerms, Policy, Rule, RuleName, StopTiming,
@@ -46,6 +46,8 @@ enum Ruling {
     Hold(HoldTerms),
     /// Gone on without it.
     Skip,
+    /// Its attempt was asked to stop.
+    Cancel,
 }
 
 /// Ends the latest attempt as failed and drafts what follows.
@@ -60,7 +62,8 @@ pub(super) fn fail(
     let ran = failed.failure.duration.unwrap_or_else(|| {
         record.latest().map_or(Duration::ZERO, |attempt| now.at - attempt.began_at)
     });
-    if terms.policy.reset_after.is_some_and(|healthy| ran >= healthy) {
+    let is_healthy = terms.policy.reset_after.is_some_and(|healthy| ran >= healthy);
+    if is_healthy || terms.policy.reset_on_progress && record.has_moved {
         record.counters.reset();
         record.last_delay = Duration::ZERO;
     }
@@ -71,6 +74,9 @@ pub(super) fn fail(
         record.resume_from = failed.failure.action.as_str().into();
     }
 
+    if record.is_cancel_requested() {
+        return conclude_ruling(terms, record, Ruling::Cancel, None, now, answer);
+    }
     let rule = matching_rule(terms, key, &record, failed.failure, ran, now.at);
     let name = rule.map(|rule| rule.name.clone());
     let failure = failed.failure;
@@ -142,6 +148,9 @@ fn conclude_ruling(
         Ruling::Skip => {
             end(&mut record, Ending::Skipped, Verdict::Done, make(Reason::Skipped, now.at))
         }
+        Ruling::Cancel => {
+            end(&mut record, Ending::Canceled, Verdict::Stop, make(Reason::Canceled, now.at))
+        }
     };
     conclude(&mut record, settled.clone(), None);
     let decision = decision_of(settled, &record);
@@ -184,15 +193,20 @@ fn decide(
         None if failure.class == FailureClass::Canceled => return Ruling::Stop(Reason::Canceled),
         _ => {}
     }
-    let mut allowance = Allowance::of(terms.policy, failure, rule).waited(terms.policy);
+    let extra = record.extra_retries();
+    let mut allowance =
+        Allowance::of(terms.policy, failure, rule).extended(extra).waited(terms.policy);
+    let stops_later = matches!(rule.map(|rule| &rule.action), Some(Action::Stop(_)));
     if is_outage {
         allowance = allowance.forgiven();
+    } else if !stops_later && is_unstarted(record, failure) {
+        allowance = allowance.unstarted();
     }
     let used = record.counters.on(&allowance.counter);
     // Rate and ramp pace what belongs to an outage, so its backoff does not grow.
     let grown = if is_outage { 0 } else { used };
     let wait = Wait::of(terms, key, record, failure, &allowance, grown, at);
-    if matches!(rule.map(|rule| &rule.action), Some(Action::Stop(StopTiming::AfterBackoff))) {
+    if stops_later {
         return Ruling::StopLater(Reason::Rule, wait.map_or(at, |wait| wait.earliest));
     }
     if allowance.retries_max.is_some_and(|max| used >= max) {
@@ -281,6 +295,12 @@ impl<'a> Allowance<'a> {
         }
     }
 
+    /// The same with what an operator allows beyond it.
+    fn extended(self, extra: u32) -> Self {
+        let retries_max = self.retries_max.map(|max| max.saturating_add(extra));
+        Self { retries_max, ..self }
+    }
+
     /// The same with the backoff that is waited for.
     fn waited(self, policy: &Policy) -> Self {
         match policy.keeps(Quirk::BackoffNotWaited) {
@@ -300,6 +320,31 @@ impl Allowance<'_> {
             ..self
         }
     }
+
+    /// The same of work that did not start: at once, and on no counter.
+    fn unstarted(self) -> Self {
+        Self {
+            counter: Counter::Unstarted,
+            retries_max: None,
+            backoff: &NOT_WAITED,
+            wish: None,
+            ..self
+        }
+    }
+}
+
+/// Retries in a row that are not counted since the work did not start. A start that
+/// fails so often fails for a reason that waiting may mend, and asking at once for
+/// ever would be a storm of its own.
+const UNSTARTED_MAX: usize = 3;
+
+/// Whether the work did not start, and not too often in a row.
+fn is_unstarted(record: &Record, failure: &Failure) -> bool {
+    let is_free = |attempt: &&Attempt| {
+        attempt.end.as_ref().is_some_and(|end| end.counted == Some(Counter::Unstarted))
+    };
+    failure.executed == Executed::No
+        && record.attempts.iter().rev().skip(1).take_while(is_free).count() < UNSTARTED_MAX
 }
 
 /// No wait, where [`Quirk::BackoffNotWaited`] is kept.
@@ -368,6 +413,7 @@ const fn own_reason(counter: &Counter) -> Reason {
     match counter {
         Counter::Crashes => Reason::Crashed,
         Counter::Forgiven => Reason::Outage,
+        Counter::Unstarted => Reason::Unstarted,
         _ => Reason::Backoff,
     }
 }
@@ -487,11 +533,15 @@ impl Facts {
     }
 }
 
-/// Hosts that the next attempt should stay away from, the latest first.
+/// Hosts that the next attempt should stay away from: those that an operator has
+/// excluded, then those that it failed on, the latest first.
 #[must_use]
 pub fn excluded_hosts(policy: &Policy, record: &Record, at: Timestamp) -> Vec<ExcludedHost> {
+    let ordered = record.orders.iter().flat_map(|orders| orders.excluded_hosts.iter().rev());
+    let mut hosts: Vec<ExcludedHost> =
+        ordered.map(|host| ExcludedHost { host: host.to_string(), hard: true }).collect();
     let hard = match policy.anti_affinity.mode {
-        AntiAffinityMode::None => return Vec::new(),
+        AntiAffinityMode::None => return hosts,
         AntiAffinityMode::Soft => false,
         AntiAffinityMode::Hard => true,
     };
@@ -507,7 +557,6 @@ pub fn excluded_hosts(policy: &Policy, record: &Record, at: Timestamp) -> Vec<Ex
             .filter(|_| end.outcome.class() != Some(FailureClass::Canceled))
             .map(str::to_owned)
     };
-    let mut hosts: Vec<ExcludedHost> = Vec::new();
     for host in record.attempts.iter().rev().filter_map(failed_host) {
         if !hosts.iter().any(|known| known.host == host) {
             hosts.push(ExcludedHost { host, hard });

@@ -1,6 +1,6 @@
 //! A worker is still at it.
 
-use super::{Answer, Draft, Now, Plan, Refusal, Terms};
+use super::{Answer, Draft, Now, Plan, Refusal, Terms, run};
 use crate::domain::{
     event::Heartbeat,
     record::{Record, State},
@@ -25,5 +25,9 @@ pub(super) fn plan(
     let lease_until = lease_until.max(now.at.plus(lease));
     record.state = State::Running { lease_until };
     (record.is_silent, record.silent_claims) = (false, 0);
-    Ok(Draft::new(terms, record, Answer::Held { lease_until }).into_plan())
+    if let Some(progress) = heartbeat.progress.filter(|progress| record.progress < *progress) {
+        (record.progress, record.has_moved) = (progress, true);
+    }
+    let cancel = record.is_cancel_requested() || run::is_over(terms);
+    Ok(Draft::new(terms, record, Answer::Held { lease_until, cancel }).into_plan())
 }

@@ -2,8 +2,8 @@
 //! refuse a start.
 
 use super::{
-    Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, hold,
-    is_ordered, outage, stop,
+    Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, has_order,
+    hold, is_ordered, order, outage, stop,
 };
 use crate::domain::{
     decision::{
@@ -118,7 +118,12 @@ pub(super) fn ask(
     now: Now,
 ) {
     let Plan::Write(draft) = plan else { return };
-    if !stands(draft) && !matches!(event, Event::Wake) {
+    let keeps = match event {
+        Event::Wake => true,
+        Event::Order(order) => order::keeps_claims(order, &draft.record),
+        _ => stands(draft),
+    };
+    if !keeps {
         draft.asks = asks(draft, before, terms, key, event, now).map(Box::new);
     }
 }
@@ -193,7 +198,7 @@ fn want(
         (Answer::Ticked, None, Some(start)) => {
             (reserve(now.at, before.attempts == 0), start.latest)
         }
-        (Answer::Held { lease_until }, ..) => (Want::Keep { lease_until: *lease_until }, None),
+        (Answer::Held { lease_until, .. }, ..) => (Want::Keep { lease_until: *lease_until }, None),
         _ => (Want::Nothing, None),
     }
 }
@@ -319,9 +324,9 @@ pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted)
         }
     };
     let is_wait = matches!(settled.verdict, Verdict::Wait(_));
-    // A person's order stands until its attempt begins.
+    // What a hold was answered with stands until its attempt begins.
     let is_of_host = admitted.admission == Admission::OtherHost;
-    if !(is_of_host || is_wait && is_ordered(&waiting)) {
+    if !(is_of_host || is_wait && is_ordered(&waiting) && !has_order(&waiting)) {
         waiting.standing = Some(settled.clone());
     }
     let decision = Decision {

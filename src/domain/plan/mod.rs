@@ -10,6 +10,7 @@ mod decide;
 mod explain;
 mod heartbeat;
 mod limits;
+mod order;
 mod outage;
 mod outlook;
 mod report;
@@ -23,6 +24,7 @@ pub use super::limit::{Admission, Admitted};
 pub use decide::{excluded_hosts, waits};
 pub use explain::{Explanation, Order, Stands, explain};
 pub use limits::standing_constraints;
+pub use order::counted;
 pub use outlook::{Outlook, Readiness, outlook};
 pub use run::RunTerms;
 
@@ -33,8 +35,11 @@ use super::{
     id::StepKey,
     limit::{Asks, Bound},
     namespace::{LEASE_MIN, Settings},
+    order::{Given, Stage},
     policy::{Exhaustion, HoldTerms, Policy, RuleName, StopTiming, spec::HoldAnswer},
-    record::{Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State},
+    record::{
+        Attempt, Ending, FailureText, Hold, Identity, PolicyChoice, Record, State, answers_left,
+    },
     time::Timestamp,
 };
 
@@ -98,13 +103,26 @@ pub enum Answer {
     Held {
         /// The end of the lease.
         lease_until: Timestamp,
+        /// Whether the attempt should stop: the step was cancelled.
+        cancel: bool,
     },
     /// Heartbeat: the lease is lost.
     Lost,
     /// Report: the decision.
     Reported(Box<Reported>),
+    /// Order: carried out.
+    Ordered(Box<Ordered>),
     /// Tick or wake: done.
     Ticked,
+}
+
+/// An order that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// As it is remembered.
+    pub given: Given,
+    /// Whether the same order was carried out before.
+    pub replayed: bool,
 }
 
 /// The right to run an attempt.
@@ -182,6 +200,65 @@ pub enum Refusal {
         /// Its latest.
         begun: u32,
     },
+    /// An attempt holds the lease, and the order is not for it.
+    #[error("attempt {attempt} is in progress")]
+    InProgress {
+        /// Its number.
+        attempt: u32,
+        /// When its lease ends.
+        until: Timestamp,
+    },
+    /// The step is over, and the order does not reopen it.
+    #[error("the step is over")]
+    Over(Ending),
+    /// There is no hold to be answered.
+    #[error("the step is not held")]
+    NotHeld(Stage),
+    /// The hold does not allow this answer.
+    #[error("the hold does not allow this answer")]
+    AnswerNotAllowed {
+        /// The answer.
+        answer: HoldAnswer,
+        /// Those that it allows.
+        allowed: Vec<HoldAnswer>,
+    },
+    /// The hold allows no further retry by hand.
+    #[error("the hold allows {max} retries by hand")]
+    ManualRetriesSpent {
+        /// How many it allows.
+        max: u32,
+    },
+    /// No host is known that could be excluded.
+    #[error("it is not known where the latest attempt ran")]
+    HostUnknown,
+    /// Nothing starts past this bound, which `max_elapsed` is not.
+    #[error("a bound of the step has passed")]
+    PastBound {
+        /// The bound.
+        at: Timestamp,
+        /// Which it is.
+        reason: Reason,
+    },
+    /// There is no deadline to be put off.
+    #[error("the step has no deadline")]
+    NoDeadline,
+    /// The deadline is put off only.
+    #[error("the deadline is later than that already")]
+    DeadlineNotLater {
+        /// As it stands.
+        deadline: Timestamp,
+    },
+    /// The pause would be over before it begins.
+    #[error("the pause would end at {until}, and it is {now}")]
+    PauseOver {
+        /// Its end.
+        until: Timestamp,
+        /// The store's time.
+        now: Timestamp,
+    },
+    /// There is no pause to be ended.
+    #[error("the step is not paused")]
+    NotPaused,
 }
 
 /// A change that is complete but for what limits say.
@@ -289,11 +366,13 @@ fn follow(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
+    let record = record.map(|record| order::counted(record, now));
     let before = limits::Before::of(terms, record.as_ref());
     let mut plan = match event {
         Event::Begin(begin) => begin::plan(terms, record, begin, now)?,
         Event::Heartbeat(heartbeat) => heartbeat::plan(terms, record, *heartbeat, now)?,
         Event::Report(report) => report::plan(terms, key, record, report, now)?,
+        Event::Order(order) => order::plan(terms, record, order, now)?,
         Event::Tick => record
             .map_or(Plan::Stands(Answer::Ticked), |record| tick::plan(terms, key, record, now)),
         Event::Wake => {
@@ -507,6 +586,10 @@ fn stop(record: &mut Record, ruling: Spent) -> Settled {
 
 /// The step is over.
 fn end(record: &mut Record, ending: Ending, verdict: Verdict, ruling: Spent) -> Settled {
+    if let Some(orders) = &mut record.orders {
+        orders.is_cancel_requested = false;
+        orders.pause = None;
+    }
     record.state = State::Over { ending, purge_at: ruling.decided_at.plus(ruling.retention) };
     ruling.settled(verdict, record)
 }
@@ -523,8 +606,8 @@ fn stop_later(record: &mut Record, ruling: Spent) -> Settled {
 /// A person decides, unless every answer that was allowed is used up: then the
 /// step is given up for the reason in `ruling`.
 fn hold(record: &mut Record, terms: &HoldTerms, reason: Reason, ruling: Spent) -> Settled {
-    let allowed = answers_left(record, terms);
-    if allowed.is_empty() {
+    let may_retry = record.manual_retries < terms.max_manual_retries;
+    if answers_left(&terms.allowed, may_retry).is_empty() {
         return stop(record, ruling);
     }
     let ruling = Spent { reason, ..ruling };
@@ -532,21 +615,11 @@ fn hold(record: &mut Record, terms: &HoldTerms, reason: Reason, ruling: Spent) -
     record.state = State::Held(Hold {
         since: ruling.decided_at,
         until,
-        allowed,
+        allowed: terms.allowed.clone(),
         default_answer: terms.default_answer,
         max_manual_retries: terms.max_manual_retries,
     });
     ruling.settled(Verdict::Hold(until), record)
-}
-
-/// The allowed answers, without those that run the step again once its manual
-/// retries are used up.
-fn answers_left(record: &Record, terms: &HoldTerms) -> Vec<HoldAnswer> {
-    let may_retry = record.manual_retries < terms.max_manual_retries;
-    let is_left = |answer: &HoldAnswer| {
-        may_retry || !matches!(answer, HoldAnswer::Retry | HoldAnswer::ExcludeHost)
-    };
-    terms.allowed.iter().copied().filter(is_left).collect()
 }
 
 impl Spent {
@@ -578,7 +651,7 @@ fn latest_revision(record: &Record) -> u64 {
 /// A decision with what the record knows beside it.
 fn decision_of(settled: Settled, record: &Record) -> Decision {
     let hold_answers = match (settled.verdict, &record.state) {
-        (Verdict::Hold(_), State::Held(hold)) => hold.allowed.clone(),
+        (Verdict::Hold(_), State::Held(hold)) => hold.answers_left(record.manual_retries),
         _ => Vec::new(),
     };
     Decision {
@@ -695,8 +768,17 @@ fn has_place(record: &Record) -> bool {
     record.claims.as_ref().is_some_and(|claims| !claims.held.is_empty())
 }
 
-/// Whether a person answered a hold with the next attempt.
+/// Whether a person ordered the next attempt, or the time of a hold was up for one.
 fn is_ordered(record: &Record) -> bool {
+    has_order(record) || is_answered(record)
+}
+
+/// Whether a person ordered the next attempt.
+fn has_order(record: &Record) -> bool {
+    record.orders.as_ref().is_some_and(|orders| orders.is_retry_ordered)
+}
+
+fn is_answered(record: &Record) -> bool {
     record.standing.as_ref().is_some_and(|settled| settled.reason == Reason::Answered)
 }
 
@@ -704,12 +786,23 @@ fn is_ordered(record: &Record) -> bool {
 fn event_at(record: &Record, abandon_after: std::time::Duration) -> Timestamp {
     match &record.state {
         State::Waiting { due } if is_in_line(record) => due.plus(PLACE_KEPT),
-        State::Waiting { due } => due.plus(abandon_after),
+        // While the step is paused nobody is to come.
+        State::Waiting { due } => match pause_of(record) {
+            None => due.plus(abandon_after),
+            Some(None) => Timestamp::NEVER,
+            Some(Some(until)) => until.max(*due).plus(abandon_after),
+        },
         State::Stopping { at, .. } => *at,
         State::Running { lease_until } => *lease_until,
         State::Held(hold) => hold.until.unwrap_or(Timestamp::NEVER),
         State::Over { purge_at, .. } => *purge_at,
     }
+}
+
+/// The end of the step's pause, if there is one; None in it is when it is resumed.
+fn pause_of(record: &Record) -> Option<Option<Timestamp>> {
+    let pause = record.orders.as_ref()?.pause.as_ref()?;
+    Some(pause.until)
 }
 
 /// Takes over what a call says about its step.

@@ -1,6 +1,6 @@
 //! How a step looks to a worker that waits for it.
 
-use super::{Now, Reason, Terms, ask_again, is_overdue, limits, standing, wait};
+use super::{Now, Reason, Terms, ask_again, is_overdue, limits, order, standing, wait};
 use crate::domain::{
     decision::{Decision, Verdict},
     record::{Record, State},
@@ -33,6 +33,13 @@ pub enum Readiness {
 /// How a step looks at `now`.
 #[must_use]
 pub fn outlook(terms: &Terms<'_>, record: &Record, now: Now) -> Outlook {
+    if let Some(decision) = order::paused(terms, record, now) {
+        let ready = match decision.settled.verdict {
+            Verdict::Wait(Some(until)) => Readiness::At(until),
+            _ => Readiness::Changed,
+        };
+        return Outlook { decision, ready };
+    }
     let (decision, ready) = match &record.state {
         State::Waiting { due } if now.at < *due => {
             let decision = limits::refused_before(terms, record, now)

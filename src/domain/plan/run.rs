@@ -24,7 +24,7 @@ use crate::domain::{
 pub struct RunTerms {
     /// Its latest attempt.
     pub attempt: u32,
-    /// Whether it is over.
+    /// Whether it is over, or told to be.
     pub is_over: bool,
     /// When it ends whatever happens.
     pub ends_by: Option<Timestamp>,
@@ -40,7 +40,7 @@ impl RunTerms {
     pub fn of(terms: &Terms<'_>, run: &Record) -> Self {
         Self {
             attempt: run.counters.attempts,
-            is_over: run.is_over(),
+            is_over: run.is_over() || run.is_cancel_requested(),
             ends_by: super::ends_by(terms, run).map(|(at, _)| at),
             retries: terms.policy.run,
             retries_left: None,
@@ -153,6 +153,11 @@ pub(super) fn gives_up(terms: &Terms<'_>) -> Option<Reason> {
         return Some(Reason::RunOver);
     }
     (run.retries_left == Some(0)).then_some(Reason::RunRetriesSpent)
+}
+
+/// Whether the run is over: what still runs of it should stop.
+pub(super) fn is_over(terms: &Terms<'_>) -> bool {
+    terms.run.is_some_and(|run| run.is_over)
 }
 
 /// Whether a step that is over is still remembered for its run.

@@ -160,8 +160,11 @@ fn a_crash_after_a_healthy_run_starts_the_counters_again() {
     step.tick(30);
     let fence = step.granted(30).fence;
     for second in [50, 70, 90] {
-        step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(second)))
-            .unwrap();
+        step.happens(
+            &Event::Heartbeat(Heartbeat { fence, lease: None, progress: None }),
+            Now::at(at(second)),
+        )
+        .unwrap();
     }
     step.tick(9000);
     assert_eq!(step.record().counters.crashes, 1);
@@ -280,8 +283,9 @@ fn a_worker_is_not_given_up_for_the_time_in_which_nobody_could_hear_it() {
     assert!(!is_overdue(step.record(), now));
     step.happens(&Event::Tick, now).unwrap();
     assert!(matches!(step.record().state, State::Running { .. }));
-    let beat = step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), now);
-    assert_eq!(beat, Ok(Answer::Held { lease_until: at(130) }));
+    let beat =
+        step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None, progress: None }), now);
+    assert_eq!(beat, Ok(Answer::Held { lease_until: at(130), cancel: false }));
 }
 
 #[test]
@@ -312,7 +316,11 @@ fn a_begin_repeated_after_its_attempt_shows_the_counters_of_then_and_no_lease() 
     assert_eq!(again.lease_until, at(5), "it ended with its attempt");
 
     let fence = second.fence;
-    step.happens(&Event::Heartbeat(Heartbeat { fence, lease: None }), Now::at(at(16))).unwrap();
+    step.happens(
+        &Event::Heartbeat(Heartbeat { fence, lease: None, progress: None }),
+        Now::at(at(16)),
+    )
+    .unwrap();
     let again = step.granted(6);
     assert_eq!(again.counters, second.counters);
     assert_eq!(again.lease_until, at(46), "it runs, as the heartbeat extended it");

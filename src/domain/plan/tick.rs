@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Answer, Draft, Now, PLACE_KEPT, Plan, Spent, Terms,
     decide::{self, Failed},
-    end, ends_by, is_in_line, is_parked, limits, run, stop,
+    end, ends_by, is_in_line, is_parked, limits, order, pause_of, run, stop,
 };
 use crate::domain::{
     decision::{Reason, Settled, Verdict},
@@ -30,7 +30,9 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
             let hold = hold.clone();
             unanswered(terms, record, &hold, now)
         }
-        State::Waiting { due } if due.plus(terms.settings.abandon_after) <= now.at => {
+        State::Waiting { due }
+            if due.plus(terms.settings.abandon_after) <= now.at && pause_of(&record).is_none() =>
+        {
             abandoned(terms, record, now)
         }
         // Its target is back, or may be tried, or the sweep takes it for that.
@@ -73,7 +75,8 @@ fn crashed(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Pl
     let failure =
         Failure { duration: Some(heard_for(&record)), ..Failure::of(FailureClass::Crash) };
     let failed = Failed { failure: &failure, outcome: Outcome::Crash, reported_by: None, fault: 0 };
-    if record.is_silent && record.silent_claims < SILENT_CLAIMS_MAX {
+    let is_given_back = record.is_silent && !record.is_cancel_requested();
+    if is_given_back && record.silent_claims < SILENT_CLAIMS_MAX {
         return decide::give_back(terms, record, &failed, now).into_plan();
     }
     decide::fail(terms, key, record, &failed, now, |_| Answer::Ticked).into_plan()
@@ -95,12 +98,15 @@ fn stopped(terms: &Terms<'_>, mut record: Record, verdict: Settled, now: Now) ->
     record.state =
         State::Over { ending: Ending::Failed, purge_at: now.at.plus(terms.settings.retention) };
     record.standing = Some(verdict);
+    if let Some(orders) = &mut record.orders {
+        orders.pause = None;
+    }
     Draft::new(terms, record, Answer::Ticked).into_plan()
 }
 
 /// Nobody answered in time: the default answer is taken.
 fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> Plan {
-    record.held_for = record.held_for.saturating_add(now.at - hold.since);
+    order::leave_hold(&mut record, now);
     let retries_left = record.manual_retries < hold.max_manual_retries;
     let (held, rule) = record
         .decision()
@@ -110,6 +116,10 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
             end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
         }
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
+            if hold.default_answer == HoldAnswer::ExcludeHost {
+                // Where it is not known the retry is all that is left of the answer.
+                let _known = order::exclude_latest_host(&mut record);
+            }
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
             ruling(terms, Reason::Answered, now).settled(Verdict::Retry(now.at), &record)

@@ -34,6 +34,8 @@ pub struct Policy {
     pub max_crash_retries: u32,
     /// An attempt that ran this long was healthy. None resets nothing.
     pub reset_after: Option<Duration>,
+    /// Whether an attempt that came further than any before it was healthy.
+    pub reset_on_progress: bool,
     /// Which hosts to stay away from.
     pub anti_affinity: AntiAffinity,
     /// What happens when retries are spent.

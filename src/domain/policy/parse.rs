@@ -81,6 +81,7 @@ impl Check {
             pushback_max,
             max_crash_retries: spec.max_crash_retries.unwrap_or(CRASH_RETRIES_DEFAULT),
             reset_after: self.positive("reset_after", spec.reset_after),
+            reset_on_progress: spec.reset_on_progress,
             anti_affinity: self.within("host_anti_affinity", |c| {
                 c.anti_affinity(spec.host_anti_affinity.unwrap_or_default())
             }),

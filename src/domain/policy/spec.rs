@@ -30,6 +30,8 @@ pub struct PolicySpec {
     pub max_crash_retries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_after: Option<Span>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reset_on_progress: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_anti_affinity: Option<AntiAffinitySpec>,
     #[serde(skip_serializing_if = "Option::is_none")]

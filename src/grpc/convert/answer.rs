@@ -8,6 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     check::{INSTANT_SECONDS_MAX, SPAN_SECONDS_MAX},
+    order,
     policy::{answer_number, class_number},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, begin_attempt_response},
-    service::{Claimed, PolicyStamp, WaitEnd},
+    service::{Claimed, PolicyStamp, StepView, WaitEnd},
 };
 
 /// What every answer is told against.
@@ -45,7 +46,11 @@ pub fn begin(answer: Answer, context: Context<'_>) -> Option<proto::BeginAttempt
             (Told::Grant(grant(*granted, context)), replayed)
         }
         Answer::Refused(refusal) => (Told::Refusal(decision(*refusal, context)), false),
-        Answer::Held { .. } | Answer::Lost | Answer::Reported(_) | Answer::Ticked => return None,
+        Answer::Held { .. }
+        | Answer::Lost
+        | Answer::Reported(_)
+        | Answer::Ordered(_)
+        | Answer::Ticked => return None,
     };
     Some(proto::BeginAttemptResponse { answer: Some(told), replayed })
 }
@@ -54,17 +59,21 @@ pub fn begin(answer: Answer, context: Context<'_>) -> Option<proto::BeginAttempt
 #[must_use]
 pub fn heartbeat(answer: &Answer, at: Timestamp) -> Option<proto::HeartbeatResponse> {
     match answer {
-        Answer::Held { lease_until } => Some(proto::HeartbeatResponse {
+        Answer::Held { lease_until, cancel } => Some(proto::HeartbeatResponse {
             state: proto::LeaseState::Held as i32,
             lease_until: Some(instant(*lease_until)),
             lease: Some(span(*lease_until - at)),
-            cancel_requested: false,
+            cancel_requested: *cancel,
         }),
         Answer::Lost => Some(proto::HeartbeatResponse {
             state: proto::LeaseState::Lost as i32,
             ..proto::HeartbeatResponse::default()
         }),
-        Answer::Granted(_) | Answer::Refused(_) | Answer::Reported(_) | Answer::Ticked => None,
+        Answer::Granted(_)
+        | Answer::Refused(_)
+        | Answer::Reported(_)
+        | Answer::Ordered(_)
+        | Answer::Ticked => None,
     }
 }
 
@@ -109,6 +118,7 @@ pub fn report(answer: Answer, context: Context<'_>) -> Option<proto::ReportAttem
         | Answer::Refused(_)
         | Answer::Held { .. }
         | Answer::Lost
+        | Answer::Ordered(_)
         | Answer::Ticked => None,
     }
 }
@@ -204,6 +214,13 @@ fn policy_reference(revision: u64, in_force: PolicyStamp<'_>) -> proto::PolicyRe
     }
 }
 
+/// A step as it is shown.
+#[must_use]
+pub fn step_of(key: StepKey<'_>, view: &StepView) -> proto::Step {
+    let context = Context { at: view.at, policy: view.policy.stamp() };
+    step(key, &view.record, &view.evidence, view.ends_by, context)
+}
+
 /// A step as it is shown. `ends_by` is the bound that its policy sets on it.
 #[must_use]
 pub fn step(
@@ -214,6 +231,7 @@ pub fn step(
     context: Context<'_>,
 ) -> proto::Step {
     let (state, next_event_at, purge_at) = step_state(&record.state);
+    let orders = record.orders.as_ref();
     proto::Step {
         namespace: key.namespace.to_owned(),
         run: key.run.to_owned(),
@@ -234,6 +252,18 @@ pub fn step(
         read_at: Some(instant(context.at)),
         purge_at: purge_at.map(instant),
         ends_by: ends_by.map(instant),
+        orders: orders
+            .map(|orders| orders.given.iter().map(order::given).collect())
+            .unwrap_or_default(),
+        pause: record.paused_at(context.at).map(order::pause_to_proto),
+        cancel_requested: record.is_cancel_requested(),
+        extra_retries: record.extra_retries(),
+        manual_retries: record.manual_retries,
+        held_since: match &record.state {
+            State::Held(hold) => Some(instant(hold.since)),
+            _ => None,
+        },
+        progress: record.progress,
     }
 }
 
@@ -270,7 +300,7 @@ fn standing(
     context: Context<'_>,
 ) -> proto::Decision {
     let hold_answers = match &record.state {
-        State::Held(hold) => hold.allowed.clone(),
+        State::Held(hold) => hold.answers_left(record.manual_retries),
         _ => Vec::new(),
     };
     let remembered = Decision {
@@ -408,6 +438,9 @@ pub const fn reason_number(reason: Reason) -> i32 {
         Reason::Wish => proto::Reason::Wish,
         Reason::Crashed => proto::Reason::Crashed,
         Reason::Answered => proto::Reason::Answered,
+        Reason::Ordered => proto::Reason::Ordered,
+        Reason::Unstarted => proto::Reason::Unstarted,
+        Reason::GivenUp => proto::Reason::GivenUp,
         Reason::Outage => proto::Reason::Outage,
         Reason::NotDue => proto::Reason::NotDue,
         Reason::InProgress => proto::Reason::InProgress,

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod request;
 pub mod run;
+pub mod order;
 pub mod policy;
 pub mod admin;
 pub mod target;

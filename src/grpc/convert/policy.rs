@@ -57,6 +57,7 @@ pub(super) fn read(check: &mut Check, policy: proto::Policy) -> PolicySpec {
         pushback: policy.pushback.map(|bounds| read_pushback(check, &bounds)),
         max_crash_retries: policy.max_crash_retries,
         reset_after: read_span(check, "reset_after", policy.reset_after),
+        reset_on_progress: policy.reset_on_progress,
         host_anti_affinity: policy
             .host_anti_affinity
             .map(|affinity| read_anti_affinity(check, &affinity)),
@@ -277,6 +278,16 @@ fn read_hold(check: &mut Check, terms: &proto::HoldTerms) -> HoldSpec {
     }
 }
 
+/// The answer to a hold, which must be given.
+pub(super) fn hold_answer(check: &mut Check, field: &str, number: i32) -> HoldAnswer {
+    known_answer(number).unwrap_or_else(|| {
+        let accepted =
+            "HOLD_ANSWER_RETRY, HOLD_ANSWER_SKIP, HOLD_ANSWER_FAIL or HOLD_ANSWER_EXCLUDE_HOST";
+        unknown(check, field, number, accepted);
+        HoldAnswer::Fail
+    })
+}
+
 fn known_answer(number: i32) -> Option<HoldAnswer> {
     match proto::HoldAnswer::try_from(number).ok()? {
         proto::HoldAnswer::Unspecified => None,
@@ -428,6 +439,7 @@ pub fn to_proto(spec: &PolicySpec) -> proto::Policy {
         }),
         max_crash_retries: spec.max_crash_retries,
         reset_after: write_span(spec.reset_after),
+        reset_on_progress: spec.reset_on_progress,
         host_anti_affinity: spec.host_anti_affinity.map(write_anti_affinity),
         on_exhaustion: spec.on_exhaustion.as_ref().map(write_exhaustion),
         never_retry_kinds: spec.never_retry_kinds.clone(),

@@ -123,7 +123,8 @@ pub fn heartbeat(request: proto::HeartbeatRequest) -> Result<(StepName, Heartbea
         );
     }
     let lease = lease(&mut check, request.lease);
-    check.finish((name, Heartbeat { fence: request.fence, lease }))
+    let heartbeat = Heartbeat { fence: request.fence, lease, progress: request.progress };
+    check.finish((name, heartbeat))
 }
 
 /// Reads a call of `ReportAttempt`.

@@ -305,7 +305,7 @@ pub(super) fn target_name(check: &mut Check, namespace: String, name: String) ->
 }
 
 /// A text that is shown to people as it is.
-fn plain_text(check: &mut Check, field: &str, text: &str, bytes_max: usize) {
+pub(super) fn plain_text(check: &mut Check, field: &str, text: &str, bytes_max: usize) {
     check.text(field, text, bytes_max);
     if text.chars().any(char::is_control) {
         check.refuse(field, shown(text), "accepted: a text without control characters");

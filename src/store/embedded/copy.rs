@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     super::{
-        StoreError,
+        StepPage, StoreError,
         copy::{
             CopyError, Export, Kept, Mark, Page, Released, Source, StoredNamespace, StoredStep,
             Target,
@@ -21,6 +21,7 @@ use super::{
     log::Growth,
     namespace, outage_entry,
     state::Namespace,
+    steps::Steps,
 };
 use super::{Appended, Room, apply_error};
 use crate::{
@@ -105,6 +106,27 @@ impl Export for Embedded {
         }
         Ok(page)
     }
+}
+
+/// Steps from a slot on. A step keeps its slot as long as it is there.
+pub(super) fn page(
+    name: &str,
+    steps: &Steps,
+    from: u64,
+    limit: usize,
+) -> Result<StepPage, StoreError> {
+    let first = usize::try_from(from).unwrap_or(usize::MAX).min(steps.slots());
+    let last = steps.slots().min(first.saturating_add(limit.max(1)));
+    let mut page = StepPage::default();
+    for slot in (first..last).filter_map(|at| steps.slot(u32::try_from(at).ok()?)) {
+        let record = record::decode(&slot.value).map_err(|source| StoreError::Unreadable {
+            key: format!("{name} {}", slot.joined),
+            source,
+        })?;
+        page.steps.push((Arc::clone(&slot.joined), record));
+    }
+    page.next = (last < steps.slots()).then_some(last as u64);
+    Ok(page)
 }
 
 /// A step as it is kept.

@@ -35,7 +35,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Queued, Sizes, Store, StoreError,
+    Loaded, NamespaceView, Queued, Sizes, StepPage, Store, StoreError,
     configuration::{
         Configuration, INLINE_MAX, NamespaceEntry, POLICIES_MAX, PolicyRevision, TargetEntry,
     },
@@ -654,6 +654,11 @@ impl Store for Embedded {
                 live_steps: namespace.steps.live(),
             })
             .collect())
+    }
+
+    async fn page(&self, name: &str, from: u64, limit: usize) -> Result<StepPage, StoreError> {
+        let held = self.0.held();
+        copy::page(name, &namespace(&held.state, name)?.steps, from, limit)
     }
 
     async fn live_steps(&self, name: &str) -> Result<u64, StoreError> {

@@ -51,6 +51,7 @@ commands! {
     ZCARD = "ZCARD",
     ZRANGE = "ZRANGE",
     ZREM = "ZREM",
+    ZSCAN = "ZSCAN",
 }
 
 /// What the client library sends to keep connections. `CLIENT SETINFO` is not

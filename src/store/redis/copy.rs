@@ -27,11 +27,11 @@ use crate::{
         draw::Salt,
         id::{Id, StepKey},
         namespace::DEFAULT_NAMESPACE,
-        record::{EVIDENCE_MAX, Evidence, FailureText},
+        record::{EVIDENCE_MAX, Evidence, FailureText, Record},
         time::Timestamp,
     },
     store::{
-        StoreError,
+        StepPage, StoreError,
         configuration::PolicyRevision,
         copy::{
             CopyError, Export, Kept, Mark, PAGE, Page, Released, Source, StoredNamespace,
@@ -276,6 +276,36 @@ impl Export for Redis {
     }
 }
 
+/// Steps from a cursor of the event index on, which every step is in.
+pub(super) async fn page(
+    store: &Redis,
+    name: &str,
+    from: u64,
+    limit: usize,
+) -> Result<StepPage, StoreError> {
+    let slot = store.0.slot(name);
+    let mut scan = commands::ZSCAN.cmd();
+    scan.arg(&slot.keys.events).arg(from).arg("COUNT").arg(limit.max(1));
+    let answer = store.0.command(&scan).await?;
+    let [cursor, members] = <[Value; 2]>::try_from(answer).map_err(|_| wire::strange())?;
+    let Value::Array(members) = members else { return Err(wire::strange().into()) };
+    let cursor = text(cursor).and_then(|cursor| cursor.parse().ok()).ok_or_else(wire::strange)?;
+    // Each with its score behind it.
+    let joined: Vec<String> = members.into_iter().step_by(2).filter_map(text).collect();
+    let mut page = StepPage { steps: Vec::new(), next: Some(cursor).filter(|next| *next != 0) };
+    for joined in joined.chunks(PAGE) {
+        let mut values = commands::MGET.cmd();
+        values.arg(joined.iter().map(|joined| slot.keys.step(joined)).collect::<Vec<_>>());
+        for (joined, value) in joined.iter().zip(store.0.command(&values).await?) {
+            // An entry without a step is met and removed by whoever looks there.
+            if value != Value::Nil {
+                page.steps.push((joined.as_str().into(), kept(name, joined, value)?.0));
+            }
+        }
+    }
+    Ok(page)
+}
+
 impl Redis {
     /// Texts of a step's failures.
     async fn texts(&self, slot: &Slot, joined: &str) -> Result<Evidence, StoreError> {
@@ -291,6 +321,12 @@ fn stored(
     value: Value,
     evidence: Evidence,
 ) -> Result<StoredStep, StoreError> {
+    let (record, event_at) = kept(name, joined, value)?;
+    Ok(StoredStep { joined: joined.into(), record, event_at, evidence })
+}
+
+/// A record as the server keeps it, and its event.
+fn kept(name: &str, joined: &str, value: Value) -> Result<(Record, Timestamp), StoreError> {
     let unreadable = |source| {
         let key = format!("{name} {joined}");
         StoreError::Unreadable { key, source }
@@ -300,8 +336,7 @@ fn stored(
     let length = *value.get(STAMPED).ok_or_else(malformed)?;
     let bytes = value.get(STAMPED + 1 + usize::from(length)..).ok_or_else(malformed)?;
     let event_at = Header::read(bytes).map_err(unreadable)?.event_at;
-    let record = record::decode(bytes).map_err(unreadable)?;
-    Ok(StoredStep { joined: joined.into(), record, event_at, evidence })
+    Ok((record::decode(bytes).map_err(unreadable)?, event_at))
 }
 
 /// A number that tells a copy from every other one, below 2⁵³.

@@ -47,7 +47,7 @@ use self::{
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
-    Loaded, NamespaceView, Queued, Sizes, Store, StoreError,
+    Loaded, NamespaceView, Queued, Sizes, StepPage, Store, StoreError,
     configuration::{Configuration, NamespaceEntry, PolicyRevision},
     record,
 };
@@ -997,6 +997,11 @@ impl Store for Redis {
             }
         }
         Ok(views)
+    }
+
+    async fn page(&self, name: &str, from: u64, limit: usize) -> Result<StepPage, StoreError> {
+        self.0.known(name).await?;
+        copy::page(self, name, from, limit).await
     }
 
     async fn live_steps(&self, name: &str) -> Result<u64, StoreError> {

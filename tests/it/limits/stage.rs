@@ -12,11 +12,12 @@ use reprise::{
         id::{Id, StepKey},
         limit::{ForcedState, spec::TargetSpec, usage::Usage},
         namespace::Settings,
-        plan::{Answer, Explanation, Grant, ReportStatus, Reported},
+        order::{Order, What},
+        plan::{Answer, Explanation, Grant, Ordered, Refusal, ReportStatus, Reported},
         record::{Identity, Record, State},
         time::Timestamp,
     },
-    service::{ForceOrder, PauseEnd, PauseOrder, Service, TargetWrite},
+    service::{Awaited, ForceOrder, PauseEnd, PauseOrder, Service, ServiceError, TargetWrite},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -337,10 +338,55 @@ impl<S: Store> Stage<S> {
 
     /// The end of the lease that a heartbeat extends; None when it is lost.
     pub async fn beat(&self, step: &str, fence: u64) -> Option<Timestamp> {
-        match self.apply(step, &Event::Heartbeat(Heartbeat { fence, lease: None })).await {
-            Answer::Held { lease_until } => Some(lease_until),
+        match self
+            .apply(step, &Event::Heartbeat(Heartbeat { fence, lease: None, progress: None }))
+            .await
+        {
+            Answer::Held { lease_until, .. } => Some(lease_until),
             _ => None,
         }
+    }
+
+    /// Tells how far an attempt is. Whether it should stop; None when its lease is lost.
+    pub async fn get_on(&self, step: &str, fence: u64, progress: u64) -> Option<bool> {
+        let beat = Heartbeat { fence, lease: None, progress: Some(progress) };
+        match self.apply(step, &Event::Heartbeat(beat)).await {
+            Answer::Held { cancel, .. } => Some(cancel),
+            _ => None,
+        }
+    }
+
+    /// Orders something about a step.
+    pub async fn order(&mut self, step: &str, what: What) -> Result<Ordered, Refusal> {
+        self.calls += 1;
+        self.order_as(step, what, Identity { id: self.calls, payload: 1 }).await
+    }
+
+    /// The same under an identity.
+    pub async fn order_as(
+        &self,
+        step: &str,
+        what: What,
+        identity: Identity,
+    ) -> Result<Ordered, Refusal> {
+        let order = Order { identity, by: "ann".into(), reason: "it has to be".into(), what };
+        let (run, step) = parts(step);
+        let key = StepKey { namespace: &self.namespace, run, step };
+        let handled = self.service.apply(&key, None, &Event::Order(order)).await;
+        self.service.wake_heads().await.unwrap();
+        match handled.map(|handled| handled.answer) {
+            Ok(Answer::Ordered(ordered)) => Ok(*ordered),
+            Err(ServiceError::Refused(refusal)) => Err(refusal),
+            other => panic!("no answer to an order: {other:?}"),
+        }
+    }
+
+    /// Waits for a step, as its worker does, at most so long.
+    pub async fn wait_for(&self, step: &str, span: Duration) -> Awaited {
+        let (run, step) = parts(step);
+        let key = StepKey { namespace: &self.namespace, run, step };
+        let until = tokio::time::Instant::now() + span;
+        self.service.await_decision(&key, until).await.unwrap()
     }
 
     async fn report(&self, step: &str, attempt: AttemptName, failure: Option<Failure>) -> Reported {

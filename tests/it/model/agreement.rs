@@ -9,7 +9,7 @@ use super::{
     policies::{CASES, S},
 };
 use crate::{
-    history::{Begin, Call, Failed, Name, Observed, Op, Pushback, Subject, View},
+    history::{Begin, Call, Failed, Name, Observed, Op, Pushback, Subject, View, Wanted},
     laws,
     rule::{Rule, policy},
 };
@@ -89,6 +89,10 @@ enum Act {
         name: Relative,
         failure: Option<Failed>,
     },
+    Order {
+        request: u64,
+        wanted: Wanted,
+    },
     Tick,
     /// The latest call but `back`, once more: a duplicate, or one that was long
     /// on its way.
@@ -125,10 +129,28 @@ pub fn sketch() -> impl Strategy<Value = Sketch> {
         6 => (1..40_u64, begin()).prop_map(|(request, said)| Act::Begin { request, said }),
         1 => (0..2_u32, prop::option::of(S..90 * S)).prop_map(|(back, lease)| Act::Heartbeat { back, lease }),
         8 => (name, prop::option::weighted(0.9, failure())).prop_map(|(name, failure)| Act::Report { name, failure }),
+        2 => (1..40_u64, wanted()).prop_map(|(request, wanted)| Act::Order { request, wanted }),
         2 => Just(Act::Tick),
         2 => (0..6_usize).prop_map(|back| Act::Again { back }),
     ];
     (pass, 0..STEPS, act).prop_map(|(pass, step, act)| Sketch { pass, step, act })
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    select(vec![
+        Wanted::Retry,
+        Wanted::Retry,
+        Wanted::Skip,
+        Wanted::Cancel,
+        Wanted::Pause,
+        Wanted::Pause,
+        Wanted::Resume,
+        Wanted::Resume,
+        Wanted::Resolve("RETRY"),
+        Wanted::Resolve("SKIP"),
+        Wanted::Resolve("FAIL"),
+        Wanted::Resolve("EXCLUDE_HOST"),
+    ])
 }
 
 fn begin() -> impl Strategy<Value = Begin> {
@@ -307,6 +329,7 @@ impl Act {
                 };
                 Call::Report { name, failure: failure.clone() }
             }
+            Self::Order { request, wanted } => Call::Order { request: *request, wanted: *wanted },
             Self::Tick => Call::Tick,
             Self::Again { back } => {
                 let mine =

@@ -6,6 +6,7 @@
 //! knows the bounds and takes over the instant that was drawn.
 
 pub mod agreement;
+mod orders;
 pub mod policies;
 
 use std::collections::BTreeMap;
@@ -51,8 +52,19 @@ struct Step {
     place: Place,
     kind: String,
     deadline: Option<u64>,
-    /// Holds that have ended: how long each lasted.
-    holds: Vec<u64>,
+    /// Holds that have ended: since when, and when.
+    holds: Vec<(u64, u64)>,
+    /// Pauses: since when, and when they ended.
+    pauses: Vec<(u64, Option<u64>)>,
+    orders: Vec<orders::Done>,
+    /// Whether its next attempt was ordered.
+    is_ordered: bool,
+    /// Whether the running attempt was asked to stop.
+    is_to_stop: bool,
+    /// Hosts that an operator excluded.
+    hosts_left_out: Vec<String>,
+    /// When anything was last done to it.
+    seen_at: u64,
     manual_retries: u32,
     resume_from: String,
     /// A decision that was made after that of the latest attempt.
@@ -147,13 +159,15 @@ impl Model {
     /// What is to be seen of `op`, where chance did as is told in `drawn` and
     /// `granted` is the fence that the subject gave.
     pub fn apply(&mut self, op: &Op, drawn: Drawn, granted: u64) -> Observed {
-        let known = self.steps.remove(&op.step);
+        let mut known = self.steps.remove(&op.step);
+        known.iter_mut().for_each(|step| step.seen_at = op.at);
         let (step, observed) = match &op.call {
             Call::Begin { request, said } => self.begin(known, *request, said, op.at, granted),
             Call::Heartbeat { fence, lease } => heartbeat(known, *fence, *lease, op.at),
             Call::Report { name, failure } => {
                 self.report(known, *name, failure.as_ref(), op.at, drawn)
             }
+            Call::Order { request, wanted } => Self::order(known, *request, *wanted, op.at),
             Call::Tick => {
                 let mut known = known;
                 while known.as_ref().is_some_and(|step| step.is_overdue(op.at)) {
@@ -162,7 +176,11 @@ impl Model {
                 self.tick(known, op.at, drawn)
             }
         };
-        if let Some(step) = step {
+        if let Some(mut step) = step {
+            if let Place::Over(..) = step.place {
+                step.end_pause(op.at);
+                step.is_to_stop = false;
+            }
             self.steps.insert(op.step, step);
         }
         observed
@@ -188,6 +206,7 @@ impl Model {
             return (Some(step), observed);
         }
         let refusal = match &step.place {
+            Place::Waiting(_) if step.is_paused() => step.wait("PAUSED", None, at),
             Place::Waiting(due) if at < *due => step.wait("NOT_DUE", Some(*due), at),
             Place::Waiting(_) if self.excluded(&step, at).contains(&(said.host.clone(), true)) => {
                 step.wait("EXCLUDED_HOST", None, at)
@@ -215,7 +234,8 @@ impl Model {
             step.deadline = Some(at + left);
         }
         // What a person orders may take longer than the policy gives a step.
-        let is_ordered = step.later.as_ref().is_some_and(|later| later.reason == "ANSWERED");
+        let is_answered = step.later.as_ref().is_some_and(|later| later.reason == "ANSWERED");
+        let is_ordered = step.is_ordered || is_answered;
         let is_over = bound(&step, self.policy.max_elapsed).is_some_and(|(bound, _)| bound < at);
         let max_elapsed = self.policy.max_elapsed.filter(|_| !(is_ordered && is_over));
         if let Some((_, reason)) = bound(&step, max_elapsed).filter(|(bound, _)| *bound < at) {
@@ -240,7 +260,7 @@ impl Model {
             heard_at: at,
             end: None,
         });
-        step.later = None;
+        (step.later, step.is_ordered) = (None, false);
         step.place = Place::Running(at + lease);
         let grant = Granted {
             attempt: step.attempts(),
@@ -365,7 +385,7 @@ impl Model {
             step.tries.last().and_then(|attempt| attempt.end.as_ref()).map_or(0, |end| end.at);
         let began_at = (at - ran).max(before);
         let host = failure.map(|failure| failure.host.clone()).unwrap_or_default();
-        step.later = None;
+        (step.later, step.is_ordered) = (None, false);
         step.tries.push(Try {
             fence: 0,
             began_at,
@@ -433,9 +453,9 @@ impl Model {
                 step.later = Some(stop.clone());
                 step.place = Place::Over("FAILED", at + NAMESPACE.retention);
             }
-            Place::Held { since, until: Some(until), terms, .. } if *until <= at => {
-                let (since, terms) = (*since, terms.clone());
-                step.holds.push(at - since);
+            Place::Held { until: Some(until), terms, .. } if *until <= at => {
+                let terms = terms.clone();
+                step.leave_hold(at);
                 let held = step.standing();
                 let may_retry = step.manual_retries < terms.manual_max;
                 let decision = match terms.default {
@@ -458,7 +478,7 @@ impl Model {
                 };
                 step.later = Some(decision);
             }
-            Place::Waiting(due) if due + NAMESPACE.abandon_after <= at => {
+            Place::Waiting(due) if due + NAMESPACE.abandon_after <= at && !step.is_paused() => {
                 step.later = Some(step.decision("STOP", None, "ABANDONED", "", at));
                 step.place = Place::Over("FAILED", at + NAMESPACE.retention);
             }
@@ -493,6 +513,12 @@ impl Model {
             waited: None,
             decision: undecided,
         });
+        if step.is_to_stop {
+            step.place = Place::Over("CANCELED", at + NAMESPACE.retention);
+            let decision = step.decision("STOP", None, "CANCELED", "", at);
+            step.latest().end.as_mut().expect("it was just ended").decision = decision.clone();
+            return decision;
+        }
         let rule = self.policy.rules.iter().find(|rule| {
             let classes: Vec<&str> = step
                 .remembered()
@@ -670,8 +696,9 @@ impl Model {
 
     /// Hosts of failed attempts, the latest first.
     fn excluded(&self, step: &Step, at: u64) -> Vec<(String, bool)> {
-        let Some((strictly, decay)) = self.policy.hosts else { return Vec::new() };
-        let mut hosts: Vec<(String, bool)> = Vec::new();
+        let mut hosts: Vec<(String, bool)> =
+            step.hosts_left_out.iter().rev().map(|host| (host.clone(), true)).collect();
+        let Some((strictly, decay)) = self.policy.hosts else { return hosts };
         for (_, attempt) in step.remembered().rev() {
             let Some(end) = &attempt.end else { continue };
             let failed = !end.class.is_empty() && end.class != "CANCELED";
@@ -695,7 +722,7 @@ fn bound(step: &Step, max_elapsed: Option<u64>) -> Option<(u64, &'static str)> {
             Some(span) if span <= NAMESPACE.elapsed_ceiling => (span, "MAX_ELAPSED"),
             _ => (NAMESPACE.elapsed_ceiling, "CEILING"),
         };
-        (first.began_at + step.holds.iter().sum::<u64>() + span, reason)
+        (first.began_at + step.stood_still() + span, reason)
     });
     let deadline = step.deadline.map(|deadline| (deadline, "DEADLINE"));
     match (elapsed, deadline) {
@@ -785,6 +812,12 @@ impl Step {
             kind: String::new(),
             deadline: None,
             holds: Vec::new(),
+            pauses: Vec::new(),
+            orders: Vec::new(),
+            is_ordered: false,
+            is_to_stop: false,
+            hosts_left_out: Vec::new(),
+            seen_at: at,
             manual_retries: 0,
             resume_from: String::new(),
             later: None,

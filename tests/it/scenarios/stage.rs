@@ -313,8 +313,15 @@ impl Stage {
         let fence = self.fence(words, &name)?.ok_or("this worker holds no lease")?;
         let lease = words.span("lease")?.map(length);
         let StepName { namespace, run, step } = name;
-        self.send(Call::Heartbeat(proto::HeartbeatRequest { namespace, run, step, fence, lease }))
-            .await
+        self.send(Call::Heartbeat(proto::HeartbeatRequest {
+            namespace,
+            run,
+            step,
+            fence,
+            lease,
+            progress: None,
+        }))
+        .await
     }
 
     async fn report(&mut self, verb: &str, words: &mut Words, block: &str) -> Result<Told, String> {

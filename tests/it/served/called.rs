@@ -27,6 +27,7 @@ use crate::{
         Status as Taken, Subject, View,
     },
     process::channel,
+    rule,
 };
 
 /// Calls over a socket to the service beneath. Ticks have no call: they are the
@@ -77,6 +78,7 @@ impl<S: Store> Called<S> {
             step: step_name(step),
             fence,
             lease: lease.map(span),
+            progress: None,
         };
         let beat = self.served.runtime.block_on(self.client.heartbeat(request))?.into_inner();
         Ok(match beat.state() {
@@ -131,6 +133,11 @@ impl<S: Store> Subject for Called<S> {
             Call::Begin { request, said } => self.begin(op.step, *request, said),
             Call::Heartbeat { fence, lease } => self.heartbeat(op.step, *fence, *lease),
             Call::Report { name, failure } => self.report(op.step, *name, failure.as_ref()),
+            // Orders and ticks are no calls of workers.
+            Call::Order { .. } => {
+                let ordered = self.served.happens(op.step, &rule::event(&op.call));
+                Ok(ordered.unwrap_or_else(Observed::Failed))
+            }
             Call::Tick => Ok(self.served.tick(op.step)),
         };
         observed

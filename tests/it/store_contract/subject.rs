@@ -323,7 +323,7 @@ pub fn begin(request: u64) -> Event {
 }
 
 pub fn heartbeat(fence: u64) -> Event {
-    Event::Heartbeat(Heartbeat { fence, lease: None })
+    Event::Heartbeat(Heartbeat { fence, lease: None, progress: None })
 }
 
 pub fn report(attempt: AttemptName, payload: u64, failure: Option<Failure>) -> Event {

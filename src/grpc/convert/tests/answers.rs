@@ -233,7 +233,8 @@ fn answers_to_one_call_are_not_told_to_another() {
 
     let told = answer::report(reported(), context).unwrap();
     assert_eq!((told.attempt, told.status(), told.replayed), (4, proto::ReportStatus::Late, true));
-    let held = answer::heartbeat(&Answer::Held { lease_until: at(130) }, at(100)).unwrap();
+    let held =
+        answer::heartbeat(&Answer::Held { lease_until: at(130), cancel: false }, at(100)).unwrap();
     assert_eq!((held.state(), held.lease), (proto::LeaseState::Held, Some(seconds(30))));
     assert_eq!(answer::heartbeat(&Answer::Lost, at(100)).unwrap().state(), proto::LeaseState::Lost);
 }

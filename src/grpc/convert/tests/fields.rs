@@ -12,7 +12,9 @@ use super::{
     policy, report_request, rule, seconds,
 };
 use crate::{
-    grpc::convert::{Invalid, admin, explain, force, policy as policies, request, run, target},
+    grpc::convert::{
+        Invalid, admin, explain, force, order, policy as policies, request, run, target,
+    },
     proto::{
         self, DESCRIPTORS, backoff::Shape, failure::Code, pushback::Until,
         report_attempt_request::Outcome, rule::Action,
@@ -322,6 +324,7 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
         ("HeartbeatRequest.step", refused("step", heartbeat(|r| r.step = id("a b")))),
         ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = 0))),
         ("HeartbeatRequest.fence", refused("fence", heartbeat(|r| r.fence = FENCE_TOO_LARGE))),
+        ("HeartbeatRequest.progress", Entry::Any("any number may be how far the work is")),
         ("HeartbeatRequest.lease", refused("lease", heartbeat(|r| r.lease = seconds(0)))),
         (
             "ReportAttemptRequest.namespace",
@@ -589,6 +592,7 @@ fn policy_entries() -> Vec<(&'static str, Entry)> {
             "Policy.reset_after",
             refused("inline_policy.reset_after", a_policy(|p| p.reset_after = seconds(0))),
         ),
+        ("Policy.reset_on_progress", FLAG),
         ("Policy.host_anti_affinity", MESSAGE),
         ("Policy.on_exhaustion", MESSAGE),
         (
@@ -1282,10 +1286,134 @@ fn admin_entries() -> Vec<(&'static str, Entry)> {
     ]
 }
 
+fn a_step_order() -> proto::StepOrder {
+    proto::StepOrder {
+        namespace: id("ads"),
+        run: id("r"),
+        step: id("s"),
+        request_id: vec![1; 16].into(),
+        reason: id("the node is broken"),
+        by: id("ann"),
+    }
+}
+
+fn step_order(edit: impl FnOnce(&mut proto::StepOrder)) -> Option<Invalid> {
+    let mut given = a_step_order();
+    edit(&mut given);
+    order::retry(proto::RetryStepRequest { order: Some(given) }).err()
+}
+
+fn extend(edit: impl FnOnce(&mut proto::ExtendStepRequest)) -> Option<Invalid> {
+    let mut request =
+        proto::ExtendStepRequest { order: Some(a_step_order()), more_retries: 1, deadline: None };
+    edit(&mut request);
+    order::extend(request).err()
+}
+
+fn pause_step(edit: impl FnOnce(&mut proto::PauseStepRequest)) -> Option<Invalid> {
+    let mut request = proto::PauseStepRequest { order: Some(a_step_order()), end: None };
+    edit(&mut request);
+    order::pause(request).err()
+}
+
+fn resolve(edit: impl FnOnce(&mut proto::ResolveHoldRequest)) -> Option<Invalid> {
+    let mut request = proto::ResolveHoldRequest { order: Some(a_step_order()), answer: 1 };
+    edit(&mut request);
+    order::resolve(request).err()
+}
+
+fn list_steps(edit: impl FnOnce(&mut proto::ListStepsRequest)) -> Option<Invalid> {
+    let mut request = proto::ListStepsRequest::default();
+    edit(&mut request);
+    order::list(request).err()
+}
+
+fn order_entries() -> Vec<(&'static str, Entry)> {
+    use proto::{extend_step_request::Deadline, pause_step_request::End};
+    vec![
+        ("StepOrder.namespace", refused("order.namespace", step_order(|o| o.namespace = id("é")))),
+        ("StepOrder.run", refused("order.run", step_order(|o| o.run = id("")))),
+        ("StepOrder.step", refused("order.step", step_order(|o| o.step = id("a b")))),
+        (
+            "StepOrder.request_id",
+            refused("order.request_id", step_order(|o| o.request_id = vec![1; 15].into())),
+        ),
+        ("StepOrder.reason", refused("order.reason", step_order(|o| o.reason = id("")))),
+        ("StepOrder.reason", refused("order.reason", step_order(|o| o.reason = long(129)))),
+        ("StepOrder.by", refused("order.by", step_order(|o| o.by = id("")))),
+        ("StepOrder.by", refused("order.by", step_order(|o| o.by = id("a\nb")))),
+        (
+            "RetryStepRequest.order",
+            refused("order", order::retry(proto::RetryStepRequest { order: None }).err()),
+        ),
+        (
+            "SkipStepRequest.order",
+            refused("order", order::skip(proto::SkipStepRequest { order: None }).err()),
+        ),
+        (
+            "SucceedStepRequest.order",
+            refused("order", order::succeed(proto::SucceedStepRequest { order: None }).err()),
+        ),
+        (
+            "FailStepRequest.order",
+            refused("order", order::fail(proto::FailStepRequest { order: None }).err()),
+        ),
+        (
+            "CancelStepRequest.order",
+            refused("order", order::cancel(proto::CancelStepRequest { order: None }).err()),
+        ),
+        (
+            "ResetStepRequest.order",
+            refused("order", order::reset(proto::ResetStepRequest { order: None }).err()),
+        ),
+        (
+            "ResumeStepRequest.order",
+            refused("order", order::resume(proto::ResumeStepRequest { order: None }).err()),
+        ),
+        ("ExtendStepRequest.order", refused("order", extend(|r| r.order = None))),
+        (
+            "ExtendStepRequest.more_retries",
+            refused("more_retries", extend(|r| r.more_retries = 1001)),
+        ),
+        ("ExtendStepRequest.more_retries", refused("more_retries", extend(|r| r.more_retries = 0))),
+        (
+            "ExtendStepRequest.time",
+            refused("time", extend(|r| r.deadline = Some(Deadline::Time(BEFORE_EPOCH)))),
+        ),
+        (
+            "ExtendStepRequest.time_left",
+            refused("time_left", extend(|r| r.deadline = Some(Deadline::TimeLeft(NEGATIVE)))),
+        ),
+        ("PauseStepRequest.order", refused("order", pause_step(|r| r.order = None))),
+        (
+            "PauseStepRequest.until",
+            refused("until", pause_step(|r| r.end = Some(End::Until(BEFORE_EPOCH)))),
+        ),
+        (
+            "PauseStepRequest.pause_for",
+            refused("pause_for", pause_step(|r| r.end = Some(End::PauseFor(NEGATIVE)))),
+        ),
+        ("ResolveHoldRequest.order", refused("order", resolve(|r| r.order = None))),
+        ("ResolveHoldRequest.answer", refused("answer", resolve(|r| r.answer = 0))),
+        ("ResolveHoldRequest.answer", refused("answer", resolve(|r| r.answer = 99))),
+        ("ListStepsRequest.namespace", refused("namespace", list_steps(|r| r.namespace = id("é")))),
+        ("ListStepsRequest.states", refused("states", list_steps(|r| r.states = vec![99]))),
+        ("ListStepsRequest.run", refused("run", list_steps(|r| r.run = id("a b")))),
+        ("ListStepsRequest.queue", refused("queue", list_steps(|r| r.queue = id("a b")))),
+        ("ListStepsRequest.ended_in_outage", FLAG),
+        ("ListStepsRequest.paused", FLAG),
+        ("ListStepsRequest.page_size", refused("page_size", list_steps(|r| r.page_size = 1001))),
+        (
+            "ListStepsRequest.page_token",
+            refused("page_token", list_steps(|r| r.page_token = id("x"))),
+        ),
+    ]
+}
+
 fn entries() -> Vec<(&'static str, Entry)> {
     let messages =
         [retry_entries(), run_entries(), failure_entries(), policy_entries(), limit_entries()];
-    let orders = [admin_entries(), target_entries(), force_entries()];
+    let orders = [admin_entries(), target_entries(), force_entries(), order_entries()];
     messages.into_iter().chain(orders).flatten().collect()
 }
 
@@ -1380,5 +1508,10 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(update_target(|_| {}), None);
     assert_eq!(pause(|_| {}), None);
     assert_eq!(force(|_| {}), None);
+    assert_eq!(step_order(|_| {}), None);
+    assert_eq!(extend(|_| {}), None);
+    assert_eq!(pause_step(|_| {}), None);
+    assert_eq!(resolve(|_| {}), None);
+    assert_eq!(list_steps(|_| {}), None);
     assert_eq!(evaluate(|_| {}), None);
 }

@@ -95,6 +95,7 @@ fn policy() -> proto::Policy {
         pushback: Some(proto::PushbackBounds { min: seconds(1), max: seconds(60) }),
         max_crash_retries: Some(1),
         reset_after: seconds(600),
+        reset_on_progress: true,
         host_anti_affinity: Some(proto::HostAntiAffinity {
             mode: proto::AntiAffinityMode::Soft as i32,
             decay: seconds(60),

@@ -160,7 +160,7 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
         of(pushback),
         of(affinity),
         of(exhaustion()),
-        vec(text(), 0..3),
+        (vec(text(), 0..3), any::<bool>()),
         vec(prop_oneof![Just(Quirk::BoundsFirst), Just(Quirk::BackoffNotWaited)], 0..3),
     );
     (numbers, parts).prop_map(
@@ -171,7 +171,7 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
                 pushback,
                 host_anti_affinity,
                 on_exhaustion,
-                never_retry_kinds,
+                (never_retry_kinds, reset_on_progress),
                 quirks,
             ) = parts;
             PolicySpec {
@@ -182,6 +182,7 @@ fn spec() -> impl Strategy<Value = PolicySpec> {
                 pushback,
                 max_crash_retries,
                 reset_after,
+                reset_on_progress,
                 host_anti_affinity,
                 on_exhaustion,
                 never_retry_kinds,

@@ -78,7 +78,7 @@ ANTI_AFFINITY_MODE_SOFT: AntiAffinityMode
 ANTI_AFFINITY_MODE_HARD: AntiAffinityMode
 
 class Policy(_message.Message):
-    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "host_anti_affinity", "on_exhaustion", "never_retry_kinds", "quirks")
+    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "reset_on_progress", "host_anti_affinity", "on_exhaustion", "never_retry_kinds", "quirks")
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
     MAX_ELAPSED_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class Policy(_message.Message):
     PUSHBACK_FIELD_NUMBER: _ClassVar[int]
     MAX_CRASH_RETRIES_FIELD_NUMBER: _ClassVar[int]
     RESET_AFTER_FIELD_NUMBER: _ClassVar[int]
+    RESET_ON_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     HOST_ANTI_AFFINITY_FIELD_NUMBER: _ClassVar[int]
     ON_EXHAUSTION_FIELD_NUMBER: _ClassVar[int]
     NEVER_RETRY_KINDS_FIELD_NUMBER: _ClassVar[int]
@@ -97,11 +98,12 @@ class Policy(_message.Message):
     pushback: PushbackBounds
     max_crash_retries: int
     reset_after: _duration_pb2.Duration
+    reset_on_progress: bool
     host_anti_affinity: HostAntiAffinity
     on_exhaustion: Exhaustion
     never_retry_kinds: _containers.RepeatedScalarFieldContainer[str]
     quirks: _containers.RepeatedScalarFieldContainer[Quirk]
-    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ..., quirks: _Optional[_Iterable[_Union[Quirk, str]]] = ...) -> None: ...
+    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., reset_on_progress: bool = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ..., quirks: _Optional[_Iterable[_Union[Quirk, str]]] = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("name", "match", "retry", "retry_uncounted", "stop", "hold", "skip")

@@ -45,7 +45,7 @@ REPORT_STATUS_STALE: ReportStatus
 REPORT_STATUS_LATE: ReportStatus
 
 class BeginAttemptRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits")
+    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits", "payload")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class BeginAttemptRequest(_message.Message):
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
     AWAITS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -76,7 +77,8 @@ class BeginAttemptRequest(_message.Message):
     deadline: _timestamp_pb2.Timestamp
     time_left: _duration_pb2.Duration
     awaits: bool
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ...) -> None: ...
+    payload: bytes
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class BeginAttemptResponse(_message.Message):
     __slots__ = ("grant", "refusal", "replayed")
@@ -134,19 +136,63 @@ class AwaitDecisionResponse(_message.Message):
     decision: _step_pb2.Decision
     def __init__(self, state: _Optional[_Union[AwaitState, str]] = ..., decision: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ...) -> None: ...
 
+class ClaimDueRequest(_message.Message):
+    __slots__ = ("namespace", "queue", "request_id", "max_steps", "lease", "host", "worker", "timeout")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    queue: str
+    request_id: bytes
+    max_steps: int
+    lease: _duration_pb2.Duration
+    host: str
+    worker: str
+    timeout: _duration_pb2.Duration
+    def __init__(self, namespace: _Optional[str] = ..., queue: _Optional[str] = ..., request_id: _Optional[bytes] = ..., max_steps: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ClaimDueResponse(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[ClaimedStep]
+    def __init__(self, steps: _Optional[_Iterable[_Union[ClaimedStep, _Mapping]]] = ...) -> None: ...
+
+class ClaimedStep(_message.Message):
+    __slots__ = ("run", "step", "kind", "targets", "payload", "grant")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    step: str
+    kind: str
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    payload: bytes
+    grant: Grant
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., payload: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
+
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "fence", "lease")
+    __slots__ = ("namespace", "run", "step", "fence", "lease", "progress")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
     fence: int
     lease: _duration_pb2.Duration
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., fence: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    progress: int
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., fence: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., progress: _Optional[int] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("state", "lease_until", "lease", "cancel_requested")

@@ -29,6 +29,8 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CRASHED: _ClassVar[Reason]
     REASON_ANSWERED: _ClassVar[Reason]
     REASON_OUTAGE: _ClassVar[Reason]
+    REASON_ORDERED: _ClassVar[Reason]
+    REASON_UNSTARTED: _ClassVar[Reason]
     REASON_NOT_DUE: _ClassVar[Reason]
     REASON_IN_PROGRESS: _ClassVar[Reason]
     REASON_STOPPING: _ClassVar[Reason]
@@ -51,6 +53,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CANCELED: _ClassVar[Reason]
     REASON_ABANDONED: _ClassVar[Reason]
     REASON_BUDGET_SPENT: _ClassVar[Reason]
+    REASON_GIVEN_UP: _ClassVar[Reason]
     REASON_EXHAUSTED: _ClassVar[Reason]
     REASON_HELD_BY_RULE: _ClassVar[Reason]
     REASON_SUCCEEDED: _ClassVar[Reason]
@@ -89,6 +92,20 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_SUCCESS: _ClassVar[Outcome]
     OUTCOME_FAILURE: _ClassVar[Outcome]
     OUTCOME_CRASH: _ClassVar[Outcome]
+
+class OrderKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ORDER_KIND_UNSPECIFIED: _ClassVar[OrderKind]
+    ORDER_KIND_RETRY: _ClassVar[OrderKind]
+    ORDER_KIND_SKIP: _ClassVar[OrderKind]
+    ORDER_KIND_SUCCEED: _ClassVar[OrderKind]
+    ORDER_KIND_FAIL: _ClassVar[OrderKind]
+    ORDER_KIND_CANCEL: _ClassVar[OrderKind]
+    ORDER_KIND_RESET: _ClassVar[OrderKind]
+    ORDER_KIND_EXTEND: _ClassVar[OrderKind]
+    ORDER_KIND_PAUSE: _ClassVar[OrderKind]
+    ORDER_KIND_RESUME: _ClassVar[OrderKind]
+    ORDER_KIND_RESOLVE: _ClassVar[OrderKind]
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_RETRY: Verdict
 VERDICT_WAIT: Verdict
@@ -102,6 +119,8 @@ REASON_WISH: Reason
 REASON_CRASHED: Reason
 REASON_ANSWERED: Reason
 REASON_OUTAGE: Reason
+REASON_ORDERED: Reason
+REASON_UNSTARTED: Reason
 REASON_NOT_DUE: Reason
 REASON_IN_PROGRESS: Reason
 REASON_STOPPING: Reason
@@ -124,6 +143,7 @@ REASON_SCHEDULE_ENDED: Reason
 REASON_CANCELED: Reason
 REASON_ABANDONED: Reason
 REASON_BUDGET_SPENT: Reason
+REASON_GIVEN_UP: Reason
 REASON_EXHAUSTED: Reason
 REASON_HELD_BY_RULE: Reason
 REASON_SUCCEEDED: Reason
@@ -153,6 +173,17 @@ OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_SUCCESS: Outcome
 OUTCOME_FAILURE: Outcome
 OUTCOME_CRASH: Outcome
+ORDER_KIND_UNSPECIFIED: OrderKind
+ORDER_KIND_RETRY: OrderKind
+ORDER_KIND_SKIP: OrderKind
+ORDER_KIND_SUCCEED: OrderKind
+ORDER_KIND_FAIL: OrderKind
+ORDER_KIND_CANCEL: OrderKind
+ORDER_KIND_RESET: OrderKind
+ORDER_KIND_EXTEND: OrderKind
+ORDER_KIND_PAUSE: OrderKind
+ORDER_KIND_RESUME: OrderKind
+ORDER_KIND_RESOLVE: OrderKind
 
 class Decision(_message.Message):
     __slots__ = ("verdict", "reason", "explanation", "not_before", "delay", "decided_at", "rule", "policy", "counters", "constraints", "excluded_hosts", "resume_from", "ends_by", "hold_answers", "held_until")
@@ -281,7 +312,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., exit_code: _Optional[int] = ..., host: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., message: _Optional[str] = ..., error_type: _Optional[str] = ..., worker: _Optional[str] = ..., cause: _Optional[str] = ..., late_message: _Optional[str] = ..., **kwargs) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("namespace", "run", "step", "state", "counters", "attempts", "policy", "next_event_at", "first_began_at", "deadline", "kind", "targets", "queue", "fence", "resume_from", "decision", "read_at", "purge_at", "ends_by")
+    __slots__ = ("namespace", "run", "step", "state", "counters", "attempts", "policy", "next_event_at", "first_began_at", "deadline", "kind", "targets", "queue", "fence", "resume_from", "decision", "read_at", "purge_at", "ends_by", "orders", "pause", "cancel_requested", "extra_retries", "manual_retries", "held_since", "progress")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +332,13 @@ class Step(_message.Message):
     READ_AT_FIELD_NUMBER: _ClassVar[int]
     PURGE_AT_FIELD_NUMBER: _ClassVar[int]
     ENDS_BY_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    EXTRA_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    MANUAL_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    HELD_SINCE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -320,4 +358,51 @@ class Step(_message.Message):
     read_at: _timestamp_pb2.Timestamp
     purge_at: _timestamp_pb2.Timestamp
     ends_by: _timestamp_pb2.Timestamp
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., state: _Optional[_Union[StepState, str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., policy: _Optional[_Union[PolicyReference, _Mapping]] = ..., next_event_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., fence: _Optional[int] = ..., resume_from: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., read_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., purge_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    orders: _containers.RepeatedCompositeFieldContainer[GivenOrder]
+    pause: StepPause
+    cancel_requested: bool
+    extra_retries: int
+    manual_retries: int
+    held_since: _timestamp_pb2.Timestamp
+    progress: int
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., state: _Optional[_Union[StepState, str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., policy: _Optional[_Union[PolicyReference, _Mapping]] = ..., next_event_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., fence: _Optional[int] = ..., resume_from: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., read_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., purge_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., orders: _Optional[_Iterable[_Union[GivenOrder, _Mapping]]] = ..., pause: _Optional[_Union[StepPause, _Mapping]] = ..., cancel_requested: bool = ..., extra_retries: _Optional[int] = ..., manual_retries: _Optional[int] = ..., held_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[int] = ...) -> None: ...
+
+class StepFooting(_message.Message):
+    __slots__ = ("state", "retries")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
+    state: StepState
+    retries: int
+    def __init__(self, state: _Optional[_Union[StepState, str]] = ..., retries: _Optional[int] = ...) -> None: ...
+
+class GivenOrder(_message.Message):
+    __slots__ = ("kind", "at", "by", "reason", "answer", "more_retries", "before", "after")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    MORE_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    kind: OrderKind
+    at: _timestamp_pb2.Timestamp
+    by: str
+    reason: str
+    answer: _policy_pb2.HoldAnswer
+    more_retries: int
+    before: StepFooting
+    after: StepFooting
+    def __init__(self, kind: _Optional[_Union[OrderKind, str]] = ..., at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ..., answer: _Optional[_Union[_policy_pb2.HoldAnswer, str]] = ..., more_retries: _Optional[int] = ..., before: _Optional[_Union[StepFooting, _Mapping]] = ..., after: _Optional[_Union[StepFooting, _Mapping]] = ...) -> None: ...
+
+class StepPause(_message.Message):
+    __slots__ = ("since", "until", "by", "reason")
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    by: str
+    reason: str
+    def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
