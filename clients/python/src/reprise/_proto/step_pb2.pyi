@@ -51,6 +51,10 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CANCELED: _ClassVar[Reason]
     REASON_ABANDONED: _ClassVar[Reason]
     REASON_BUDGET_SPENT: _ClassVar[Reason]
+    REASON_RUN_OVER: _ClassVar[Reason]
+    REASON_RUN_SUPERSEDED: _ClassVar[Reason]
+    REASON_RUN_RETRIES_SPENT: _ClassVar[Reason]
+    REASON_STEP_FAILED: _ClassVar[Reason]
     REASON_EXHAUSTED: _ClassVar[Reason]
     REASON_HELD_BY_RULE: _ClassVar[Reason]
     REASON_SUCCEEDED: _ClassVar[Reason]
@@ -124,6 +128,10 @@ REASON_SCHEDULE_ENDED: Reason
 REASON_CANCELED: Reason
 REASON_ABANDONED: Reason
 REASON_BUDGET_SPENT: Reason
+REASON_RUN_OVER: Reason
+REASON_RUN_SUPERSEDED: Reason
+REASON_RUN_RETRIES_SPENT: Reason
+REASON_STEP_FAILED: Reason
 REASON_EXHAUSTED: Reason
 REASON_HELD_BY_RULE: Reason
 REASON_SUCCEEDED: Reason
