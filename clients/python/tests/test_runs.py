@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -96,6 +97,36 @@ async def test_the_same_in_asyncio(address: str, run: str) -> None:
         told = await client.get_run(run)
         assert told is not None
         assert told.state is StepState.SUCCEEDED
+
+
+async def test_tasks_of_a_run_belong_to_it_and_fail_it_together(address: str, run: str) -> None:
+    """Steps side by side; the one that fails is known as a step's failure through the group it comes in."""
+    policy = Policy(max_retries=5, backoff=SOON, run=RunRetries(ignore_step_failures=True))
+
+    class Group(Exception):
+        """Looks like what a task group raises, where Python has such."""
+
+        def __init__(self, exceptions: tuple[BaseException, ...]) -> None:
+            super().__init__("some failed")
+            self.exceptions = exceptions
+
+    async with AsyncClient(address) as client:
+
+        async def work(step: str) -> None:
+            async for one in client.step(step, policy=Policy(max_retries=0)):
+                async with one:
+                    if step == "b":
+                        raise ConnectionResetError
+
+        with pytest.raises(Group) as caught:
+            async for attempt in client.run(run, policy=policy):
+                async with attempt:
+                    ended = await asyncio.gather(*map(work, "abc"), return_exceptions=True)
+                    raise Group(tuple(each for each in ended if each is not None))
+        assert [each.step for each in await client.run_steps(run)] == ["a", "b", "c"]
+    decision = reprise.decision_of(caught.value)
+    assert decision is not None
+    assert decision.reason is Reason.STEP_FAILED
 
 
 def test_a_run_that_is_out_of_retries_raises_what_the_step_raised(address: str, run: str) -> None:
