@@ -142,6 +142,28 @@ def test_the_counts_of_a_run_survive_a_restart(
     assert again.run_id == run.run_id, "it is done"
 
 
+def test_a_job_whose_process_vanished_is_executed_again(
+    client: reprise.Client,
+    instance: dg.DagsterInstance,
+    seen: Callable[[], list[str]],
+    failures: Callable[[int], None],
+) -> None:
+    """It had begun an attempt, and a run of Dagster's that nobody will end."""
+    failures(0)
+    root = "6d6f3a2e-5b1c-4c0e-9a53-3f4f1f7f8b90"
+    next(client.run(root, policy=RUNS, lease=1))
+    definition = job("nightly").get_definition()
+    instance.create_run_for_job(definition, run_id=root, status=dg.DagsterRunStatus.STARTED)
+    run = execute_job(job("nightly"), instance, run_id=root, client=client, policy=RUNS)
+    assert run.is_success
+    assert run.parent_run_id == root
+    assert instance.get_run_by_id(root).status is dg.DagsterRunStatus.FAILURE
+    assert seen() == ["extract", "load", "publish"]
+    told = client.get_run(root)
+    assert told is not None
+    assert (told.counters.attempts, told.counters.crashes) == (2, 1)
+
+
 def test_an_op_whose_output_was_not_kept_runs_again(
     client: reprise.Client, instance: dg.DagsterInstance, seen: Callable[[], list[str]]
 ) -> None:
