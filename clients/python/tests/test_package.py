@@ -40,7 +40,7 @@ def test_every_call_of_the_contract_is_there() -> None:
     service = (ROOT / "proto/reprise/v1/retry_service.proto").read_text()
     calls = set(re.findall(r"rpc (\w+)\(", service))
     # Those that only other kinds of workers need.
-    elsewhere = {"AwaitDecision", "ClaimDue", "BeginRun", "ReportRun"}
+    elsewhere = {"AwaitDecision", "ClaimDue"}
     assert calls - elsewhere == {method.name for method in METHODS}
 
 
@@ -75,6 +75,8 @@ def test_the_samples_of_the_readme_run(
         "come_back_in": lambda delay: done.append(f"in {delay:.1f}"),
         "sync": lambda: done.append("sync"),
         "parts": lambda: ["a", "b"],
+        "extract": lambda: done.append("extract"),
+        "load": lambda: done.append("load"),
         "write": lambda part, fence: done.append(f"{part}{fence > 0}"),
         "print": lambda decision: done.append(decision.verdict.value),
     }
@@ -87,7 +89,18 @@ def test_the_samples_of_the_readme_run(
         if "def charge" in text:
             assert scope["charge"]("order-7") == "order-7"
     scope["test_orders_are_loaded_in_the_end"]()
-    assert done == ["load_orders", "order-7", "sync", "aTrue", "bTrue", "order-7", "in 0.1", "RETRY"]
+    assert done == [
+        "load_orders",
+        "order-7",
+        "extract",
+        "load",
+        "sync",
+        "aTrue",
+        "bTrue",
+        "order-7",
+        "in 0.1",
+        "RETRY",
+    ]
 
 
 def test_the_package_says_how_it_is_used() -> None:

@@ -11,10 +11,10 @@ The service answers for all processes at once; the loop waits, heartbeats, repor
 obeys. While no service answers the process decides alone, conservatively, and says so.
 """
 
-from .aio import AsyncAttempt, AsyncClient, AsyncStepLoop
-from .attempt import Attempt, current_attempt
+from .aio import AsyncAttempt, AsyncClient, AsyncRunAttempt, AsyncRunLoop, AsyncStepLoop
+from .attempt import Attempt, RunAttempt, current_attempt, current_run
 from .classify import Classifier
-from .client import Client, StepLoop, SyncAttempt
+from .client import Client, RunLoop, StepLoop, SyncAttempt, SyncRunAttempt
 from .core import Item
 from .decorator import default_async_client, default_client, retry
 from .errors import (
@@ -43,12 +43,15 @@ from .model import (
     Reason,
     Report,
     ReportStatus,
+    Resume,
+    Run,
+    RunStep,
     Step,
     StepState,
     Verdict,
 )
 from .once import once, once_async
-from .policy import Backoff, Policy, Rule
+from .policy import Backoff, Policy, Rule, RunRetries
 from .retry_after import retry_after
 from .settings import Tls
 from .version import __version__
@@ -58,6 +61,8 @@ __all__ = [
     "AlreadyDone",
     "AsyncAttempt",
     "AsyncClient",
+    "AsyncRunAttempt",
+    "AsyncRunLoop",
     "AsyncStepLoop",
     "Attempt",
     "Backoff",
@@ -86,19 +91,27 @@ __all__ = [
     "Report",
     "ReportStatus",
     "RepriseError",
+    "Resume",
     "RetryLater",
     "RetryRequested",
     "Rule",
+    "Run",
+    "RunAttempt",
+    "RunLoop",
+    "RunRetries",
+    "RunStep",
     "Step",
     "StepLoop",
     "StepState",
     "Stopped",
     "SyncAttempt",
+    "SyncRunAttempt",
     "Tls",
     "Unanswered",
     "Verdict",
     "__version__",
     "current_attempt",
+    "current_run",
     "decision_of",
     "default_async_client",
     "default_client",

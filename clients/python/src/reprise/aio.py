@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from typing_extensions import Self, Unpack
 
-from .attempt import Attempt
+from .attempt import Attempt, Held, RunAttempt
 from .client import CLOSE_PATIENCE, DELIVER_EVERY
 from .connection import AioConnection
 from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions
 from .effects import Answer, Call, Plan
 from .errors import CallRefused, CancelRequested, LeaseLost
 from .failure import Span, seconds
-from .job import StepOptions
-from .model import Begun, Decision, Heartbeat, Report, Step
+from .job import RunlessOptions, RunOptions, StepOptions
+from .model import Begun, Decision, Heartbeat, Report, Run, RunStep, Step, StepState
 from .service import logger
 
 if TYPE_CHECKING:
     from .course import Course, Started
 
 T = TypeVar("T")
+A = TypeVar("A", bound="AsyncEntered")
 
 
 class AsyncTransport(Protocol):
@@ -57,7 +58,11 @@ class AsyncClient:
 
     def step(self, step: str, **options: Unpack[StepOptions]) -> AsyncStepLoop:
         """The attempts of a step, as an `async for` over asynchronous context managers."""
-        return AsyncStepLoop(self, self._core.course(step, options))
+        return AsyncStepLoop(self, self._core.course(step, options), AsyncAttempt)
+
+    def run(self, run: str, **options: Unpack[RunOptions]) -> AsyncRunLoop:
+        """The attempts of a run, as an `async for`. Steps begun within belong to it."""
+        return AsyncRunLoop(self, self._core.run_course(run, options), AsyncRunAttempt)
 
     # The calls of the contract, one by one
 
@@ -80,6 +85,14 @@ class AsyncClient:
     async def get_step(self, step: str, *, run: str) -> Step | None:
         """Shows a step with its counters and latest attempts. None when there is no such step."""
         return await self.execute(self._core.get_step(step, run=run))
+
+    async def get_run(self, run: str) -> Run | None:
+        """Shows a run with its counters and latest attempts. None when there is no such run."""
+        return await self.execute(self._core.get_run(run))
+
+    async def run_steps(self, run: str, states: Sequence[StepState] = ()) -> list[RunStep]:
+        """Lists the steps of the run's attempts by name: all of them, or those in these states."""
+        return await self.execute(self._core.run_steps(run, states))
 
     # What is owed
 
@@ -128,7 +141,7 @@ class AsyncClient:
                 await self._sleep(effect.seconds)
                 answer = None
 
-    def beat(self, course: Course, attempt: Attempt, started: Started) -> asyncio.Task[None] | None:
+    def beat(self, course: Course, attempt: Held, started: Started) -> asyncio.Task[None] | None:
         """Starts keeping an attempt's lease. None when there is none to keep."""
         if started.grant.heartbeat_every <= 0 or not self._core.in_background:
             return None
@@ -139,7 +152,7 @@ class AsyncClient:
         """Seconds by this client's clock."""
         return self._core.clock.now()
 
-    def tell(self, attempt: Attempt, course: Course) -> None:
+    def tell(self, attempt: Held, course: Course) -> None:
         """Tells whoever asked of the decision that followed an attempt, and delivers what is owed."""
         self._core.tell(attempt, course)
         idle = self._courier is None or self._courier.done()
@@ -156,13 +169,16 @@ class AsyncClient:
                 logger.exception("reports could not be delivered")
 
 
-class AsyncStepLoop(AsyncIterator["AsyncAttempt"]):
-    """The attempts of one step: an `async for` over asynchronous context managers, once."""
+class AsyncLoop(AsyncIterator[A], Generic[A]):
+    """The attempts of one step or run: an `async for` over asynchronous context managers, once."""
 
-    def __init__(self, client: AsyncClient, course: Course) -> None:
+    def __init__(
+        self, client: AsyncClient, course: Course, attempt: Callable[[AsyncClient, Course, Started], A]
+    ) -> None:
         self._client = client
         self._course = course
-        self._latest: AsyncAttempt | None = None
+        self._attempt = attempt
+        self._latest: A | None = None
 
     @property
     def decision(self) -> Decision | None:
@@ -176,26 +192,26 @@ class AsyncStepLoop(AsyncIterator["AsyncAttempt"]):
 
     @property
     def succeeded(self) -> bool:
-        """Whether an attempt of this loop succeeded. False for a step that was done before."""
+        """Whether an attempt of this loop succeeded. False for what was done before."""
         return self._course.succeeded
 
     @property
     def course(self) -> Course:
-        """All that is known of the step here."""
+        """All that is known of the step or run here."""
         return self._course
 
-    async def __anext__(self) -> AsyncAttempt:
+    async def __anext__(self) -> A:
         """Waits for the next attempt."""
         if self._latest is not None and not self._latest._ended:
             raise RuntimeError("the attempt before was never run: use `async with attempt:`")
         started = await self._client.execute(self._course.begin())
         if started is None:
             raise StopAsyncIteration
-        self._latest = AsyncAttempt(self._client, self._course, started)
+        self._latest = self._attempt(self._client, self._course, started)
         return self._latest
 
 
-class AsyncAttempt(Attempt):
+class AsyncEntered(Held):
     """An attempt that is run by `async with`: its heartbeats are sent from another task."""
 
     def __init__(self, client: AsyncClient, course: Course, started: Started) -> None:
@@ -252,3 +268,27 @@ class AsyncAttempt(Attempt):
         """Takes our own cancellation back, where Python counts them: is there another?"""
         uncancel = getattr(self._body, "uncancel", None)
         return uncancel is not None and uncancel() > 0
+
+
+class AsyncAttempt(AsyncEntered, Attempt):
+    """An attempt of a step that is run by `async with`."""
+
+
+class AsyncRunAttempt(AsyncEntered, RunAttempt):
+    """An attempt of a run that is run by `async with`."""
+
+    def step(self, step: str, **options: Unpack[RunlessOptions]) -> AsyncStepLoop:
+        """The attempts of a step of this attempt, from whatever task."""
+        return self._client.step(step, **self._own(options))
+
+    async def succeeded_steps(self) -> list[str]:
+        """Names of the run's steps that have succeeded. FROM_FAILURE they are those to leave out."""
+        return [each.step for each in await self._client.run_steps(self.run, (StepState.SUCCEEDED,))]
+
+
+class AsyncStepLoop(AsyncLoop[AsyncAttempt]):
+    """The attempts of one step."""
+
+
+class AsyncRunLoop(AsyncLoop[AsyncRunAttempt]):
+    """The attempts of one run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from .errors import CancelRequested, LeaseLost
 from .heartbeat import Lease
@@ -13,36 +13,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .course import Course, Started
-    from .model import Decision
+    from .job import RunlessOptions, StepOptions
+    from .model import Decision, Resume
+    from .settings import Settings
 
-_current: ContextVar[Attempt | None] = ContextVar("reprise_attempt", default=None)
+_current: ContextVar[Held | None] = ContextVar("reprise_attempt", default=None)
+_current_run: ContextVar[Held | None] = ContextVar("reprise_run_attempt", default=None)
 
 
 def current_attempt() -> Attempt | None:
-    """The attempt that this code runs in. None outside of one."""
-    return _current.get()
+    """The attempt of a step that this code runs in. None outside of one."""
+    held = _current.get()
+    return held if isinstance(held, Attempt) else None
 
 
-class Attempt:
-    """One try of a step. What it knows of its lease changes while it runs."""
+def current_run() -> RunAttempt | None:
+    """The attempt of a run that this code runs in. None outside of one."""
+    held = _current_run.get()
+    return held if isinstance(held, RunAttempt) else None
+
+
+class Held:
+    """One try of a step or of a run. What it knows of its lease changes while it runs."""
+
+    #: Where code within it finds it.
+    _place: ClassVar[ContextVar[Held | None]] = _current
 
     def __init__(self, course: Course, started: Started, now: Callable[[], float]) -> None:
         self._course = course
         self._started = started
         self._now = now
         self._lease = Lease(started.grant.lease, started.sent_at, self._told_of_loss)
-        self._token: Token[Attempt | None] | None = None
+        self._token: Token[Held | None] | None = None
         self._ended = False
 
     @property
     def run(self) -> str:
-        """Run that the step belongs to."""
+        """The run, or that which the step belongs to."""
         return self._course.job.run
-
-    @property
-    def step(self) -> str:
-        """Name of the step within the run."""
-        return self._course.job.step
 
     @property
     def number(self) -> int:
@@ -51,18 +59,8 @@ class Attempt:
 
     @property
     def fence(self) -> int:
-        """Grows with every grant of the step, for those who refuse a stale writer. 0 when `local`."""
+        """Grows with every grant, for those who refuse a stale writer. 0 when `local`."""
         return self._started.grant.fence
-
-    @property
-    def resume_from(self) -> str:
-        """The action to resume from. Empty means from the start."""
-        return self._started.grant.resume_from
-
-    @property
-    def excluded_hosts(self) -> tuple[str, ...]:
-        """Hosts that should not run it."""
-        return self._started.grant.excluded_hosts
 
     @property
     def local(self) -> bool:
@@ -81,12 +79,12 @@ class Attempt:
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the step was cancelled, and the attempt should stop."""
+        """Whether the step or run was cancelled, and the attempt should stop."""
         return self._lease.cancel_requested
 
     @property
     def time_left(self) -> float | None:
-        """Seconds until the step ends whatever happens. None when nothing bounds it."""
+        """Seconds until the step or run ends whatever happens. None when nothing bounds it."""
         bound = self._started.grant.time_left
         return None if bound is None else max(0.0, self._started.began_at + bound - self._now())
 
@@ -104,19 +102,19 @@ class Attempt:
     def check(self) -> None:
         """Raises `LeaseLost` or `CancelRequested` when the attempt should stop; else does nothing."""
         if self.cancel_requested:
-            raise CancelRequested(f"{self.run} {self.step} was cancelled")
+            raise CancelRequested(f"{self._course.job.name} was cancelled")
         if self.lost:
-            raise LeaseLost(f"{self.run} {self.step}: {self.lost_because}")
+            raise LeaseLost(f"{self._course.job.name}: {self.lost_because}")
 
     def _told_of_loss(self) -> None:
-        """The lease is lost, or the step cancelled."""
+        """The lease is lost, or the step or run cancelled."""
         if self._course.job.on_lost is not None:
             self._course.job.on_lost(self)
 
     def _enter(self) -> None:
         if self._token is not None or self._ended:
             raise RuntimeError("an attempt is entered once")
-        self._token = _current.set(self)
+        self._token = self._place.set(self)
 
     def _leave(self) -> None:
         self._lease.end()
@@ -124,5 +122,54 @@ class Attempt:
         if self._token is not None:
             # An attempt that was entered in another context has left nothing in this one.
             with contextlib.suppress(ValueError):
-                _current.reset(self._token)
+                self._place.reset(self._token)
             self._token = None
+
+
+class Attempt(Held):
+    """One try of a step."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step within the run."""
+        return self._course.job.step
+
+    @property
+    def resume_from(self) -> str:
+        """The action to resume from. Empty means from the start."""
+        return self._started.grant.resume_from
+
+    @property
+    def excluded_hosts(self) -> tuple[str, ...]:
+        """Hosts that should not run it."""
+        return self._started.grant.excluded_hosts
+
+
+class RunAttempt(Held):
+    """One try of a run. Steps that are begun within it belong to it."""
+
+    _place: ClassVar[ContextVar[Held | None]] = _current_run
+
+    @property
+    def resume(self) -> Resume:
+        """Where it goes on: FROM_FAILURE leaves out the steps that have succeeded."""
+        return self._started.grant.resume
+
+    @property
+    def retries_left(self) -> int | None:
+        """Retries that all of its steps had left together when it began. None when nothing bounds them."""
+        return self._started.grant.run_retries_left
+
+    @property
+    def number_at_service(self) -> int:
+        """Number that its steps are begun with. 0 when `local`: no service knows the attempt."""
+        return 0 if self.local else self.number
+
+    def is_of(self, settings: Settings) -> bool:
+        """Whether the service of these settings is the one that it was begun at."""
+        ours = self._course.settings
+        return (ours.address, ours.namespace) == (settings.address, settings.namespace)
+
+    def _own(self, options: RunlessOptions) -> StepOptions:
+        """What is said of a step, and that it belongs to this attempt."""
+        return {**options, "run": self.run, "run_attempt": self.number_at_service}

@@ -6,25 +6,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from typing_extensions import Self, Unpack
 
-from .attempt import Attempt
+from .attempt import Attempt, Held, RunAttempt
 from .connection import Connection
 from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions
 from .effects import Answer, Call, Plan
 from .errors import CallRefused, ConfigurationError
 from .failure import Span, seconds
 from .heartbeat import Heart
-from .job import StepOptions
-from .model import Begun, Decision, Heartbeat, Report, Step
+from .job import LoopOptions, RunlessOptions, RunOptions, StepOptions
+from .model import Begun, Decision, Heartbeat, Report, Run, RunStep, Step, StepState
 from .service import logger
 
 if TYPE_CHECKING:
     from .course import Course, Started
 
 T = TypeVar("T")
+A = TypeVar("A", bound="Entered")
 
 #: Seconds that closing tries to deliver what is owed.
 CLOSE_PATIENCE = 2.0
@@ -70,9 +71,13 @@ class Client:
 
     def step(self, step: str, **options: Unpack[StepOptions]) -> StepLoop:
         """The attempts of a step, as a loop over context managers."""
-        if options.get("when_lost") == "cancel":
-            raise ConfigurationError("when_lost='cancel': a thread cannot be cancelled; accepted is 'tell'")
-        return StepLoop(self, self._core.course(step, options))
+        _check(options)
+        return StepLoop(self, self._core.course(step, options), SyncAttempt)
+
+    def run(self, run: str, **options: Unpack[RunOptions]) -> RunLoop:
+        """The attempts of a run, as a loop over context managers. Steps begun within belong to it."""
+        _check(options)
+        return RunLoop(self, self._core.run_course(run, options), SyncRunAttempt)
 
     # The calls of the contract, one by one
 
@@ -95,6 +100,14 @@ class Client:
     def get_step(self, step: str, *, run: str) -> Step | None:
         """Shows a step with its counters and latest attempts. None when there is no such step."""
         return self.execute(self._core.get_step(step, run=run))
+
+    def get_run(self, run: str) -> Run | None:
+        """Shows a run with its counters and latest attempts. None when there is no such run."""
+        return self.execute(self._core.get_run(run))
+
+    def run_steps(self, run: str, states: Sequence[StepState] = ()) -> list[RunStep]:
+        """Lists the steps of the run's attempts by name: all of them, or those in these states."""
+        return self.execute(self._core.run_steps(run, states))
 
     # What is owed
 
@@ -143,7 +156,7 @@ class Client:
                 self._sleep(effect.seconds)
                 answer = None
 
-    def beat(self, course: Course, attempt: Attempt, started: Started) -> Heart | None:
+    def beat(self, course: Course, attempt: Held, started: Started) -> Heart | None:
         """Starts keeping an attempt's lease. None when there is none to keep."""
         if started.grant.heartbeat_every <= 0 or not self._core.in_background:
             return None
@@ -156,7 +169,7 @@ class Client:
         """Seconds by this client's clock."""
         return self._core.clock.now()
 
-    def tell(self, attempt: Attempt, course: Course) -> None:
+    def tell(self, attempt: Held, course: Course) -> None:
         """Tells whoever asked of the decision that followed an attempt, and delivers what is owed."""
         self._core.tell(attempt, course)
         if self.owed and self._core.in_background:
@@ -178,13 +191,21 @@ class Client:
                 logger.exception("reports could not be delivered")
 
 
-class StepLoop(Iterator["SyncAttempt"]):
-    """The attempts of one step: a loop over context managers, once."""
+def _check(options: LoopOptions) -> None:
+    if options.get("when_lost") == "cancel":
+        raise ConfigurationError("when_lost='cancel': a thread cannot be cancelled; accepted is 'tell'")
 
-    def __init__(self, client: Client, course: Course) -> None:
+
+class Loop(Iterator[A], Generic[A]):
+    """The attempts of one step or run: a loop over context managers, once."""
+
+    def __init__(
+        self, client: Client, course: Course, attempt: Callable[[Client, Course, Started], A]
+    ) -> None:
         self._client = client
         self._course = course
-        self._latest: SyncAttempt | None = None
+        self._attempt = attempt
+        self._latest: A | None = None
 
     @property
     def decision(self) -> Decision | None:
@@ -198,26 +219,26 @@ class StepLoop(Iterator["SyncAttempt"]):
 
     @property
     def succeeded(self) -> bool:
-        """Whether an attempt of this loop succeeded. False for a step that was done before."""
+        """Whether an attempt of this loop succeeded. False for what was done before."""
         return self._course.succeeded
 
     @property
     def course(self) -> Course:
-        """All that is known of the step here."""
+        """All that is known of the step or run here."""
         return self._course
 
-    def __next__(self) -> SyncAttempt:
+    def __next__(self) -> A:
         """Waits for the next attempt."""
         if self._latest is not None and not self._latest._ended:
             raise RuntimeError("the attempt before was never run: use `with attempt:`")
         started = self._client.execute(self._course.begin())
         if started is None:
             raise StopIteration
-        self._latest = SyncAttempt(self._client, self._course, started)
+        self._latest = self._attempt(self._client, self._course, started)
         return self._latest
 
 
-class SyncAttempt(Attempt):
+class Entered(Held):
     """An attempt that is run by `with`: its heartbeats are sent from another thread."""
 
     def __init__(self, client: Client, course: Course, started: Started) -> None:
@@ -243,3 +264,27 @@ class SyncAttempt(Attempt):
             return self._client.execute(self._course.end(self._started, error))
         finally:
             self._client.tell(self, self._course)
+
+
+class SyncAttempt(Entered, Attempt):
+    """An attempt of a step that is run by `with`."""
+
+
+class SyncRunAttempt(Entered, RunAttempt):
+    """An attempt of a run that is run by `with`."""
+
+    def step(self, step: str, **options: Unpack[RunlessOptions]) -> StepLoop:
+        """The attempts of a step of this attempt, from whatever thread."""
+        return self._client.step(step, **self._own(options))
+
+    def succeeded_steps(self) -> list[str]:
+        """Names of the run's steps that have succeeded. FROM_FAILURE they are those to leave out."""
+        return [each.step for each in self._client.run_steps(self.run, (StepState.SUCCEEDED,))]
+
+
+class StepLoop(Loop[SyncAttempt]):
+    """The attempts of one step."""
+
+
+class RunLoop(Loop[SyncRunAttempt]):
+    """The attempts of one run."""

@@ -12,16 +12,27 @@ from typing_extensions import Required, TypedDict
 
 from . import wire
 from ._proto import retry_service_pb2 as calls
-from .attempt import Attempt
+from ._proto import run_pb2
+from .attempt import Attempt, Held, current_run
 from .classify import Classification, Classifier
 from .course import Context, Course
-from .effects import BEGIN, GET_STEP, HEARTBEAT, REPORT_BATCH, Chance, Clock, Plan
+from .effects import (
+    BEGIN,
+    GET_RUN,
+    GET_STEP,
+    HEARTBEAT,
+    LIST_RUN_STEPS,
+    REPORT_BATCH,
+    Chance,
+    Clock,
+    Plan,
+)
 from .errors import CallRefused, NoService, Unanswered
 from .failure import Failure, FailureClass, Span, seconds
 from .fallback import Fallback
 from .heartbeat import Lease, keep
-from .job import Job, StepOptions, fill_outcome, fill_policy
-from .model import Begun, Decision, Heartbeat, Report, Step
+from .job import Job, RunJob, RunOptions, StepOptions, fill_outcome, fill_policy
+from .model import Begun, Decision, Heartbeat, Report, Run, RunStep, Step, StepState
 from .policy import PolicyChoice
 from .service import Patience, Service, logger
 from .settings import Settings, Tls
@@ -33,6 +44,8 @@ if TYPE_CHECKING:
 DEBTS_MAX = 1000
 #: Reports of one batch at most.
 BATCH_MAX = 256
+#: Steps of one page at most.
+PAGE_MAX = 1000
 
 
 class ClientOptions(TypedDict, total=False):
@@ -55,7 +68,7 @@ class ClientOptions(TypedDict, total=False):
     fallback: Fallback | None
     #: Read exceptions before this package does, in their order.
     classifiers: Sequence[Classifier]
-    #: Told of each decision that followed an attempt.
+    #: Told of each decision that followed an attempt of a step.
     on_decision: Callable[[Attempt, Decision], None] | None
     #: Reports at most that are kept for a service that is away. A thousand by default.
     debts_max: int
@@ -78,6 +91,7 @@ class BeginOptions(TypedDict, total=False):
     queue: str
     lease: Span | None
     time_left: Span | None
+    run_attempt: int
 
 
 class ReportOptions(TypedDict, total=False):
@@ -156,9 +170,9 @@ class Core:
             patience=self.patience,
         )
 
-    def tell(self, attempt: Attempt, course: Course) -> None:
+    def tell(self, attempt: Held, course: Course) -> None:
         """Tells whoever asked of the decision that followed an attempt."""
-        if self._on_decision is None or course.decision is None:
+        if self._on_decision is None or course.decision is None or not isinstance(attempt, Attempt):
             return
         try:
             self._on_decision(attempt, course.decision)
@@ -171,8 +185,20 @@ class Core:
         return len(self.service.debts)
 
     def course(self, step: str, options: StepOptions) -> Course:
-        """The course of a step."""
-        return Course(Job.of(step, options), self._context)
+        """The course of a step, which belongs to the run around it unless another is named."""
+        return Course(Job.of(step, self._within(options)), self._context)
+
+    def run_course(self, run: str, options: RunOptions) -> Course:
+        """The course of a run."""
+        return Course(RunJob.of_run(run, options), self._context)
+
+    def _within(self, options: StepOptions) -> StepOptions:
+        around = current_run()
+        if around is None or "run_attempt" in options or not around.is_of(self.settings):
+            return options
+        if (options.get("run") or around.run) != around.run:
+            return options
+        return {**options, "run": around.run, "run_attempt": around.number_at_service}
 
     def keep(self, course: Course, started: Started, lease: Lease) -> Plan[None]:
         """Keeps an attempt's lease."""
@@ -197,6 +223,7 @@ class Core:
             targets=tuple(options.get("targets", ())),
             queue=options.get("queue", ""),
             lease=None if lease is None else seconds(lease),
+            run_attempt=options.get("run_attempt", 0),
         )
         request_id = options.get("request_id") or self.chance.identity()
         request = job.begin(self.settings, request_id, None if time_left is None else seconds(time_left))
@@ -239,6 +266,31 @@ class Core:
                 return None
             raise
         return wire.step(cast("calls.GetStepResponse", heard.message).step)
+
+    def get_run(self, run: str) -> Plan[Run | None]:
+        """Shows a run. None when there is no such run."""
+        request = run_pb2.GetRunRequest(namespace=self.settings.namespace, run=run)
+        try:
+            heard = yield from self.service.insist(GET_RUN, request, self._patience())
+        except CallRefused as refused:
+            if refused.answer.reason == "RUN_NOT_FOUND":
+                return None
+            raise
+        return wire.run(cast("run_pb2.GetRunResponse", heard.message).run)
+
+    def run_steps(self, run: str, states: Sequence[StepState]) -> Plan[list[RunStep]]:
+        """Lists the steps of a run, all pages of them."""
+        request = run_pb2.ListRunStepsRequest(
+            namespace=self.settings.namespace, run=run, states=wire.states(states), page_size=PAGE_MAX
+        )
+        steps: list[RunStep] = []
+        while True:
+            heard = yield from self.service.insist(LIST_RUN_STEPS, request, self._patience())
+            page = cast("run_pb2.ListRunStepsResponse", heard.message)
+            steps.extend(wire.run_step(step) for step in page.steps)
+            if not page.next_page_token:
+                return steps
+            request.page_token = page.next_page_token
 
     def settle(self, patience: float | None) -> Plan[bool]:
         """Delivers what is owed. False when not all of it was heard."""

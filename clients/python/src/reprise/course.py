@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from . import wire
-from ._proto import retry_service_pb2 as calls
-from .effects import BEGIN, Plan, Sleep
+from .effects import BeginRequest, Plan, ReportRequest, Sleep
 from .errors import (
     AlreadyDone,
     CallRefused,
@@ -23,11 +21,12 @@ from .errors import (
     RetryLater,
     Stopped,
     attach,
+    is_of_step,
+    left_step,
     note,
 )
 from .fallback import Alone, Fallback
 from .model import Begun, Counters, Decision, Grant, ReportStatus, Verdict
-from .policy import inline
 from .service import LAST_PATIENCE, Debt, Patience, Service
 
 if TYPE_CHECKING:
@@ -101,11 +100,16 @@ class Course:
         #: When the begin that was answered last was sent. Nothing before the first one.
         self._sent_at = self._due
         #: The begin that nobody has answered, until the attempt granted instead is reported.
-        self._unanswered: calls.BeginAttemptRequest | None = None
+        self._unanswered: BeginRequest | None = None
         self._alone: Alone | None = None
         self._known = Counters()
         self._told_time_left = False
         self._ends_at = None if job.time_left is None else self._due + job.time_left
+
+    @property
+    def settings(self) -> Settings:
+        """Whom it is asked of."""
+        return self._context.settings
 
     @property
     def local(self) -> bool:
@@ -116,7 +120,7 @@ class Course:
         """The error of a caller who needs a value where there is none. None when there is one."""
         if self.succeeded or self.decision is None:
             return None
-        return AlreadyDone(f"{self.job.run} {self.job.step}", self.decision)
+        return AlreadyDone(self.job.name, self.decision)
 
     @property
     def due_in(self) -> float:
@@ -127,6 +131,13 @@ class Course:
 
     def begin(self) -> Plan[Started | None]:
         """Waits for the next attempt. None when the step is over; raises what ended it."""
+        try:
+            return (yield from self._begin())
+        except Exception as error:
+            self._left_by(error)
+            raise
+
+    def _begin(self) -> Plan[Started | None]:
         while not self.over:
             if self.due_in > 0:
                 yield Sleep(self.due_in)
@@ -156,17 +167,17 @@ class Course:
         time_left = None if self._told_time_left else self._time_left()
         request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
         self._unanswered = request
-        answer = yield from self._service.insist(BEGIN, request, patience)
+        begun, self._sent_at = yield from self._service.begin(request, patience)
         self._unanswered = None
-        self._told_time_left, self._alone, self._sent_at = True, None, answer.sent_at
-        return wire.begun(cast("calls.BeginAttemptResponse", answer.message))
+        self._told_time_left, self._alone = True, None
+        return begun
 
     def _busy(self, silence: NoService) -> RetryLater:
         """A service that is there has not given the step away: it is waited for, or come back to."""
         pause = max(silence.answer.retry_delay or 0.0, ASK_AGAIN)
         self.over = True
         self.decision = Decision(Verdict.WAIT, explanation=str(silence.answer), delay=pause)
-        return RetryLater(self._name(), self.decision, pause)
+        return RetryLater(self.job.name, self.decision, pause)
 
     def _started(self, grant: Grant) -> Started:
         now = self._clock.now()
@@ -179,10 +190,25 @@ class Course:
 
     def end(self, started: Started, error: BaseException | None) -> Plan[bool]:
         """Reports how an attempt ended. True when the exception is dealt with."""
+        try:
+            dealt_with = yield from self._end(started, error)
+        except Exception as other:
+            self._left_by(other)
+            raise
+        if error is not None and not dealt_with:
+            self._left_by(error)
+        return dealt_with
+
+    def _left_by(self, error: BaseException) -> None:
+        """A run is told which failures are those of its steps, and has none of its own to tell."""
+        if self.job.step:
+            left_step(error)
+
+    def _end(self, started: Started, error: BaseException | None) -> Plan[bool]:
         failure = self._failure(started, error)
         told = error is not None and not isinstance(error, Exception)
         patience = LAST_PATIENCE if told else self._patience(busy=REPORT_BUSY)
-        decision = yield from self._report(started, failure, patience)
+        decision = yield from self._report(started, failure, is_of_step(error), patience)
         self._error = error
         if error is None or failure is None:
             self.over, self.succeeded = True, True
@@ -205,9 +231,11 @@ class Course:
             failure = replace(failure, duration=self._clock.now() - started.began_at)
         return failure
 
-    def _report(self, started: Started, failure: Failure | None, patience: Patience) -> Plan[Decision | None]:
+    def _report(
+        self, started: Started, failure: Failure | None, of_step: bool, patience: Patience
+    ) -> Plan[Decision | None]:
         """The decision, the service's or our own. None when there is none to follow."""
-        debt = Debt(self._report_request(started, failure), self._unanswered)
+        debt = Debt(self._report_request(started, failure, of_step), self._unanswered)
         self._unanswered = None
         self.status = self.unreported = None
         try:
@@ -218,7 +246,7 @@ class Course:
         except NoService as no_service:
             self.unreported = no_service
         except CallRefused as refused:
-            logger.warning("%s %s: the report was refused: %s", self.job.run, self.job.step, refused)
+            logger.warning("%s: the report was refused: %s", self.job.name, refused)
             self.unreported = refused
             return None
         self._service.debts.owe(debt)
@@ -226,11 +254,11 @@ class Course:
             return self._by_ourselves().decide(failure, self._time_left())
         return None
 
-    def _report_request(self, started: Started, failure: Failure | None) -> calls.ReportAttemptRequest:
+    def _report_request(self, started: Started, failure: Failure | None, of_step: bool) -> ReportRequest:
         """An attempt that the service does not know of is begun by its report."""
         settings, fence = self._context.settings, started.grant.fence
         identity = b"" if fence else self._chance.identity()
-        return self.job.report(settings, failure, fence=fence, request_id=identity)
+        return self.job.report(settings, failure, of_step=of_step, fence=fence, request_id=identity)
 
     def _end_with(self, error: BaseException, decision: Decision | None) -> None:
         """The step is over for us, and the exception goes its way."""
@@ -269,7 +297,7 @@ class Course:
     def _stop(self, decision: Decision) -> None:
         self.over = True
         if self._error is None:
-            self._leave = Stopped(self._name(), decision)
+            self._leave = Stopped(self.job.name, decision)
         else:
             self._leave = self._error
             attach(self._error, decision)
@@ -279,7 +307,7 @@ class Course:
             pause = self._spread(ASK_PERSON_AGAIN)
             self._wait(decision, pause if decision.held_for is None else min(pause, decision.held_for))
         else:
-            self.over, self._leave = True, OnHold(self._name(), decision)
+            self.over, self._leave = True, OnHold(self.job.name, decision)
 
     def _wait(self, decision: Decision, pause: float) -> None:
         """Waits, unless all the waiting for this attempt would take too long."""
@@ -290,7 +318,7 @@ class Course:
             self._waiting_since = now
         longest = self.job.max_wait
         if longest is not None and now - self._waiting_since + pause > longest:
-            self.over, self._leave = True, RetryLater(self._name(), decision, pause)
+            self.over, self._leave = True, RetryLater(self.job.name, decision, pause)
         self._due = now + pause
 
     def _raise_if_left(self) -> None:
@@ -305,11 +333,13 @@ class Course:
 
     def _by_ourselves(self) -> Alone:
         if self._alone is None:
-            logger.warning("%s %s: deciding locally, since no service answers", self.job.run, self.job.step)
-            policy = inline(self.job.policy)
-            bound = policy.max_retries if policy is not None and policy.HasField("max_retries") else None
+            logger.warning("%s: deciding locally, since no service answers", self.job.name)
             self._alone = Alone(
-                self._context.fallback, self._chance, self._known, bound, self.job.attempts_before
+                self._context.fallback,
+                self._chance,
+                self._known,
+                self.job.retries_alone,
+                self.job.attempts_before,
             )
         return self._alone
 
@@ -321,9 +351,6 @@ class Course:
 
     def _spread(self, pause: float) -> float:
         return pause * (1 + self._chance.unit())
-
-    def _name(self) -> str:
-        return f"{self.job.run} {self.job.step}"
 
 
 def _ended(begun: Begun) -> bool:

@@ -17,7 +17,7 @@ from typing_extensions import ParamSpec, Unpack
 from .aio import AsyncClient
 from .client import Client
 from .errors import ConfigurationError
-from .job import RunlessOptions, StepOptions
+from .job import RunlessOptions, StepOptions, apart
 from .model import Decision
 
 P = ParamSpec("P")
@@ -136,7 +136,7 @@ class _Called:
 
     def _of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepOptions:
         run = self._run(*args, **kwargs) if callable(self._run) else self._run
-        return {**self._options, "run": run}
+        return apart({**self._options, "run": run})
 
     def _done(self, error: Exception | None, decision: Decision | None) -> Any:
         if error is None or decision is None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from ._proto import retry_service_pb2 as calls
+from ._proto import run_pb2
 from .errors import Unanswered
 
 T = TypeVar("T")
@@ -41,7 +42,36 @@ REPORT_BATCH = Method(
     "BatchReportAttempts", calls.BatchReportAttemptsRequest, calls.BatchReportAttemptsResponse
 )
 GET_STEP = Method("GetStep", calls.GetStepRequest, calls.GetStepResponse)
-METHODS = (BEGIN, HEARTBEAT, REPORT, REPORT_BATCH, GET_STEP)
+BEGIN_RUN = Method("BeginRun", calls.BeginRunRequest, calls.BeginRunResponse)
+REPORT_RUN = Method("ReportRun", calls.ReportRunRequest, calls.ReportRunResponse)
+GET_RUN = Method("GetRun", run_pb2.GetRunRequest, run_pb2.GetRunResponse)
+LIST_RUN_STEPS = Method("ListRunSteps", run_pb2.ListRunStepsRequest, run_pb2.ListRunStepsResponse)
+METHODS = (
+    BEGIN,
+    HEARTBEAT,
+    REPORT,
+    REPORT_BATCH,
+    GET_STEP,
+    BEGIN_RUN,
+    REPORT_RUN,
+    GET_RUN,
+    LIST_RUN_STEPS,
+)
+
+#: Asks for an attempt, of a step or of a run.
+BeginRequest = calls.BeginAttemptRequest | calls.BeginRunRequest
+#: Tells how one ended.
+ReportRequest = calls.ReportAttemptRequest | calls.ReportRunRequest
+
+
+def begin_method(request: BeginRequest) -> Method:
+    """The call that takes this request."""
+    return BEGIN_RUN if isinstance(request, calls.BeginRunRequest) else BEGIN
+
+
+def report_method(request: ReportRequest) -> Method:
+    """The call that takes this request."""
+    return REPORT_RUN if isinstance(request, calls.ReportRunRequest) else REPORT
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .model import Decision
 
 #: Where an exception carries the decision that ended its step.
 _DECISION = "__reprise_decision__"
+#: Where it carries that it left a step, rather than code between steps.
+_OF_STEP = "__reprise_of_step__"
 
 
 class RepriseError(Exception):
@@ -131,3 +133,26 @@ def note(error: BaseException, text: str) -> None:
     add_note = getattr(error, "add_note", None)
     if add_note is not None:
         add_note(text)
+
+
+def left_step(error: BaseException) -> None:
+    """Lets an exception tell that it has ended a step."""
+    with contextlib.suppress(AttributeError):
+        setattr(error, _OF_STEP, True)
+
+
+def is_of_step(error: BaseException | None) -> bool:
+    """Whether an exception has ended a step, or was raised because of one that has."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if getattr(error, _OF_STEP, False) or any(map(is_of_step, _grouped(error))):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _grouped(error: BaseException) -> Sequence[BaseException]:
+    """What an exception group is made of, where Python has groups."""
+    parts = getattr(error, "exceptions", ())
+    return [part for part in parts if isinstance(part, BaseException)] if isinstance(parts, tuple) else []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ._proto import retry_service_pb2, step_pb2
+    from ._proto import retry_service_pb2, run_pb2, step_pb2
 
 
 class _Word(Enum):
@@ -80,6 +80,10 @@ class Reason(_Word):
     CANCELED = "CANCELED"
     ABANDONED = "ABANDONED"
     BUDGET_SPENT = "BUDGET_SPENT"
+    RUN_OVER = "RUN_OVER"
+    RUN_SUPERSEDED = "RUN_SUPERSEDED"
+    RUN_RETRIES_SPENT = "RUN_RETRIES_SPENT"
+    STEP_FAILED = "STEP_FAILED"
     GIVEN_UP = "GIVEN_UP"
 
     EXHAUSTED = "EXHAUSTED"
@@ -87,6 +91,17 @@ class Reason(_Word):
 
     SUCCEEDED = "SUCCEEDED"
     SKIPPED = "SKIPPED"
+
+
+class Resume(_Word):
+    """Where a run goes on that is tried again."""
+
+    #: There is nothing to go on with, or a word that this client does not know.
+    UNSPECIFIED = "UNSPECIFIED"
+    #: Steps that succeeded are not run again.
+    FROM_FAILURE = "FROM_FAILURE"
+    #: Every step is run again.
+    ALL_STEPS = "ALL_STEPS"
 
 
 class ReportStatus(_Word):
@@ -194,9 +209,15 @@ class Grant:
     #: Seconds until the step ends whatever happens. None when nothing bounds it.
     time_left: float | None = None
     excluded_hosts: tuple[str, ...] = ()
+    #: Of a run alone: where it goes on.
+    resume: Resume = Resume.UNSPECIFIED
+    #: Retries that all steps of the run have left together. None when nothing bounds them.
+    run_retries_left: int | None = None
     #: True when this process granted it alone.
     local: bool = False
-    message: retry_service_pb2.Grant | None = field(default=None, repr=False, compare=False)
+    message: retry_service_pb2.Grant | retry_service_pb2.RunGrant | None = field(
+        default=None, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True)
@@ -246,3 +267,34 @@ class Step:
     decision: Decision | None
     #: Everything, the latest attempts included.
     message: step_pb2.Step = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a whole, with its counters."""
+
+    run: str
+    #: As of a step: what is remembered of it.
+    state: StepState
+    counters: Counters
+    #: Where its next attempt goes on.
+    resume: Resume
+    #: Retries that all of its steps have left together. None when nothing bounds them.
+    retries_left: int | None
+    #: Seconds until something happens next. None when nothing is due.
+    next_event_in: float | None
+    #: The latest decision. None before the first one.
+    decision: Decision | None
+    #: Everything, the latest attempts included.
+    message: run_pb2.Run = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class RunStep:
+    """A step that was begun with an attempt of a run."""
+
+    step: str
+    state: StepState
+    counters: Counters
+    #: The attempt of the run that its counters belong to.
+    run_attempt: int

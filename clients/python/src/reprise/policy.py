@@ -104,6 +104,29 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class RunRetries:
+    """What holds for runs that follow a policy, beside what counts their attempts."""
+
+    #: Where a run goes on that is tried again.
+    resume: Literal["from_failure", "all_steps"] = "from_failure"
+    #: Whether the counters of its steps begin anew then, or go on.
+    step_counters: Literal["reset", "carry"] = "reset"
+    #: Whether a run that failed because a step did is left to the steps' own retries.
+    ignore_step_failures: bool = False
+    #: Retries of all steps together, over all attempts of the run. None means no bound.
+    max_total_retries: int | None = None
+
+    def message(self) -> policy_pb2.RunRetries:
+        """The same as the contract writes it."""
+        return policy_pb2.RunRetries(
+            resume=f"RESUME_{self.resume.upper()}",
+            step_counters=f"STEP_COUNTERS_{self.step_counters.upper()}",
+            ignore_step_failures=self.ignore_step_failures,
+            max_total_retries=self.max_total_retries,
+        )
+
+
+@dataclass(frozen=True)
 class Policy:
     """Named rules of retrying, given inline. The first rule that matches decides."""
 
@@ -118,6 +141,8 @@ class Policy:
     max_crash_retries: int | None = None
     #: What happens when the retries are spent.
     on_exhaustion: Literal["stop", "hold"] = "stop"
+    #: Of no use for a step.
+    run: RunRetries | None = None
 
     def message(self) -> policy_pb2.Policy:
         """The policy as the contract writes it."""
@@ -132,6 +157,8 @@ class Policy:
             message.backoff.CopyFrom(self.backoff.message)
         if self.on_exhaustion == "hold":
             message.on_exhaustion.hold.SetInParent()
+        if self.run is not None:
+            message.run.CopyFrom(self.run.message())
         return message
 
 

@@ -10,15 +10,26 @@ import logging
 from collections import deque
 from dataclasses import dataclass
 from threading import Lock
-from typing import cast
+from typing import TypeVar, cast
 
 from google.protobuf.message import Message
 
 from . import wire
 from ._proto import retry_service_pb2 as calls
-from .effects import BEGIN, REPORT, Call, Chance, Clock, Method, Plan, Sleep
+from .effects import (
+    BeginRequest,
+    Call,
+    Chance,
+    Clock,
+    Method,
+    Plan,
+    ReportRequest,
+    Sleep,
+    begin_method,
+    report_method,
+)
 from .errors import CallRefused, NoService, Unanswered
-from .model import Report, ReportStatus
+from .model import Begun, Report, ReportStatus
 
 #: Seconds between two tries of a call: drawn from zero to this, doubled each time.
 PAUSE_MIN = 0.2
@@ -29,6 +40,8 @@ PAUSE_MAX = 5.0
 PROBE_TIMEOUT = 0.5
 
 logger = logging.getLogger("reprise")
+
+_R = TypeVar("_R", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,10 @@ LAST_PATIENCE = Patience(away=2.0, busy=2.0)
 class Debt:
     """A report to be delivered."""
 
-    report: calls.ReportAttemptRequest
+    report: ReportRequest
     #: The begin that was never answered, for an attempt that was then granted alone: the
     #: service may have granted it too. None for any other attempt.
-    begin: calls.BeginAttemptRequest | None = None
+    begin: BeginRequest | None = None
 
 
 class Debts:
@@ -127,21 +140,28 @@ class Service:
                 raise NoService(method.name, answer)
             yield Sleep(pause)
 
-    def report(self, request: calls.ReportAttemptRequest, patience: Patience) -> Plan[Report]:
+    def begin(self, request: BeginRequest, patience: Patience) -> Plan[tuple[Begun, float]]:
+        """Asks for an attempt: the answer, and when it was asked for."""
+        heard = yield from self.insist(begin_method(request), request, patience)
+        message = cast("calls.BeginAttemptResponse | calls.BeginRunResponse", heard.message)
+        return wire.begun(message), heard.sent_at
+
+    def report(self, request: ReportRequest, patience: Patience) -> Plan[Report]:
         """Tells how an attempt ended.
 
-        A service that has lost the attempt, as one that keeps nothing does when it
-        restarts, is told of it as of one that was never begun.
+        A service that has lost the attempt of a step, as one that keeps nothing does when
+        it restarts, is told of it as of one that was never begun.
         """
+        method = report_method(request)
         try:
-            heard = yield from self.insist(REPORT, request, patience)
+            heard = yield from self.insist(method, request, patience)
         except CallRefused as refused:
             if not request.fence or refused.answer.reason != "STEP_NOT_FOUND":
                 raise
             anew = _copy(request)
             anew.fence, anew.request_id = 0, self.chance.identity()
-            heard = yield from self.insist(REPORT, anew, patience)
-        return wire.report(cast("calls.ReportAttemptResponse", heard.message))
+            heard = yield from self.insist(method, anew, patience)
+        return wire.report(cast("calls.ReportAttemptResponse | calls.ReportRunResponse", heard.message))
 
     def deliver(self, debt: Debt, patience: Patience) -> Plan[Report]:
         """Tells how an attempt ended that the service may have granted without our hearing of it.
@@ -151,8 +171,7 @@ class Service:
         report = yield from self.report(debt.report, patience)
         if report.status is not ReportStatus.STALE or debt.begin is None:
             return report
-        heard = yield from self.insist(BEGIN, debt.begin, patience)
-        grant = wire.begun(cast("calls.BeginAttemptResponse", heard.message)).grant
+        grant = (yield from self.begin(debt.begin, patience))[0].grant
         if grant is None:
             return report
         fenced = _copy(debt.report)
@@ -169,8 +188,7 @@ class Service:
             try:
                 yield from self.deliver(owed, patience)
             except CallRefused as refused:
-                late = owed.report
-                logger.warning("a report of %s %s was refused later: %s", late.run, late.step, refused)
+                logger.warning("a report of %s was refused later: %s", _name(owed.report), refused)
             self.debts.settled(owed)
 
     def _timeout(self, patience: Patience, now: float) -> float:
@@ -198,7 +216,13 @@ class Service:
             self.away_since = None
 
 
-def _copy(request: calls.ReportAttemptRequest) -> calls.ReportAttemptRequest:
-    copy = calls.ReportAttemptRequest()
+def _copy(request: _R) -> _R:
+    copy = type(request)()
     copy.CopyFrom(request)
     return copy
+
+
+def _name(report: ReportRequest) -> str:
+    return (
+        f"run {report.run}" if isinstance(report, calls.ReportRunRequest) else f"{report.run} {report.step}"
+    )

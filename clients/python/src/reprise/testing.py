@@ -9,23 +9,37 @@
     assert fake.waits == [30.0]
 
 Nothing sleeps and nothing is sent. What is not scripted is decided by a simple rule:
-`max_retries` retries, each `delay` seconds after the failure.
+`max_retries` retries, each `delay` seconds after the failure. Runs are decided like steps, go on
+where they failed, and bound nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from . import wire
+from ._proto import policy_pb2, run_pb2, step_pb2
 from ._proto import retry_service_pb2 as calls
-from ._proto import step_pb2
 from .aio import AsyncClient
 from .client import Client
-from .effects import BEGIN, HEARTBEAT, REPORT, REPORT_BATCH, Answer, Call, Method
+from .effects import (
+    BEGIN,
+    BEGIN_RUN,
+    GET_RUN,
+    GET_STEP,
+    HEARTBEAT,
+    LIST_RUN_STEPS,
+    REPORT,
+    REPORT_BATCH,
+    REPORT_RUN,
+    Answer,
+    Call,
+    Method,
+)
 from .errors import Unanswered
 from .failure import Span, seconds
 
@@ -112,7 +126,7 @@ class Recorded:
 
 @dataclass
 class _Step:
-    """What the fake remembers of a step."""
+    """What the fake remembers of a step, or of a run, which is one without a name."""
 
     attempts: int = 0
     retries: int = 0
@@ -121,6 +135,8 @@ class _Step:
     #: The decision that ended it. None while it is not over.
     end: step_pb2.Decision | None = None
     begun: dict[bytes, calls.BeginAttemptResponse] = field(default_factory=dict)
+    #: The attempt of the run that it was begun with. 0 for none.
+    run_attempt: int = 0
 
 
 class FakeService:
@@ -198,18 +214,22 @@ class FakeService:
         scripted = self._answers[call.method.name]
         if scripted:
             return scripted.popleft()
-        if call.method is BEGIN:
-            return self._begin(cast("calls.BeginAttemptRequest", call.request))
-        if call.method is REPORT:
-            return self._report(cast("calls.ReportAttemptRequest", call.request))
-        if call.method is REPORT_BATCH:
-            return self._batch(cast("calls.BatchReportAttemptsRequest", call.request))
-        if call.method is HEARTBEAT:
-            return self._heartbeat(cast("calls.HeartbeatRequest", call.request))
-        return self._get_step(cast("calls.GetStepRequest", call.request))
+        answers: dict[str, Callable[[Any], Answer]] = {
+            BEGIN.name: self._begin,
+            REPORT.name: self._report,
+            REPORT_BATCH.name: self._batch,
+            HEARTBEAT.name: self._heartbeat,
+            GET_STEP.name: self._get_step,
+            BEGIN_RUN.name: self._begin_run,
+            REPORT_RUN.name: self._report_run,
+            GET_RUN.name: self._get_run,
+            LIST_RUN_STEPS.name: self._run_steps,
+        }
+        return answers[call.method.name](call.request)
 
     def _begin(self, request: calls.BeginAttemptRequest) -> calls.BeginAttemptResponse:
         step = self._steps[request.run, request.step]
+        self._of_run(step, request.run_attempt)
         known = step.begun.get(request.request_id)
         if known is not None:
             replay = _copy(known)
@@ -288,14 +308,72 @@ class FakeService:
         key = (request.run, request.step)
         if key not in self._steps:
             return Unanswered("NOT_FOUND", "there is no such step", reason="STEP_NOT_FOUND")
-        step = self._steps[key]
-        message = step_pb2.Step(run=request.run, step=request.step, fence=step.fence)
+        return calls.GetStepResponse(step=self._record(*key))
+
+    def _record(self, run: str, name: str) -> step_pb2.Step:
+        step = self._steps[run, name]
+        message = step_pb2.Step(run=run, step=name, fence=step.fence)
         message.counters.attempts, message.counters.retries = step.attempts, step.retries
         message.state = step_pb2.STEP_STATE_WAITING
         if step.end is not None:
             won = step.end.verdict == step_pb2.VERDICT_DONE
             message.state = step_pb2.STEP_STATE_SUCCEEDED if won else step_pb2.STEP_STATE_FAILED
-        return calls.GetStepResponse(step=message)
+        return message
+
+    def _of_run(self, step: _Step, run_attempt: int) -> None:
+        """A step that has failed may start again in a new attempt of its run."""
+        if run_attempt > step.run_attempt:
+            step.run_attempt = run_attempt
+            if step.end is not None and step.end.verdict == step_pb2.VERDICT_STOP:
+                step.end, step.retries = None, 0
+
+    def _begin_run(self, request: calls.BeginRunRequest) -> calls.BeginRunResponse:
+        begin = calls.BeginAttemptRequest(run=request.run, request_id=request.request_id)
+        if request.HasField("lease"):
+            begin.lease.CopyFrom(request.lease)
+        as_step = self._begin(begin)
+        response = calls.BeginRunResponse(replayed=as_step.replayed)
+        if as_step.HasField("refusal"):
+            response.refusal.CopyFrom(as_step.refusal)
+            return response
+        grant = as_step.grant
+        response.grant.CopyFrom(
+            calls.RunGrant(
+                attempt=grant.attempt,
+                fence=grant.fence,
+                lease=grant.lease,
+                heartbeat_every=grant.heartbeat_every,
+                counters=grant.counters,
+                resume=policy_pb2.RESUME_FROM_FAILURE,
+            )
+        )
+        return response
+
+    def _report_run(self, request: calls.ReportRunRequest) -> calls.ReportRunResponse:
+        as_step = calls.ReportAttemptRequest(run=request.run, fence=request.fence)
+        if request.HasField("failure"):
+            as_step.failure.CopyFrom(request.failure)
+        else:
+            as_step.success.SetInParent()
+        report = self._report(as_step)
+        return calls.ReportRunResponse(decision=report.decision, attempt=report.attempt, status=report.status)
+
+    def _get_run(self, request: run_pb2.GetRunRequest) -> Answer:
+        if (request.run, "") not in self._steps:
+            return Unanswered("NOT_FOUND", "there is no such run", reason="RUN_NOT_FOUND")
+        run = run_pb2.Run(record=self._record(request.run, ""), resume=policy_pb2.RESUME_FROM_FAILURE)
+        return run_pb2.GetRunResponse(run=run)
+
+    def _run_steps(self, request: run_pb2.ListRunStepsRequest) -> run_pb2.ListRunStepsResponse:
+        response = run_pb2.ListRunStepsResponse()
+        for run, name in sorted(self._steps):
+            record, run_attempt = self._record(run, name), self._steps[run, name].run_attempt
+            is_wanted = not request.states or record.state in request.states
+            if run == request.run and run_attempt > 0 and is_wanted:
+                response.steps.add(
+                    step=name, state=record.state, counters=record.counters, run_attempt=run_attempt
+                )
+        return response
 
 
 class _Transport:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from ._proto import failure_pb2, step_pb2
+from ._proto import failure_pb2, policy_pb2, run_pb2, step_pb2
 from ._proto import retry_service_pb2 as calls
 from .errors import Unanswered
 from .failure import NEVER, Failure
@@ -22,6 +22,9 @@ from .model import (
     Reason,
     Report,
     ReportStatus,
+    Resume,
+    Run,
+    RunStep,
     Step,
     StepState,
     Verdict,
@@ -29,6 +32,8 @@ from .model import (
 from .policy import class_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper as Words
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -147,18 +152,18 @@ def counters(message: step_pb2.Counters) -> Counters:
     )
 
 
-def begun(message: calls.BeginAttemptResponse) -> Begun:
+def begun(message: calls.BeginAttemptResponse | calls.BeginRunResponse) -> Begun:
     """Reads the answer to a begin. One in words that we do not know means: ask again."""
-    if message.HasField("grant"):
+    if isinstance(message, calls.BeginRunResponse):
+        if message.HasField("grant"):
+            return Begun(grant=run_grant(message.grant), replayed=message.replayed)
+    elif message.HasField("grant"):
         return Begun(grant=grant(message.grant), replayed=message.replayed)
     return Begun(refusal=decision(message.refusal), replayed=message.replayed)
 
 
 def grant(message: calls.Grant) -> Grant:
     """Reads a grant."""
-    time_left = None
-    if message.HasField("ends_by"):
-        time_left = max(0.0, (instant(message.ends_by) - instant(message.began_at)).total_seconds())
     return Grant(
         attempt=message.attempt,
         fence=message.fence,
@@ -166,10 +171,36 @@ def grant(message: calls.Grant) -> Grant:
         heartbeat_every=span(message.heartbeat_every),
         counters=counters(message.counters),
         resume_from=message.resume_from,
-        time_left=time_left,
+        time_left=_time_left(message),
         excluded_hosts=tuple(each.host for each in message.excluded_hosts),
+        run_retries_left=message.run_retries_left if message.HasField("run_retries_left") else None,
         message=message,
     )
+
+
+def run_grant(message: calls.RunGrant) -> Grant:
+    """Reads the grant of a run."""
+    return Grant(
+        attempt=message.attempt,
+        fence=message.fence,
+        lease=span(message.lease),
+        heartbeat_every=span(message.heartbeat_every),
+        counters=counters(message.counters),
+        time_left=_time_left(message),
+        resume=_resume(message.resume),
+        run_retries_left=message.retries_left if message.HasField("retries_left") else None,
+        message=message,
+    )
+
+
+def _time_left(message: calls.Grant | calls.RunGrant) -> float | None:
+    if not message.HasField("ends_by"):
+        return None
+    return max(0.0, (instant(message.ends_by) - instant(message.began_at)).total_seconds())
+
+
+def _resume(number: int) -> Resume:
+    return Resume(_word(policy_pb2.Resume, number, "RESUME_"))
 
 
 def heartbeat(message: calls.HeartbeatResponse) -> Heartbeat:
@@ -181,7 +212,7 @@ def heartbeat(message: calls.HeartbeatResponse) -> Heartbeat:
     )
 
 
-def report(message: calls.ReportAttemptResponse) -> Report:
+def report(message: calls.ReportAttemptResponse | calls.ReportRunResponse) -> Report:
     """Reads the answer to a report."""
     return Report(
         decision=decision(message.decision),
@@ -193,18 +224,52 @@ def report(message: calls.ReportAttemptResponse) -> Report:
 
 def step(message: step_pb2.Step) -> Step:
     """Reads a step."""
-    next_event_in = None
-    if message.HasField("next_event_at"):
-        next_event_in = (instant(message.next_event_at) - instant(message.read_at)).total_seconds()
     return Step(
         run=message.run,
         step=message.step,
-        state=StepState(_word(step_pb2.StepState, message.state, "STEP_STATE_")),
+        state=_state(message.state),
         counters=counters(message.counters),
-        next_event_in=next_event_in,
+        next_event_in=_next_event_in(message),
         decision=decision(message.decision) if message.HasField("decision") else None,
         message=message,
     )
+
+
+def run(message: run_pb2.Run) -> Run:
+    """Reads a run."""
+    record = message.record
+    return Run(
+        run=record.run,
+        state=_state(record.state),
+        counters=counters(record.counters),
+        resume=_resume(message.resume),
+        retries_left=message.retries_left if message.HasField("retries_left") else None,
+        next_event_in=_next_event_in(record),
+        decision=decision(record.decision) if record.HasField("decision") else None,
+        message=message,
+    )
+
+
+def run_step(message: run_pb2.RunStep) -> RunStep:
+    """Reads a step of a run."""
+    return RunStep(message.step, _state(message.state), counters(message.counters), message.run_attempt)
+
+
+def states(wanted: Iterable[StepState]) -> list[step_pb2.StepState]:
+    """States as the contract numbers them."""
+    return [
+        cast("step_pb2.StepState", step_pb2.StepState.Value(f"STEP_STATE_{each.value}")) for each in wanted
+    ]
+
+
+def _state(number: int) -> StepState:
+    return StepState(_word(step_pb2.StepState, number, "STEP_STATE_"))
+
+
+def _next_event_in(message: step_pb2.Step) -> float | None:
+    if not message.HasField("next_event_at"):
+        return None
+    return (instant(message.next_event_at) - instant(message.read_at)).total_seconds()
 
 
 def unanswered(status: status_pb2.Status) -> Unanswered:

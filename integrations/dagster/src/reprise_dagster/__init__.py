@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import reprise
@@ -22,6 +22,10 @@ from reprise.job import RunlessOptions
 from typing_extensions import Unpack
 
 import dagster as dg
+
+from .runs import RunFailed, execute_job, place
+
+__all__ = ["RunFailed", "coordinated", "execute_job"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +40,8 @@ def coordinated(
     """Makes each execution of an op's or asset's function an attempt of a step.
 
     The run is Dagster's, the step is its step key, so that each step of each run has its
-    own counters. Without a client it is the one that the environment describes.
+    own counters; under `execute_job` the run is that of Dagster's root run. Without a client it
+    is the one that the environment describes.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -62,11 +67,13 @@ def coordinated(
 def _attempt(client: reprise.Client | None, options: RunlessOptions) -> Iterator[None]:
     """One attempt of the step that is being executed, in Dagster's words."""
     context = dg.OpExecutionContext.get()
-    step = context.get_step_execution_context().step.key
-    told = {"run": context.run_id, "attempts_before": context.retry_number, **options}
+    run, run_attempt = place(context.run)
+    told = {"run": run, "run_attempt": run_attempt, "attempts_before": context.retry_number, **options}
     try:
-        with reprise.once(client or reprise.default_client(), _id(step), **told), _wishes():
-            yield
+        with ExitStack() as stack:
+            _enter(stack, client or reprise.default_client(), context, told)
+            with _wishes():
+                yield
     except reprise.RetryLater as later:
         context.log.info(f"reprise: {later.decision}")
         raise dg.RetryRequested(_NO_BOUND, later.delay) from (later.__cause__ or later)
@@ -77,6 +84,23 @@ def _attempt(client: reprise.Client | None, options: RunlessOptions) -> Iterator
         if decision is None:
             raise
         raise dg.Failure(f"{error}\nreprise: {decision}", allow_retries=False) from error
+
+
+def _enter(
+    stack: ExitStack, client: reprise.Client, context: dg.OpExecutionContext, told: dict[str, Any]
+) -> None:
+    """Enters the attempt.
+
+    A body that had succeeded, but whose outputs Dagster could not keep, runs again in the
+    next attempt of the run: its step there has a name of its own.
+    """
+    step = context.get_step_execution_context().step.key
+    try:
+        stack.enter_context(reprise.once(client, _id(step), **told))
+    except reprise.AlreadyDone:
+        if told["run_attempt"] <= 1:
+            raise
+        stack.enter_context(reprise.once(client, _id(f"{step}@{told['run_attempt']}"), **told))
 
 
 @contextmanager

@@ -9,6 +9,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Resume(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESUME_UNSPECIFIED: _ClassVar[Resume]
+    RESUME_FROM_FAILURE: _ClassVar[Resume]
+    RESUME_ALL_STEPS: _ClassVar[Resume]
+
+class StepCounters(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STEP_COUNTERS_UNSPECIFIED: _ClassVar[StepCounters]
+    STEP_COUNTERS_RESET: _ClassVar[StepCounters]
+    STEP_COUNTERS_CARRY: _ClassVar[StepCounters]
+
 class Quirk(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QUIRK_UNSPECIFIED: _ClassVar[Quirk]
@@ -51,6 +63,12 @@ class AntiAffinityMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ANTI_AFFINITY_MODE_NONE: _ClassVar[AntiAffinityMode]
     ANTI_AFFINITY_MODE_SOFT: _ClassVar[AntiAffinityMode]
     ANTI_AFFINITY_MODE_HARD: _ClassVar[AntiAffinityMode]
+RESUME_UNSPECIFIED: Resume
+RESUME_FROM_FAILURE: Resume
+RESUME_ALL_STEPS: Resume
+STEP_COUNTERS_UNSPECIFIED: StepCounters
+STEP_COUNTERS_RESET: StepCounters
+STEP_COUNTERS_CARRY: StepCounters
 QUIRK_UNSPECIFIED: Quirk
 QUIRK_BOUNDS_FIRST: Quirk
 QUIRK_BACKOFF_NOT_WAITED: Quirk
@@ -78,7 +96,7 @@ ANTI_AFFINITY_MODE_SOFT: AntiAffinityMode
 ANTI_AFFINITY_MODE_HARD: AntiAffinityMode
 
 class Policy(_message.Message):
-    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "reset_on_progress", "host_anti_affinity", "on_exhaustion", "never_retry_kinds", "quirks")
+    __slots__ = ("max_retries", "max_elapsed", "backoff", "rules", "pushback", "max_crash_retries", "reset_after", "reset_on_progress", "host_anti_affinity", "on_exhaustion", "never_retry_kinds", "quirks", "run")
     MAX_RETRIES_FIELD_NUMBER: _ClassVar[int]
     MAX_ELAPSED_FIELD_NUMBER: _ClassVar[int]
     BACKOFF_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +109,7 @@ class Policy(_message.Message):
     ON_EXHAUSTION_FIELD_NUMBER: _ClassVar[int]
     NEVER_RETRY_KINDS_FIELD_NUMBER: _ClassVar[int]
     QUIRKS_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     max_retries: int
     max_elapsed: _duration_pb2.Duration
     backoff: Backoff
@@ -103,7 +122,20 @@ class Policy(_message.Message):
     on_exhaustion: Exhaustion
     never_retry_kinds: _containers.RepeatedScalarFieldContainer[str]
     quirks: _containers.RepeatedScalarFieldContainer[Quirk]
-    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., reset_on_progress: bool = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ..., quirks: _Optional[_Iterable[_Union[Quirk, str]]] = ...) -> None: ...
+    run: RunRetries
+    def __init__(self, max_retries: _Optional[int] = ..., max_elapsed: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., backoff: _Optional[_Union[Backoff, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., pushback: _Optional[_Union[PushbackBounds, _Mapping]] = ..., max_crash_retries: _Optional[int] = ..., reset_after: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., reset_on_progress: bool = ..., host_anti_affinity: _Optional[_Union[HostAntiAffinity, _Mapping]] = ..., on_exhaustion: _Optional[_Union[Exhaustion, _Mapping]] = ..., never_retry_kinds: _Optional[_Iterable[str]] = ..., quirks: _Optional[_Iterable[_Union[Quirk, str]]] = ..., run: _Optional[_Union[RunRetries, _Mapping]] = ...) -> None: ...
+
+class RunRetries(_message.Message):
+    __slots__ = ("resume", "step_counters", "ignore_step_failures", "max_total_retries")
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    IGNORE_STEP_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOTAL_RETRIES_FIELD_NUMBER: _ClassVar[int]
+    resume: Resume
+    step_counters: StepCounters
+    ignore_step_failures: bool
+    max_total_retries: int
+    def __init__(self, resume: _Optional[_Union[Resume, str]] = ..., step_counters: _Optional[_Union[StepCounters, str]] = ..., ignore_step_failures: bool = ..., max_total_retries: _Optional[int] = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("name", "match", "retry", "retry_uncounted", "stop", "hold", "skip")

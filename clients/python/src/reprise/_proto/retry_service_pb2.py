@@ -27,58 +27,69 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from . import failure_pb2 as reprise_dot_v1_dot_failure__pb2
 from . import policy_pb2 as reprise_dot_v1_dot_policy__pb2
+from . import run_pb2 as reprise_dot_v1_dot_run__pb2
 from . import step_pb2 as reprise_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ereprise/v1/retry_service.proto\x12\nreprise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18reprise/v1/failure.proto\x1a\x17reprise/v1/policy.proto\x1a\x15reprise/v1/step.proto\"\x98\x03\n\x13\x42\x65ginAttemptRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x15\n\x0bpolicy_name\x18\x05 \x01(\tH\x00\x12+\n\rinline_policy\x18\x06 \x01(\x0b\x32\x12.reprise.v1.PolicyH\x00\x12(\n\x05lease\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x0e\n\x06worker\x18\t \x01(\t\x12\x0c\n\x04kind\x18\n \x01(\t\x12\x0f\n\x07targets\x18\x0b \x03(\t\x12\r\n\x05queue\x18\x0c \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61waits\x18\x0f \x01(\x08\x12\x0f\n\x07payload\x18\x10 \x01(\x0c\x42\x08\n\x06policy\"\x7f\n\x14\x42\x65ginAttemptResponse\x12\"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.reprise.v1.GrantH\x00\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.reprise.v1.DecisionH\x00\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x42\x08\n\x06\x61nswer\"\xad\x03\n\x05Grant\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12/\n\x0blease_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fheartbeat_every\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x62\x65gan_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08\x63ounters\x18\x07 \x01(\x0b\x32\x14.reprise.v1.Counters\x12\x13\n\x0bresume_from\x18\x08 \x01(\t\x12+\n\x07\x65nds_by\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0e\x65xcluded_hosts\x18\n \x03(\x0b\x32\x18.reprise.v1.ExcludedHost\x12+\n\x06policy\x18\x0b \x01(\x0b\x32\x1b.reprise.v1.PolicyReference\"p\n\x14\x41waitDecisionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x15\x41waitDecisionResponse\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.reprise.v1.AwaitState\x12&\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x14.reprise.v1.Decision\"\xe1\x01\n\x0f\x43laimDueRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x16\n\tmax_steps\x18\x04 \x01(\rH\x00\x88\x01\x01\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\n_max_steps\":\n\x10\x43laimDueResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.reprise.v1.ClaimedStep\"z\n\x0b\x43laimedStep\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12 \n\x05grant\x18\x06 \x01(\x0b\x32\x11.reprise.v1.Grant\"\x9d\x01\n\x10HeartbeatRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08progress\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_progress\"\xaf\x01\n\x11HeartbeatResponse\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.reprise.v1.LeaseState\x12/\n\x0blease_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x63\x61ncel_requested\x18\x04 \x01(\x08\"\x9c\x03\n\x14ReportAttemptRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\nrequest_id\x18\x06 \x01(\x0c\x12&\n\x07success\x18\x07 \x01(\x0b\x32\x13.reprise.v1.SuccessH\x00\x12&\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x13.reprise.v1.FailureH\x00\x12\x15\n\x0bpolicy_name\x18\t \x01(\tH\x01\x12+\n\rinline_policy\x18\n \x01(\x0b\x32\x12.reprise.v1.PolicyH\x01\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x0f\n\x07targets\x18\x0c \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07outcomeB\x08\n\x06policy\"\t\n\x07Success\"\x8c\x01\n\x15ReportAttemptResponse\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.reprise.v1.Decision\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x06status\x18\x03 \x01(\x0e\x32\x18.reprise.v1.ReportStatus\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"b\n\x1a\x42\x61tchReportAttemptsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x31\n\x07reports\x18\x02 \x03(\x0b\x32 .reprise.v1.ReportAttemptRequest\"M\n\x1b\x42\x61tchReportAttemptsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.reprise.v1.BatchReportResult\"\x94\x01\n\x11\x42\x61tchReportResult\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x35\n\x08response\x18\x03 \x01(\x0b\x32!.reprise.v1.ReportAttemptResponseH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\">\n\x0eGetStepRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\"1\n\x0fGetStepResponse\x12\x1e\n\x04step\x18\x01 \x01(\x0b\x32\x10.reprise.v1.Step*r\n\nAwaitState\x12\x1b\n\x17\x41WAIT_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41WAIT_STATE_READY\x10\x01\x12\x17\n\x13\x41WAIT_STATE_CHANGED\x10\x02\x12\x17\n\x13\x41WAIT_STATE_WAITING\x10\x03*U\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_HELD\x10\x01\x12\x14\n\x10LEASE_STATE_LOST\x10\x02*z\n\x0cReportStatus\x12\x1d\n\x19REPORT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPORT_STATUS_RECORDED\x10\x01\x12\x17\n\x13REPORT_STATUS_STALE\x10\x02\x12\x16\n\x12REPORT_STATUS_LATE\x10\x03\x32\xca\x04\n\x0cRetryService\x12Q\n\x0c\x42\x65ginAttempt\x12\x1f.reprise.v1.BeginAttemptRequest\x1a .reprise.v1.BeginAttemptResponse\x12H\n\tHeartbeat\x12\x1c.reprise.v1.HeartbeatRequest\x1a\x1d.reprise.v1.HeartbeatResponse\x12T\n\rReportAttempt\x12 .reprise.v1.ReportAttemptRequest\x1a!.reprise.v1.ReportAttemptResponse\x12\x66\n\x13\x42\x61tchReportAttempts\x12&.reprise.v1.BatchReportAttemptsRequest\x1a\'.reprise.v1.BatchReportAttemptsResponse\x12T\n\rAwaitDecision\x12 .reprise.v1.AwaitDecisionRequest\x1a!.reprise.v1.AwaitDecisionResponse\x12\x45\n\x08\x43laimDue\x12\x1b.reprise.v1.ClaimDueRequest\x1a\x1c.reprise.v1.ClaimDueResponse\x12\x42\n\x07GetStep\x12\x1a.reprise.v1.GetStepRequest\x1a\x1b.reprise.v1.GetStepResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ereprise/v1/retry_service.proto\x12\nreprise.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x18reprise/v1/failure.proto\x1a\x17reprise/v1/policy.proto\x1a\x14reprise/v1/run.proto\x1a\x15reprise/v1/step.proto\"\xad\x03\n\x13\x42\x65ginAttemptRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\x12\x15\n\x0bpolicy_name\x18\x05 \x01(\tH\x00\x12+\n\rinline_policy\x18\x06 \x01(\x0b\x32\x12.reprise.v1.PolicyH\x00\x12(\n\x05lease\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x0e\n\x06worker\x18\t \x01(\t\x12\x0c\n\x04kind\x18\n \x01(\t\x12\x0f\n\x07targets\x18\x0b \x03(\t\x12\r\n\x05queue\x18\x0c \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x61waits\x18\x0f \x01(\x08\x12\x0f\n\x07payload\x18\x10 \x01(\x0c\x12\x13\n\x0brun_attempt\x18\x11 \x01(\rB\x08\n\x06policy\"\x7f\n\x14\x42\x65ginAttemptResponse\x12\"\n\x05grant\x18\x01 \x01(\x0b\x32\x11.reprise.v1.GrantH\x00\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.reprise.v1.DecisionH\x00\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x42\x08\n\x06\x61nswer\"\xe1\x03\n\x05Grant\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12/\n\x0blease_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fheartbeat_every\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x62\x65gan_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08\x63ounters\x18\x07 \x01(\x0b\x32\x14.reprise.v1.Counters\x12\x13\n\x0bresume_from\x18\x08 \x01(\t\x12+\n\x07\x65nds_by\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0e\x65xcluded_hosts\x18\n \x03(\x0b\x32\x18.reprise.v1.ExcludedHost\x12+\n\x06policy\x18\x0b \x01(\x0b\x32\x1b.reprise.v1.PolicyReference\x12\x1d\n\x10run_retries_left\x18\x0c \x01(\x04H\x00\x88\x01\x01\x42\x13\n\x11_run_retries_left\"p\n\x14\x41waitDecisionRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x15\x41waitDecisionResponse\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.reprise.v1.AwaitState\x12&\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x14.reprise.v1.Decision\"\xe1\x01\n\x0f\x43laimDueRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x16\n\tmax_steps\x18\x04 \x01(\rH\x00\x88\x01\x01\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x0e\n\x06worker\x18\x07 \x01(\t\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\n_max_steps\":\n\x10\x43laimDueResponse\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.reprise.v1.ClaimedStep\"z\n\x0b\x43laimedStep\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07targets\x18\x04 \x03(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12 \n\x05grant\x18\x06 \x01(\x0b\x32\x11.reprise.v1.Grant\"\x9d\x01\n\x10HeartbeatRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08progress\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x0b\n\t_progress\"\xaf\x01\n\x11HeartbeatResponse\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.reprise.v1.LeaseState\x12/\n\x0blease_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x63\x61ncel_requested\x18\x04 \x01(\x08\"\x9c\x03\n\x14ReportAttemptRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x04 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\nrequest_id\x18\x06 \x01(\x0c\x12&\n\x07success\x18\x07 \x01(\x0b\x32\x13.reprise.v1.SuccessH\x00\x12&\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x13.reprise.v1.FailureH\x00\x12\x15\n\x0bpolicy_name\x18\t \x01(\tH\x01\x12+\n\rinline_policy\x18\n \x01(\x0b\x32\x12.reprise.v1.PolicyH\x01\x12\x0c\n\x04kind\x18\x0b \x01(\t\x12\x0f\n\x07targets\x18\x0c \x03(\t\x12,\n\x08\x64\x65\x61\x64line\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07outcomeB\x08\n\x06policy\"\t\n\x07Success\"\x8c\x01\n\x15ReportAttemptResponse\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.reprise.v1.Decision\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x06status\x18\x03 \x01(\x0e\x32\x18.reprise.v1.ReportStatus\x12\x10\n\x08replayed\x18\x04 \x01(\x08\"b\n\x1a\x42\x61tchReportAttemptsRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x31\n\x07reports\x18\x02 \x03(\x0b\x32 .reprise.v1.ReportAttemptRequest\"M\n\x1b\x42\x61tchReportAttemptsResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.reprise.v1.BatchReportResult\"\x94\x01\n\x11\x42\x61tchReportResult\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\x35\n\x08response\x18\x03 \x01(\x0b\x32!.reprise.v1.ReportAttemptResponseH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\">\n\x0eGetStepRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\"1\n\x0fGetStepResponse\x12\x1e\n\x04step\x18\x01 \x01(\x0b\x32\x10.reprise.v1.Step\"\xb7\x02\n\x0f\x42\x65ginRunRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x15\n\x0bpolicy_name\x18\x04 \x01(\tH\x00\x12+\n\rinline_policy\x18\x05 \x01(\x0b\x32\x12.reprise.v1.PolicyH\x00\x12(\n\x05lease\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04host\x18\x07 \x01(\t\x12\x0e\n\x06worker\x18\x08 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\ttime_left\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x08\n\x06policy\"~\n\x10\x42\x65ginRunResponse\x12%\n\x05grant\x18\x01 \x01(\x0b\x32\x14.reprise.v1.RunGrantH\x00\x12\'\n\x07refusal\x18\x02 \x01(\x0b\x32\x14.reprise.v1.DecisionH\x00\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x42\x08\n\x06\x61nswer\"\xb9\x03\n\x08RunGrant\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\r\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x04\x12/\n\x0blease_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fheartbeat_every\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08\x62\x65gan_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08\x63ounters\x18\x07 \x01(\x0b\x32\x14.reprise.v1.Counters\x12+\n\x07\x65nds_by\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06policy\x18\t \x01(\x0b\x32\x1b.reprise.v1.PolicyReference\x12\"\n\x06resume\x18\n \x01(\x0e\x32\x12.reprise.v1.Resume\x12\x19\n\x0cretries_left\x18\x0b \x01(\x04H\x00\x88\x01\x01\x42\x0f\n\r_retries_left\"\xd6\x01\n\x10ReportRunRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\x0c\x12&\n\x07success\x18\x06 \x01(\x0b\x32\x13.reprise.v1.SuccessH\x00\x12&\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x13.reprise.v1.FailureH\x00\x12\x13\n\x0bstep_failed\x18\x08 \x01(\x08\x42\t\n\x07outcome\"\xac\x01\n\x11ReportRunResponse\x12&\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x14.reprise.v1.Decision\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12(\n\x06status\x18\x03 \x01(\x0e\x32\x18.reprise.v1.ReportStatus\x12\x10\n\x08replayed\x18\x04 \x01(\x08\x12\"\n\x06resume\x18\x05 \x01(\x0e\x32\x12.reprise.v1.Resume*r\n\nAwaitState\x12\x1b\n\x17\x41WAIT_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41WAIT_STATE_READY\x10\x01\x12\x17\n\x13\x41WAIT_STATE_CHANGED\x10\x02\x12\x17\n\x13\x41WAIT_STATE_WAITING\x10\x03*U\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_HELD\x10\x01\x12\x14\n\x10LEASE_STATE_LOST\x10\x02*z\n\x0cReportStatus\x12\x1d\n\x19REPORT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPORT_STATUS_RECORDED\x10\x01\x12\x17\n\x13REPORT_STATUS_STALE\x10\x02\x12\x16\n\x12REPORT_STATUS_LATE\x10\x03\x32\xef\x06\n\x0cRetryService\x12Q\n\x0c\x42\x65ginAttempt\x12\x1f.reprise.v1.BeginAttemptRequest\x1a .reprise.v1.BeginAttemptResponse\x12H\n\tHeartbeat\x12\x1c.reprise.v1.HeartbeatRequest\x1a\x1d.reprise.v1.HeartbeatResponse\x12T\n\rReportAttempt\x12 .reprise.v1.ReportAttemptRequest\x1a!.reprise.v1.ReportAttemptResponse\x12\x66\n\x13\x42\x61tchReportAttempts\x12&.reprise.v1.BatchReportAttemptsRequest\x1a\'.reprise.v1.BatchReportAttemptsResponse\x12T\n\rAwaitDecision\x12 .reprise.v1.AwaitDecisionRequest\x1a!.reprise.v1.AwaitDecisionResponse\x12\x45\n\x08\x43laimDue\x12\x1b.reprise.v1.ClaimDueRequest\x1a\x1c.reprise.v1.ClaimDueResponse\x12\x42\n\x07GetStep\x12\x1a.reprise.v1.GetStepRequest\x1a\x1b.reprise.v1.GetStepResponse\x12\x45\n\x08\x42\x65ginRun\x12\x1b.reprise.v1.BeginRunRequest\x1a\x1c.reprise.v1.BeginRunResponse\x12H\n\tReportRun\x12\x1c.reprise.v1.ReportRunRequest\x1a\x1d.reprise.v1.ReportRunResponse\x12?\n\x06GetRun\x12\x19.reprise.v1.GetRunRequest\x1a\x1a.reprise.v1.GetRunResponse\x12Q\n\x0cListRunSteps\x12\x1f.reprise.v1.ListRunStepsRequest\x1a .reprise.v1.ListRunStepsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reprise.v1.retry_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AWAITSTATE']._serialized_start=3164
-  _globals['_AWAITSTATE']._serialized_end=3278
-  _globals['_LEASESTATE']._serialized_start=3280
-  _globals['_LEASESTATE']._serialized_end=3365
-  _globals['_REPORTSTATUS']._serialized_start=3367
-  _globals['_REPORTSTATUS']._serialized_end=3489
-  _globals['_BEGINATTEMPTREQUEST']._serialized_start=211
-  _globals['_BEGINATTEMPTREQUEST']._serialized_end=619
-  _globals['_BEGINATTEMPTRESPONSE']._serialized_start=621
-  _globals['_BEGINATTEMPTRESPONSE']._serialized_end=748
-  _globals['_GRANT']._serialized_start=751
-  _globals['_GRANT']._serialized_end=1180
-  _globals['_AWAITDECISIONREQUEST']._serialized_start=1182
-  _globals['_AWAITDECISIONREQUEST']._serialized_end=1294
-  _globals['_AWAITDECISIONRESPONSE']._serialized_start=1296
-  _globals['_AWAITDECISIONRESPONSE']._serialized_end=1398
-  _globals['_CLAIMDUEREQUEST']._serialized_start=1401
-  _globals['_CLAIMDUEREQUEST']._serialized_end=1626
-  _globals['_CLAIMDUERESPONSE']._serialized_start=1628
-  _globals['_CLAIMDUERESPONSE']._serialized_end=1686
-  _globals['_CLAIMEDSTEP']._serialized_start=1688
-  _globals['_CLAIMEDSTEP']._serialized_end=1810
-  _globals['_HEARTBEATREQUEST']._serialized_start=1813
-  _globals['_HEARTBEATREQUEST']._serialized_end=1970
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1973
-  _globals['_HEARTBEATRESPONSE']._serialized_end=2148
-  _globals['_REPORTATTEMPTREQUEST']._serialized_start=2151
-  _globals['_REPORTATTEMPTREQUEST']._serialized_end=2563
-  _globals['_SUCCESS']._serialized_start=2565
-  _globals['_SUCCESS']._serialized_end=2574
-  _globals['_REPORTATTEMPTRESPONSE']._serialized_start=2577
-  _globals['_REPORTATTEMPTRESPONSE']._serialized_end=2717
-  _globals['_BATCHREPORTATTEMPTSREQUEST']._serialized_start=2719
-  _globals['_BATCHREPORTATTEMPTSREQUEST']._serialized_end=2817
-  _globals['_BATCHREPORTATTEMPTSRESPONSE']._serialized_start=2819
-  _globals['_BATCHREPORTATTEMPTSRESPONSE']._serialized_end=2896
-  _globals['_BATCHREPORTRESULT']._serialized_start=2899
-  _globals['_BATCHREPORTRESULT']._serialized_end=3047
-  _globals['_GETSTEPREQUEST']._serialized_start=3049
-  _globals['_GETSTEPREQUEST']._serialized_end=3111
-  _globals['_GETSTEPRESPONSE']._serialized_start=3113
-  _globals['_GETSTEPRESPONSE']._serialized_end=3162
-  _globals['_RETRYSERVICE']._serialized_start=3492
-  _globals['_RETRYSERVICE']._serialized_end=4078
+  _globals['_AWAITSTATE']._serialized_start=4537
+  _globals['_AWAITSTATE']._serialized_end=4651
+  _globals['_LEASESTATE']._serialized_start=4653
+  _globals['_LEASESTATE']._serialized_end=4738
+  _globals['_REPORTSTATUS']._serialized_start=4740
+  _globals['_REPORTSTATUS']._serialized_end=4862
+  _globals['_BEGINATTEMPTREQUEST']._serialized_start=233
+  _globals['_BEGINATTEMPTREQUEST']._serialized_end=662
+  _globals['_BEGINATTEMPTRESPONSE']._serialized_start=664
+  _globals['_BEGINATTEMPTRESPONSE']._serialized_end=791
+  _globals['_GRANT']._serialized_start=794
+  _globals['_GRANT']._serialized_end=1275
+  _globals['_AWAITDECISIONREQUEST']._serialized_start=1277
+  _globals['_AWAITDECISIONREQUEST']._serialized_end=1389
+  _globals['_AWAITDECISIONRESPONSE']._serialized_start=1391
+  _globals['_AWAITDECISIONRESPONSE']._serialized_end=1493
+  _globals['_CLAIMDUEREQUEST']._serialized_start=1496
+  _globals['_CLAIMDUEREQUEST']._serialized_end=1721
+  _globals['_CLAIMDUERESPONSE']._serialized_start=1723
+  _globals['_CLAIMDUERESPONSE']._serialized_end=1781
+  _globals['_CLAIMEDSTEP']._serialized_start=1783
+  _globals['_CLAIMEDSTEP']._serialized_end=1905
+  _globals['_HEARTBEATREQUEST']._serialized_start=1908
+  _globals['_HEARTBEATREQUEST']._serialized_end=2065
+  _globals['_HEARTBEATRESPONSE']._serialized_start=2068
+  _globals['_HEARTBEATRESPONSE']._serialized_end=2243
+  _globals['_REPORTATTEMPTREQUEST']._serialized_start=2246
+  _globals['_REPORTATTEMPTREQUEST']._serialized_end=2658
+  _globals['_SUCCESS']._serialized_start=2660
+  _globals['_SUCCESS']._serialized_end=2669
+  _globals['_REPORTATTEMPTRESPONSE']._serialized_start=2672
+  _globals['_REPORTATTEMPTRESPONSE']._serialized_end=2812
+  _globals['_BATCHREPORTATTEMPTSREQUEST']._serialized_start=2814
+  _globals['_BATCHREPORTATTEMPTSREQUEST']._serialized_end=2912
+  _globals['_BATCHREPORTATTEMPTSRESPONSE']._serialized_start=2914
+  _globals['_BATCHREPORTATTEMPTSRESPONSE']._serialized_end=2991
+  _globals['_BATCHREPORTRESULT']._serialized_start=2994
+  _globals['_BATCHREPORTRESULT']._serialized_end=3142
+  _globals['_GETSTEPREQUEST']._serialized_start=3144
+  _globals['_GETSTEPREQUEST']._serialized_end=3206
+  _globals['_GETSTEPRESPONSE']._serialized_start=3208
+  _globals['_GETSTEPRESPONSE']._serialized_end=3257
+  _globals['_BEGINRUNREQUEST']._serialized_start=3260
+  _globals['_BEGINRUNREQUEST']._serialized_end=3571
+  _globals['_BEGINRUNRESPONSE']._serialized_start=3573
+  _globals['_BEGINRUNRESPONSE']._serialized_end=3699
+  _globals['_RUNGRANT']._serialized_start=3702
+  _globals['_RUNGRANT']._serialized_end=4143
+  _globals['_REPORTRUNREQUEST']._serialized_start=4146
+  _globals['_REPORTRUNREQUEST']._serialized_end=4360
+  _globals['_REPORTRUNRESPONSE']._serialized_start=4363
+  _globals['_REPORTRUNRESPONSE']._serialized_end=4535
+  _globals['_RETRYSERVICE']._serialized_start=4865
+  _globals['_RETRYSERVICE']._serialized_end=5744
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from . import failure_pb2 as _failure_pb2
 from . import policy_pb2 as _policy_pb2
+from . import run_pb2 as _run_pb2
 from . import step_pb2 as _step_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -45,7 +46,7 @@ REPORT_STATUS_STALE: ReportStatus
 REPORT_STATUS_LATE: ReportStatus
 
 class BeginAttemptRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits", "payload")
+    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits", "payload", "run_attempt")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +63,7 @@ class BeginAttemptRequest(_message.Message):
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
     AWAITS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    RUN_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -78,7 +80,8 @@ class BeginAttemptRequest(_message.Message):
     time_left: _duration_pb2.Duration
     awaits: bool
     payload: bytes
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ..., payload: _Optional[bytes] = ...) -> None: ...
+    run_attempt: int
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ..., payload: _Optional[bytes] = ..., run_attempt: _Optional[int] = ...) -> None: ...
 
 class BeginAttemptResponse(_message.Message):
     __slots__ = ("grant", "refusal", "replayed")
@@ -91,7 +94,7 @@ class BeginAttemptResponse(_message.Message):
     def __init__(self, grant: _Optional[_Union[Grant, _Mapping]] = ..., refusal: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ..., replayed: bool = ...) -> None: ...
 
 class Grant(_message.Message):
-    __slots__ = ("attempt", "fence", "lease_until", "lease", "heartbeat_every", "began_at", "counters", "resume_from", "ends_by", "excluded_hosts", "policy")
+    __slots__ = ("attempt", "fence", "lease_until", "lease", "heartbeat_every", "began_at", "counters", "resume_from", "ends_by", "excluded_hosts", "policy", "run_retries_left")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
     LEASE_UNTIL_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +106,7 @@ class Grant(_message.Message):
     ENDS_BY_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_HOSTS_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    RUN_RETRIES_LEFT_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     fence: int
     lease_until: _timestamp_pb2.Timestamp
@@ -114,7 +118,8 @@ class Grant(_message.Message):
     ends_by: _timestamp_pb2.Timestamp
     excluded_hosts: _containers.RepeatedCompositeFieldContainer[_step_pb2.ExcludedHost]
     policy: _step_pb2.PolicyReference
-    def __init__(self, attempt: _Optional[int] = ..., fence: _Optional[int] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., heartbeat_every: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counters: _Optional[_Union[_step_pb2.Counters, _Mapping]] = ..., resume_from: _Optional[str] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., excluded_hosts: _Optional[_Iterable[_Union[_step_pb2.ExcludedHost, _Mapping]]] = ..., policy: _Optional[_Union[_step_pb2.PolicyReference, _Mapping]] = ...) -> None: ...
+    run_retries_left: int
+    def __init__(self, attempt: _Optional[int] = ..., fence: _Optional[int] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., heartbeat_every: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counters: _Optional[_Union[_step_pb2.Counters, _Mapping]] = ..., resume_from: _Optional[str] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., excluded_hosts: _Optional[_Iterable[_Union[_step_pb2.ExcludedHost, _Mapping]]] = ..., policy: _Optional[_Union[_step_pb2.PolicyReference, _Mapping]] = ..., run_retries_left: _Optional[int] = ...) -> None: ...
 
 class AwaitDecisionRequest(_message.Message):
     __slots__ = ("namespace", "run", "step", "timeout")
@@ -295,3 +300,97 @@ class GetStepResponse(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: _step_pb2.Step
     def __init__(self, step: _Optional[_Union[_step_pb2.Step, _Mapping]] = ...) -> None: ...
+
+class BeginRunRequest(_message.Message):
+    __slots__ = ("namespace", "run", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "deadline", "time_left")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    POLICY_NAME_FIELD_NUMBER: _ClassVar[int]
+    INLINE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    run: str
+    request_id: bytes
+    policy_name: str
+    inline_policy: _policy_pb2.Policy
+    lease: _duration_pb2.Duration
+    host: str
+    worker: str
+    deadline: _timestamp_pb2.Timestamp
+    time_left: _duration_pb2.Duration
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class BeginRunResponse(_message.Message):
+    __slots__ = ("grant", "refusal", "replayed")
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    grant: RunGrant
+    refusal: _step_pb2.Decision
+    replayed: bool
+    def __init__(self, grant: _Optional[_Union[RunGrant, _Mapping]] = ..., refusal: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class RunGrant(_message.Message):
+    __slots__ = ("attempt", "fence", "lease_until", "lease", "heartbeat_every", "began_at", "counters", "ends_by", "policy", "resume", "retries_left")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    BEGAN_AT_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_BY_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_LEFT_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    fence: int
+    lease_until: _timestamp_pb2.Timestamp
+    lease: _duration_pb2.Duration
+    heartbeat_every: _duration_pb2.Duration
+    began_at: _timestamp_pb2.Timestamp
+    counters: _step_pb2.Counters
+    ends_by: _timestamp_pb2.Timestamp
+    policy: _step_pb2.PolicyReference
+    resume: _policy_pb2.Resume
+    retries_left: int
+    def __init__(self, attempt: _Optional[int] = ..., fence: _Optional[int] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., heartbeat_every: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counters: _Optional[_Union[_step_pb2.Counters, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[_step_pb2.PolicyReference, _Mapping]] = ..., resume: _Optional[_Union[_policy_pb2.Resume, str]] = ..., retries_left: _Optional[int] = ...) -> None: ...
+
+class ReportRunRequest(_message.Message):
+    __slots__ = ("namespace", "run", "fence", "attempt", "request_id", "success", "failure", "step_failed")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SUCCESS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FAILED_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    run: str
+    fence: int
+    attempt: int
+    request_id: bytes
+    success: Success
+    failure: _failure_pb2.Failure
+    step_failed: bool
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., fence: _Optional[int] = ..., attempt: _Optional[int] = ..., request_id: _Optional[bytes] = ..., success: _Optional[_Union[Success, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., step_failed: bool = ...) -> None: ...
+
+class ReportRunResponse(_message.Message):
+    __slots__ = ("decision", "attempt", "status", "replayed", "resume")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    decision: _step_pb2.Decision
+    attempt: int
+    status: ReportStatus
+    replayed: bool
+    resume: _policy_pb2.Resume
+    def __init__(self, decision: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ..., attempt: _Optional[int] = ..., status: _Optional[_Union[ReportStatus, str]] = ..., replayed: bool = ..., resume: _Optional[_Union[_policy_pb2.Resume, str]] = ...) -> None: ...

@@ -53,6 +53,10 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CANCELED: _ClassVar[Reason]
     REASON_ABANDONED: _ClassVar[Reason]
     REASON_BUDGET_SPENT: _ClassVar[Reason]
+    REASON_RUN_OVER: _ClassVar[Reason]
+    REASON_RUN_SUPERSEDED: _ClassVar[Reason]
+    REASON_RUN_RETRIES_SPENT: _ClassVar[Reason]
+    REASON_STEP_FAILED: _ClassVar[Reason]
     REASON_GIVEN_UP: _ClassVar[Reason]
     REASON_EXHAUSTED: _ClassVar[Reason]
     REASON_HELD_BY_RULE: _ClassVar[Reason]
@@ -74,6 +78,9 @@ class ConstraintKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONSTRAINT_KIND_BREAKER: _ClassVar[ConstraintKind]
     CONSTRAINT_KIND_RAMP: _ClassVar[ConstraintKind]
     CONSTRAINT_KIND_HOST: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_TICKET: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_FORCED: _ClassVar[ConstraintKind]
+    CONSTRAINT_KIND_OBSERVED: _ClassVar[ConstraintKind]
 
 class StepState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -143,6 +150,10 @@ REASON_SCHEDULE_ENDED: Reason
 REASON_CANCELED: Reason
 REASON_ABANDONED: Reason
 REASON_BUDGET_SPENT: Reason
+REASON_RUN_OVER: Reason
+REASON_RUN_SUPERSEDED: Reason
+REASON_RUN_RETRIES_SPENT: Reason
+REASON_STEP_FAILED: Reason
 REASON_GIVEN_UP: Reason
 REASON_EXHAUSTED: Reason
 REASON_HELD_BY_RULE: Reason
@@ -161,6 +172,9 @@ CONSTRAINT_KIND_PAUSE: ConstraintKind
 CONSTRAINT_KIND_BREAKER: ConstraintKind
 CONSTRAINT_KIND_RAMP: ConstraintKind
 CONSTRAINT_KIND_HOST: ConstraintKind
+CONSTRAINT_KIND_TICKET: ConstraintKind
+CONSTRAINT_KIND_FORCED: ConstraintKind
+CONSTRAINT_KIND_OBSERVED: ConstraintKind
 STEP_STATE_UNSPECIFIED: StepState
 STEP_STATE_WAITING: StepState
 STEP_STATE_RUNNING: StepState

@@ -25,7 +25,7 @@ from typing_extensions import ParamSpec, Unpack
 from ..aio import AsyncClient
 from ..client import Client
 from ..errors import ConfigurationError
-from ..job import StepOptions
+from ..job import StepOptions, apart
 from .steered import AsyncSteered, Steered
 
 P = ParamSpec("P")
@@ -70,7 +70,7 @@ class SteeredAttempt:
 
 def retry_context(client: Client, step: str, **options: Unpack[StepOptions]) -> Iterator[SteeredAttempt]:
     """As `stamina.retry_context`, but decided by the service."""
-    steered, hook = Steered(client.step(step, **options)), Hook()
+    steered, hook = Steered(client.step(step, **apart(options))), Hook()
     for attempt in stamina.retry_context(on=hook, attempts=None, timeout=None):
         steered.begin()
         yield SteeredAttempt(steered, hook, attempt)
@@ -107,7 +107,7 @@ def _asynchronous(
 ) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        steered, hook = AsyncSteered(client.step(step, **options)), Hook()
+        steered, hook = AsyncSteered(client.step(step, **apart(options))), Hook()
         async for attempt in stamina.retry_context(on=hook, attempts=None, timeout=None):
             await steered.begin()
             with attempt:

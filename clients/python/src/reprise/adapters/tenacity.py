@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from ..aio import AsyncClient
 from ..client import Client
-from ..job import StepOptions
+from ..job import StepOptions, apart
 from .steered import AsyncSteered, Steered
 
 #: Where the state of a call keeps the step that it is.
@@ -35,7 +35,7 @@ def coordinated(client: Client | AsyncClient, step: str, **options: Unpack[StepO
 def _blocking(client: Client, step: str, options: StepOptions) -> dict[str, Any]:
     def before(state: tenacity.RetryCallState) -> None:
         if not hasattr(state, _STEP):
-            setattr(state, _STEP, Steered(client.step(step, **options)))
+            setattr(state, _STEP, Steered(client.step(step, **apart(options))))
         cast("Steered", getattr(state, _STEP)).begin()
 
     def retry(state: tenacity.RetryCallState) -> bool:
@@ -47,7 +47,7 @@ def _blocking(client: Client, step: str, options: StepOptions) -> dict[str, Any]
 def _asynchronous(client: AsyncClient, step: str, options: StepOptions) -> dict[str, Any]:
     async def before(state: tenacity.RetryCallState) -> None:
         if not hasattr(state, _STEP):
-            setattr(state, _STEP, AsyncSteered(client.step(step, **options)))
+            setattr(state, _STEP, AsyncSteered(client.step(step, **apart(options))))
         await cast("AsyncSteered", getattr(state, _STEP)).begin()
 
     async def retry(state: tenacity.RetryCallState) -> bool:
