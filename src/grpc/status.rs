@@ -388,6 +388,16 @@ fn in_the_way(refusal: &Refusal) -> (ErrorReason, String, &'static str) {
             format!("its deadline passed at {at}"),
             "put it off with ExtendStep first",
         ),
+        Refusal::PastBound { reason: Reason::RunOver, .. } => (
+            ErrorReason::PastBound,
+            "its run is over".to_owned(),
+            "have the run tried again first: RetryStep without a step",
+        ),
+        Refusal::PastBound { reason: Reason::RunRetriesSpent, .. } => (
+            ErrorReason::PastBound,
+            "the retries of all steps of its run together are spent".to_owned(),
+            "raise max_total_retries of the run's policy first",
+        ),
         Refusal::PastBound { at, .. } => (
             ErrorReason::PastBound,
             format!("the namespace's max_elapsed_ceiling ended it at {at}"),

@@ -69,11 +69,13 @@ impl<S: Store> Service<S> {
             Event::Begin(begin) => begin.step.of_run,
             _ => 0,
         };
-        if key.is_run() || said.max(record.map_or(0, |record| record.of_run)) == 0 {
+        let of_run = record.map_or(0, |record| record.of_run);
+        if key.is_run() || said.max(of_run) == 0 {
             return Ok(None);
         }
         // Few steps have one, and a future is as large as its largest part.
-        Box::pin(self.begun_run(key, ground)).await
+        let run = Box::pin(self.begun_run(key, ground)).await?;
+        Ok(run.or_else(|| (of_run > 0).then(|| RunTerms::forgotten(of_run))))
     }
 
     async fn begun_run(

@@ -8,13 +8,14 @@ use reprise::{
     domain::{
         decision::{Decision, Reason, Verdict},
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
-        failure::{Failure, FailureClass},
+        failure::{Failure, FailureClass, Pushback},
         id::StepKey,
+        limit::spec::TargetSpec,
         order::{Order, What},
         plan::{Answer, Grant, Refusal},
         record::{Ending, Identity, Record, State},
     },
-    service::{GivenPolicy, Handled, Service, ServiceError},
+    service::{GivenPolicy, Handled, Service, ServiceError, TargetWrite},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -292,8 +293,51 @@ async fn a_run_that_is_over_ends_its_steps<S: Store + Clone>(mut stage: Stage<S>
     assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::RunOver));
     stage.pass(SECOND).await;
     assert_eq!(refused(stage.ask("waiting", 1).await), (Verdict::Stop, Reason::RunOver));
+    assert!(stage.record("waiting").await.unwrap().is_over(), "it is due no more");
     assert_eq!(refused(stage.ask("new", 1).await), (Verdict::Stop, Reason::RunOver));
     assert_eq!(refused(stage.ask("done", 1).await), (Verdict::Done, Reason::Succeeded));
+}
+
+async fn a_bound_on_retries_leaves_what_targets_say_to_them<S: Store + Clone>(mut stage: Stage<S>) {
+    let spec: TargetSpec = serde_saphyr::from_str("{rate: {limit: 100}}").unwrap();
+    let write = TargetWrite { may_exist: true, may_be_missing: true, ..TargetWrite::default() };
+    let (namespace, name) = (id("n"), id("db"));
+    let written = stage.service.write_target(&namespace, &name, &write, |_| spec.clone());
+    written.await.unwrap();
+    stage.begin_run("{run: {max_total_retries: 9}}").await;
+    let at_db = || StepTerms { of_run: 1, targets: vec![id("db")], ..StepTerms::default() };
+    for (step, is_granted) in [("a", true), ("b", false)] {
+        let begin = stage.begins(at_db());
+        let answer = stage.apply(key("n", "r", step), Some("steps"), begin).await.unwrap().answer;
+        if is_granted {
+            granted(answer);
+            let pushback = Some(Pushback::After(5 * SECOND));
+            stage.report(step, Some(Failure { pushback, ..failure() })).await;
+        } else {
+            assert_eq!(refused(answer).1, Reason::Limited, "the whole fleet waits");
+        }
+    }
+}
+
+async fn the_policy_of_a_run_bounds_its_own_retries_and_not_its_steps<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    let run = stage.begin_run("{max_retries: 1, max_elapsed: 3s}").await;
+    stage.beat("", run.fence).await;
+    stage.pass(5 * SECOND).await;
+    stage.begin("late", 1).await;
+    let settled = stage.report_run(Some(failure())).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::MaxElapsed));
+}
+
+async fn spent_retries_of_a_run_leave_rules_their_say<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("steps", "{rules: [{name: odd, match: {exit_codes: [3]}, skip: {}}]}").await;
+    stage.begin_run("{run: {max_total_retries: 0}}").await;
+    stage.begin("a", 1).await;
+    let skipped = stage.report("a", Some(Failure { exit_code: Some(3), ..failure() })).await;
+    assert_eq!((skipped.settled.verdict, skipped.settled.reason), (Verdict::Done, Reason::Skipped));
+    let settled = stage.fail("b", 1).await.settled;
+    assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::RunRetriesSpent));
 }
 
 async fn who_works_on_a_cancelled_run_is_told<S: Store + Clone>(mut stage: Stage<S>) {
@@ -395,6 +439,9 @@ stories_on_every_store!(
     the_steps_of_a_run_share_one_bound_over_its_attempts,
     a_worker_of_an_earlier_attempt_is_told,
     a_run_that_is_over_ends_its_steps,
+    a_bound_on_retries_leaves_what_targets_say_to_them,
+    the_policy_of_a_run_bounds_its_own_retries_and_not_its_steps,
+    spent_retries_of_a_run_leave_rules_their_say,
     who_works_on_a_cancelled_run_is_told,
     a_run_whose_worker_vanished_is_tried_again,
     steps_are_remembered_as_long_as_their_run,

@@ -57,6 +57,12 @@ impl Bound {
         }
     }
 
+    /// Whether it is that of a run, and no target: see [`Bound::of_run`].
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.state.starts_with(' ')
+    }
+
     /// Whether it is that of the target `name`, to a step of `run`.
     #[must_use]
     pub fn is_of(&self, name: &str, run: &str) -> bool {

@@ -75,9 +75,7 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     if let Some(reason) = passed(max_elapsed) {
         return past_bound(terms, record, reason, now);
     }
-    if record.counters.attempts > 0
-        && let Some(reason) = run::gives_up(terms)
-    {
+    if let Some(reason) = run::stops(terms, record.counters.attempts > 0) {
         return past_bound(terms, record, reason, now);
     }
     if let Some(decision) = limits::paused(terms, &record, now) {
@@ -173,6 +171,9 @@ fn counters_at(record: &Record, attempt: &Attempt) -> Counters {
     let before = attempt.number - 1;
     let known = record.attempts.iter().find(|known| known.number == before);
     let counters = match (known.and_then(|known| known.end.as_ref()), &attempt.end) {
+        // It runs: nothing was counted since, but what it began with may have been
+        // reset before.
+        (_, None) => record.counters.clone(),
         (Some(before), _) => before.settled.counters.clone(),
         (None, _) if before == 0 => Counters::default(),
         (None, Some(own)) => {
@@ -182,7 +183,6 @@ fn counters_at(record: &Record, attempt: &Attempt) -> Counters {
             }
             counters
         }
-        (None, None) => record.counters.clone(),
     };
     Counters { attempts: attempt.number, ..counters }
 }

@@ -174,8 +174,8 @@ fn decide(
     if failure.pushback == Some(Pushback::Never) {
         return Ruling::Stop(Reason::PushbackNever);
     }
-    if let Some(reason) = run::gives_up(terms) {
-        return Ruling::Stop(reason);
+    if run::is_over(terms) {
+        return Ruling::Stop(Reason::RunOver);
     }
     if failure.of_step && terms.policy.run.ignore_step_failures {
         return Ruling::Stop(Reason::StepFailed);
@@ -208,6 +208,9 @@ fn decide(
     let wait = Wait::of(terms, key, record, failure, &allowance, grown, at);
     if stops_later {
         return Ruling::StopLater(Reason::Rule, wait.map_or(at, |wait| wait.earliest));
+    }
+    if run::retries_spent(terms) {
+        return Ruling::Spent(Reason::RunRetriesSpent, wait.map_or(at, |wait| wait.earliest));
     }
     if allowance.retries_max.is_some_and(|max| used >= max) {
         return Ruling::Spent(allowance.when_spent, wait.map_or(at, |wait| wait.earliest));

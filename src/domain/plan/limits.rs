@@ -262,9 +262,10 @@ fn cooled(
     now: Now,
 ) -> Option<(Box<str>, Timestamp)> {
     let wait = super::decide::asked_wait(terms.policy, failure.pushback?, now.at)?;
-    let bound = match terms.bounds {
-        [only] if failure.target.is_empty() => only,
-        bounds => bounds.iter().find(|bound| bound.is_of(&failure.target, key.run))?,
+    let bound = if failure.target.is_empty() {
+        outage::only_target(terms)?
+    } else {
+        terms.bounds.iter().find(|bound| bound.is_of(&failure.target, key.run))?
     };
     Some((bound.state.clone(), now.at.plus(wait)))
 }

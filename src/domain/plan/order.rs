@@ -27,7 +27,9 @@
 //! * What a step has of its targets' limits is given back where an order ends it or
 //!   has it wait for something else. Its seniority stays while it is alive.
 
-use super::{Answer, Draft, Now, Ordered, Plan, Refusal, Spent, Terms, end, ends_within, wait};
+use super::{
+    Answer, Draft, Now, Ordered, Plan, Refusal, Spent, Terms, end, ends_within, run, wait,
+};
 use crate::domain::{
     decision::{Constraint, ConstraintKind, Decision, Reason, Verdict},
     event::Deadline,
@@ -334,6 +336,9 @@ fn ruling(terms: &Terms<'_>, reason: Reason, now: Now) -> Spent {
 
 /// Nothing starts past a deadline or the namespace's ceiling, whoever orders it.
 fn within_bounds(terms: &Terms<'_>, record: &Record, now: Now) -> Result<(), Refusal> {
+    if let Some(reason) = run::stops(terms, true) {
+        return Err(Refusal::PastBound { at: now.at, reason });
+    }
     match ends_within(terms, record, None) {
         Some((at, reason)) if at < now.at => Err(Refusal::PastBound { at, reason }),
         _ => Ok(()),

@@ -44,10 +44,13 @@ pub(super) fn at_fault<'a>(
         let named = bounds.find(|bound| bound.is_of(&failure.target, key.run));
         return named.filter(|bound| bound.target.breaker.is_some());
     }
-    match terms.bounds {
-        [only] if only.target.breaker.is_some() => Some(only),
-        _ => None,
-    }
+    only_target(terms).filter(|only| only.target.breaker.is_some())
+}
+
+/// The one target that bounds the step, if it is only one.
+pub(super) fn only_target<'a>(terms: &Terms<'a>) -> Option<&'a Bound> {
+    let mut targets = terms.bounds.iter().filter(|bound| !bound.is_run());
+    targets.next().filter(|_| targets.next().is_none())
 }
 
 /// What is remembered of the target at fault.

@@ -32,6 +32,8 @@ pub struct RunTerms {
     pub retries: RunRetries,
     /// Retries that its steps have left together; None where nothing bounds them.
     pub retries_left: Option<u64>,
+    /// Whether anything is still known of it.
+    pub is_known: bool,
 }
 
 impl RunTerms {
@@ -41,9 +43,25 @@ impl RunTerms {
         Self {
             attempt: run.counters.attempts,
             is_over: run.is_over() || run.is_cancel_requested(),
-            ends_by: super::ends_by(terms, run).map(|(at, _)| at),
+            // Its `max_elapsed` bounds its own retries, not what its steps may take.
+            ends_by: super::ends_within(terms, run, None).map(|(at, _)| at),
             retries: terms.policy.run,
             retries_left: None,
+            is_known: true,
+        }
+    }
+
+    /// A run that has been over for so long that it is forgotten, of a step that
+    /// knows this attempt of it.
+    #[must_use]
+    pub fn forgotten(attempt: u32) -> Self {
+        Self {
+            attempt,
+            is_over: true,
+            ends_by: None,
+            retries: RunRetries::default(),
+            retries_left: None,
+            is_known: false,
         }
     }
 }
@@ -65,6 +83,12 @@ pub(super) fn refused(
         attempt_of(record, |attempt| attempt.begun_by, begin.identity.id).is_some()
     };
     let Some(run) = terms.run.filter(|_| !record.is_some_and(is_again)) else { return Ok(None) };
+    // What waits is not refused but given up, lest it stays due for ever.
+    let is_given_up = record
+        .is_some_and(|record| matches!(record.state, State::Waiting { due } if due <= now.at));
+    if run.is_over && is_given_up {
+        return Ok(None);
+    }
     let reason = if run.is_over && !planted!("run-over-not-heeded") {
         Reason::RunOver
     } else if (1..run.attempt).contains(&said) {
@@ -105,7 +129,7 @@ pub(super) fn resumed(
     }
     let mut resumed = record.clone();
     resumed.of_run = run.attempt;
-    if record.of_run == 0 {
+    if record.of_run == 0 && (run.attempt == 1 || !record.is_over()) {
         // It was there before anybody said that it belongs to a run.
         return Some(resumed);
     }
@@ -119,6 +143,8 @@ pub(super) fn resumed(
     if starts_again {
         resumed.state = State::Waiting { due: now.at };
         resumed.standing = Some(again(terms, &resumed.counters, now));
+        // Should limits refuse it, what they say stands from then on.
+        resumed.orders_mut().is_retry_ordered = true;
     } else if record.is_over() {
         return None;
     }
@@ -146,13 +172,17 @@ fn again(terms: &Terms<'_>, counters: &Counters, now: Now) -> Settled {
     }
 }
 
-/// Why a failed step is not retried for the sake of its run.
-pub(super) fn gives_up(terms: &Terms<'_>) -> Option<Reason> {
-    let run = terms.run?;
-    if run.is_over {
+/// Whether the retries of all steps of the run together are spent.
+pub(super) fn retries_spent(terms: &Terms<'_>) -> bool {
+    terms.run.is_some_and(|run| run.retries_left == Some(0))
+}
+
+/// Why an attempt does not start for the sake of its run.
+pub(super) fn stops(terms: &Terms<'_>, is_retry: bool) -> Option<Reason> {
+    if is_over(terms) && !planted!("run-over-not-heeded") {
         return Some(Reason::RunOver);
     }
-    (run.retries_left == Some(0)).then_some(Reason::RunRetriesSpent)
+    (is_retry && retries_spent(terms)).then_some(Reason::RunRetriesSpent)
 }
 
 /// Whether the run is over: what still runs of it should stop.
@@ -160,9 +190,10 @@ pub(super) fn is_over(terms: &Terms<'_>) -> bool {
     terms.run.is_some_and(|run| run.is_over)
 }
 
-/// Whether a step that is over is still remembered for its run.
+/// Whether a step that is over is still remembered for its run: as long as that is
+/// remembered, since it may be tried again by order.
 pub(super) fn keeps(terms: &Terms<'_>) -> bool {
-    terms.run.is_some_and(|run| !run.is_over) && !planted!("run-forgets-its-steps")
+    terms.run.is_some_and(|run| run.is_known) && !planted!("run-forgets-its-steps")
 }
 
 /// What the steps of the run have left together once this attempt has started.
