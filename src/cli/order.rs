@@ -51,7 +51,7 @@ pub struct Giver {
     /// Why, for those who look at the step later
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who orders it [default: $USER]
+    /// Who orders it [default: $USER, or the account's number]
     #[arg(
         long,
         value_name = "NAME",
@@ -356,7 +356,11 @@ impl OrderArgs {
     fn header(self, global: &Global) -> (String, proto::StepOrder) {
         let Self { run, step, giver: Giver { reason, by } } = self;
         let namespace = global.namespace.clone();
-        let name = format!("{namespace}/{run}/{step}");
+        let name = match &*step {
+            "" => format!("run {namespace}/{run}"),
+            step => format!("{namespace}/{run}/{step}"),
+        };
+        let by = id::giver(by);
         let request_id = id::request_id().to_vec().into();
         (name, proto::StepOrder { namespace, run, step, request_id, reason, by })
     }

@@ -110,7 +110,7 @@ pub struct PauseArgs {
     /// Why, for those who wait
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who orders it [default: $USER]
+    /// Who orders it [default: $USER, or the account's number]
     #[arg(
         long,
         value_name = "NAME",
@@ -244,6 +244,7 @@ async fn pause(
     let doing = format!("pause target {name}");
     let until = until.map(text::to_proto_timestamp).map(End::Until);
     let end = pause_for.map(text::to_proto_duration).map(End::PauseFor).or(until);
+    let by = super::id::giver(by);
     let request = proto::PauseTargetRequest { namespace, name, reason, by, end };
     let response = service
         .admin(&doing, async |mut client| client.pause_target(request.clone()).await)

@@ -20,7 +20,7 @@ pub struct BreakerArgs {
     /// Why, for those who wait
     #[arg(long, value_name = "TEXT", required_if_eq_any = [("order", "open"), ("order", "close")])]
     reason: Option<String>,
-    /// Who orders it [default: $USER]
+    /// Who orders it [default: $USER, or the account's number]
     #[arg(
         long,
         value_name = "NAME",
@@ -76,6 +76,7 @@ pub(super) async fn order(
     let end = force_for.map(text::to_proto_duration).map(End::ForceFor).or(until);
     let reason = reason.unwrap_or_default();
     let state = state as i32;
+    let by = super::id::giver(by);
     let request = proto::ForceBreakerRequest { namespace, name, state, reason, by, end };
     let response = service
         .admin(&doing, async |mut client| client.force_breaker(request.clone()).await)
