@@ -71,7 +71,6 @@ pub enum Wanted {
     /// That it ends.
     Cancel,
     /// That nothing of it starts.
-    #[expect(dead_code, reason = "histories have no pauses: see model/agreement.rs")]
     Pause,
     /// That it may start again.
     Resume,

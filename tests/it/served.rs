@@ -6,7 +6,7 @@
 
 mod called;
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use proptest::{
     prelude::*,
@@ -24,7 +24,9 @@ use crate::{
     history::{Call, Observed, Op, Problem, Subject, View},
     laws,
     model::{
-        agreement::{BEGINNING, CALLS_MAX, agree, cases, settings, sketch},
+        agreement::{
+            BEGINNING, CALLS_MAX, JITTERED, agree, cases, pushed_to_the_deadline, settings, sketch,
+        },
         policies::CASES,
     },
     rule,
@@ -200,6 +202,22 @@ fn all_agree<T: Subject>(histories: u32, subject: T, start: impl Fn(&mut T, usiz
         Err(TestError::Fail(why, history)) => panic!("{why}\nin {history:#?}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Chance differs by run: of so many histories some end on each side.
+#[test]
+fn a_pushback_may_lead_past_the_deadline() {
+    let mut served = Served::on(crate::store_contract::subject::memory);
+    let mut verdicts = BTreeSet::new();
+    for _ in 0..64 {
+        served.start(JITTERED);
+        let history = agree(JITTERED, &pushed_to_the_deadline(), &mut served).unwrap();
+        let Some((_, Observed::Reported { decision, .. })) = history.last() else {
+            panic!("{history:?}")
+        };
+        verdicts.insert(decision.verdict.clone());
+    }
+    assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), ["RETRY", "STOP"]);
 }
 
 /// The suite of a store: `$make` makes it, from a clock.

@@ -108,6 +108,23 @@ enum Relative {
     Request(u64),
 }
 
+/// The policy under which [`pushed_to_the_deadline`] is of interest.
+pub const JITTERED: usize = 4;
+
+/// A step whose target asks, 9.2 s before its deadline, for a wait of 7 s: jitter adds
+/// up to 4.5 s to it, so that chance decides whether there is a retry.
+pub fn pushed_to_the_deadline() -> Vec<Sketch> {
+    let sketch = |pass, act| Sketch { pass: Pass::For(pass), step: 1, act };
+    let said = Begin { time_left: Some(78_500_000), ..Begin::default() };
+    let reports = |name, failure| Act::Report { name, failure: Some(failure) };
+    let asks = Failed { pushback: Some(Pushback::After(7 * S)), ..Failed::of("ERROR") };
+    vec![
+        sketch(0, Act::Begin { request: 1, said }),
+        sketch(3 * S, reports(Relative::Fence { back: 0 }, Failed::of("ERROR"))),
+        sketch(66_300_000, reports(Relative::Number { ahead: 1 }, asks)),
+    ]
+}
+
 /// A drawn call.
 pub fn sketch() -> impl Strategy<Value = Sketch> {
     let pass = prop_oneof![
@@ -142,8 +159,9 @@ fn wanted() -> impl Strategy<Value = Wanted> {
         Wanted::Retry,
         Wanted::Skip,
         Wanted::Cancel,
-        // No Pause: of one among deadlines the service and the model disagree, about
-        // once in a thousand histories. Stories hold pauses until that is settled.
+        Wanted::Pause,
+        Wanted::Pause,
+        Wanted::Resume,
         Wanted::Resume,
         Wanted::Resolve("RETRY"),
         Wanted::Resolve("SKIP"),

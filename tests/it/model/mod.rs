@@ -630,15 +630,18 @@ impl Model {
         let Some(Pushback::After(asked)) = failed.pushback else { return (reason, bounds) };
         let asked = asked.clamp(self.policy.pushback.0, self.policy.pushback.1);
         if asked > most {
-            ("PUSHBACK", (at + asked, at + asked + (most - least)))
-        } else if asked > least && drawn.is_some_and(|(_, pushed)| pushed) {
-            // The wait that was drawn is shorter than the pushback,
-            ("PUSHBACK", (at + asked, at + asked + (asked - least)))
-        } else if asked > least {
-            // or it is not.
-            (reason, (at + asked, at + most))
-        } else {
-            (reason, bounds)
+            return ("PUSHBACK", (at + asked, at + asked + (most - least)));
+        }
+        if asked <= least {
+            return (reason, bounds);
+        }
+        // The wait that was drawn is shorter than the pushback, or it is not.
+        let (pushed_to, not_pushed_to) = (at + asked + (asked - least), at + most);
+        match drawn {
+            Some((_, true)) => ("PUSHBACK", (at + asked, pushed_to)),
+            Some((_, false)) => (reason, (at + asked, not_pushed_to)),
+            // It does not wait: either may have led past the latest start.
+            None => (reason, (at + asked, pushed_to.max(not_pushed_to))),
         }
     }
 
