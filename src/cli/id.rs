@@ -1,4 +1,4 @@
-//! Identities: of calls that may have to be repeated, of runs, and of who gives an order.
+//! Fresh identities: of calls that may have to be repeated, and of runs.
 
 use jiff::Timestamp;
 
@@ -7,12 +7,6 @@ use crate::chance;
 /// Sixteen random bytes: the same call keeps them when it is repeated.
 pub fn request_id() -> [u8; 16] {
     chance::bytes()
-}
-
-/// Who gives an order: as was said, or the account, which has a number where it has no
-/// name.
-pub fn giver(said: String) -> String {
-    if said.is_empty() { format!("uid {}", rustix::process::getuid()) } else { said }
 }
 
 /// The id of a new run: a UUID of version 7, so that runs sort by their start.

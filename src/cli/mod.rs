@@ -18,6 +18,7 @@ mod exec;
 mod exit;
 mod explain;
 mod failure_flag;
+mod giver;
 mod healthcheck;
 mod id;
 mod import;

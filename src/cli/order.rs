@@ -13,6 +13,7 @@ use super::{
     client::Service,
     error::CliError,
     exit::Exit,
+    giver::GivenBy,
     id,
     output::{self, Format},
     step, text, view,
@@ -51,16 +52,8 @@ pub struct Giver {
     /// Why, for those who look at the step later
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who orders it [default: $USER, or the account's number]
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    by: String,
+    #[command(flatten)]
+    by: GivenBy,
 }
 
 /// An order to try one step again, or many.
@@ -360,7 +353,7 @@ impl OrderArgs {
             "" => format!("run {namespace}/{run}"),
             step => format!("{namespace}/{run}/{step}"),
         };
-        let by = id::giver(by);
+        let by = by.into();
         let request_id = id::request_id().to_vec().into();
         (name, proto::StepOrder { namespace, run, step, request_id, reason, by })
     }

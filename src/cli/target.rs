@@ -11,6 +11,7 @@ use super::{
     client::Service,
     error::CliError,
     exit::Exit,
+    giver::GivenBy,
     output::{self, Format},
     policy_file,
     target_flags::TargetFlags,
@@ -110,16 +111,8 @@ pub struct PauseArgs {
     /// Why, for those who wait
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who orders it [default: $USER, or the account's number]
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    by: String,
+    #[command(flatten)]
+    by: GivenBy,
     /// Resume after this long
     #[arg(long = "for", value_name = "SPAN", value_parser = text::parse_positive_duration, conflicts_with = "until")]
     pause_for: Option<Duration>,
@@ -244,7 +237,7 @@ async fn pause(
     let doing = format!("pause target {name}");
     let until = until.map(text::to_proto_timestamp).map(End::Until);
     let end = pause_for.map(text::to_proto_duration).map(End::PauseFor).or(until);
-    let by = super::id::giver(by);
+    let by = by.into();
     let request = proto::PauseTargetRequest { namespace, name, reason, by, end };
     let response = service
         .admin(&doing, async |mut client| client.pause_target(request.clone()).await)

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::{Global, client::Service, error::CliError, output, target::NamedTarget, text};
+use super::{
+    Global, client::Service, error::CliError, giver::GivenBy, output, target::NamedTarget, text,
+};
 use crate::proto::{self, ForcedBreakerState, force_breaker_request::End};
 
 /// An order about a breaker.
@@ -20,16 +22,8 @@ pub struct BreakerArgs {
     /// Why, for those who wait
     #[arg(long, value_name = "TEXT", required_if_eq_any = [("order", "open"), ("order", "close")])]
     reason: Option<String>,
-    /// Who orders it [default: $USER, or the account's number]
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "USER",
-        hide_env = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    by: String,
+    #[command(flatten)]
+    by: GivenBy,
     /// Release it after this long, seven days at most
     #[arg(long = "for", value_name = "SPAN", value_parser = text::parse_positive_duration, conflicts_with = "until")]
     force_for: Option<Duration>,
@@ -76,7 +70,7 @@ pub(super) async fn order(
     let end = force_for.map(text::to_proto_duration).map(End::ForceFor).or(until);
     let reason = reason.unwrap_or_default();
     let state = state as i32;
-    let by = super::id::giver(by);
+    let by = by.into();
     let request = proto::ForceBreakerRequest { namespace, name, state, reason, by, end };
     let response = service
         .admin(&doing, async |mut client| client.force_breaker(request.clone()).await)

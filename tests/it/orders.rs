@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use reprise::{
     domain::{
-        decision::{Reason, Verdict},
+        decision::{ConstraintKind, Reason, Verdict},
         event::Deadline,
         failure::{Executed, Failure, FailureClass},
         order::{Extension, Footing, ORDERS_MAX, Stage as Standing, What},
@@ -260,6 +260,10 @@ async fn nothing_starts_while_a_step_is_paused<S: Store>(mut stage: Stage<S>) {
         (decision.settled.verdict, decision.settled.reason),
         (Verdict::Wait(None), Reason::Paused)
     );
+    let told = stage.explained("a").await;
+    let first = &told.constraints[0];
+    assert_eq!((first.constraint.kind, told.starts_at), (ConstraintKind::Pause, None));
+    assert!(first.constraint.binding && first.order.is_some() && first.without.is_some());
     // A longer pause takes the place of the first, and ends by itself.
     let until = stage.now().plus(90 * MINUTE);
     stage.order("a", What::Pause(Some(Deadline::At(until)))).await.unwrap();
@@ -635,9 +639,11 @@ async fn every_order_has_a_command() {
     let again = ["step", "resume", "r", "pause", "--reason", "so"];
     let (code, _, stderr) = site.run(&again).await;
     assert!(code != 0 && stderr.contains("it is not paused"), "{stderr}");
-    let nobody = ["step", "skip", "r", "skip", "--reason", "so", "--by", ""];
-    let (code, _, stderr) = site.run(&nobody).await;
-    assert!(code != 0 && stderr.contains("order.by"), "{stderr}");
+    let nobody = ["step", "retry", "r", "fail", "--reason", "so", "--by", ""];
+    let by = site.json(&nobody).await["order"]["by"].to_string();
+    assert!(by.contains("uid "), "an account without a name has a number: {by}");
+    let nobody = ["step", "fail", "r", "fail", "--reason", "so"];
+    assert_eq!(site.json(&nobody).await["step"]["state"], "FAILED");
 
     // All that have failed, looked at first.
     let all = ["step", "retry", "--all", "--state", "failed", "--reason", "so"];
