@@ -35,7 +35,7 @@ pub enum Reason {
     Outage,
     /// RETRY: a hold was answered so.
     Answered,
-    /// RETRY: an operator ordered it.
+    /// RETRY: an operator ordered it, or a new attempt of its run begins it again.
     Ordered,
     /// RETRY: the work did not start, so that nothing is counted.
     Unstarted,
@@ -201,7 +201,7 @@ impl Reason {
             Self::Outage => "The target is out of order; the failure burns no retry.",
             Self::BreakerOpen => "A target is out of order; the step waits until it is back.",
             Self::Answered => "The hold was answered with a retry.",
-            Self::Ordered => "An operator ordered another try.",
+            Self::Ordered => "An operator, or a new attempt of the run, ordered another try.",
             Self::Unstarted => "The work did not start; the retry is not counted.",
             Self::GivenUp => "An operator gave the step up.",
             Self::Crashed => "The worker vanished; the attempt counts as a crash.",

@@ -26,7 +26,7 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
-    service::{Awaited, Claim, GivenPolicy, Handled, PolicyInForce, Service, ServiceError},
+    service::{Awaited, Claim, GivenPolicy, Handled, Service, ServiceError},
     store::Store,
     telemetry::{MethodMetrics, Telemetry},
 };
@@ -214,11 +214,9 @@ impl<S: Store> Retry<S> {
     ) -> Result<proto::BeginRunResponse, Status> {
         let (name, given, begin) = call?;
         let handled = self.apply(&name, given.as_ref(), &Event::Begin(begin)).await?;
-        let retries_left = self.run_retries_left(&name, &handled.policy).await?;
-        let retries = handled.policy.revision.policy.run;
+        let run = self.run_context(&name).await?;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
-        run::begun(handled.answer, RunContext { retries, retries_left }, context)
-            .ok_or_else(status::mismatched)
+        run::begun(handled.answer, run, context).ok_or_else(status::mismatched)
     }
 
     async fn report_run(
@@ -237,10 +235,10 @@ impl<S: Store> Retry<S> {
         let key = name.key();
         let view = self.service.step(&key).await;
         let view = view.map_err(|error| status::service(&error, &key, ""))?;
-        let retries_left = self.run_retries_left(&name, &view.policy).await?;
+        let RunContext { retries, retries_left } = self.run_context(&name).await?;
         let context = Context { at: view.at, policy: view.policy.stamp() };
         let record = answer::step(key, &view.record, &view.evidence, view.ends_by, context);
-        let resume = write_resume(view.policy.revision.policy.run.resume) as i32;
+        let resume = write_resume(retries.resume) as i32;
         let run = proto::Run { record: Some(record), resume, retries_left };
         Ok(proto::GetRunResponse { run: Some(run) })
     }
@@ -262,14 +260,13 @@ impl<S: Store> Retry<S> {
         Ok(proto::ListRunStepsResponse { steps, next_page_token })
     }
 
-    async fn run_retries_left(
-        &self,
-        name: &StepName,
-        policy: &PolicyInForce,
-    ) -> Result<Option<u64>, Status> {
+    /// What is told of a run beside its record.
+    async fn run_context(&self, name: &StepName) -> Result<RunContext, Status> {
         let key = name.key();
-        let left = self.service.run_retries_left(&key, policy).await;
-        left.map_err(|error| status::service(&error, &key, ""))
+        let run = self.service.run(&key).await;
+        let run = run.map_err(|error| status::service(&error, &key, ""))?;
+        let (retries, left) = run.map(|run| (run.retries, run.retries_left)).unwrap_or_default();
+        Ok(RunContext { retries, retries_left: left })
     }
 }
 

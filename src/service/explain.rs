@@ -1,10 +1,10 @@
 //! Why a step waits.
 
-use super::{Service, ServiceError, StepView, terms};
+use super::{Ground, Service, ServiceError, StepView, run, terms};
 use crate::{
     domain::{
         id::StepKey,
-        plan::{self, Explanation, Now},
+        plan::{self, Explanation, Now, Terms},
         record::State,
     },
     store::{Expect, Loaded, Store},
@@ -35,7 +35,9 @@ impl<S: Store> Service<S> {
         if !matches!(view.record.state, State::Waiting { .. }) {
             return Ok(Explained { view, explanation: None, now });
         }
-        let bounds = configuration.bounds(&view.record.targets, key.run, now.at);
+        let ground = Ground { configuration: &configuration, salt, now };
+        let run = self.run_of(key, Some(&view.record), 0, ground).await?;
+        let bounds = run::bounds(key, &view.record.targets, run.as_ref(), ground);
         let member = key.joined();
         let mut used = Vec::with_capacity(bounds.len());
         for bound in &bounds {
@@ -43,6 +45,7 @@ impl<S: Store> Service<S> {
         }
         now.at = used.last().map_or(now.at, |used| used.at.max(now.at));
         let terms = terms(&view.policy, &view.record.policy, &configuration, salt, &bounds);
+        let terms = Terms { run, ..terms };
         let explanation = plan::explain(&terms, &view.record, &used, now);
         Ok(Explained { view, explanation, now })
     }

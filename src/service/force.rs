@@ -74,15 +74,7 @@ impl<S: Store> Service<S> {
         namespace: &Id,
         name: &Id,
     ) -> Result<TargetEntry, AdminError> {
-        self.change_target(namespace, name, |configuration, now| {
-            let present = present(configuration, name)?;
-            let released = TargetEntry { forced: None, updated_at: now, ..present.clone() };
-            Ok(match present.forced {
-                Some(_) => Fate::Written(released),
-                None => Fate::Stands(present.clone()),
-            })
-        })
-        .await
+        self.end_order(namespace, name, |target| target.forced.take().is_some()).await
     }
 
     /// Ends the cooldown of a target, if there is one; `run` says of which run, where
@@ -99,9 +91,7 @@ impl<S: Store> Service<S> {
         name: &Id,
         run: &str,
     ) -> Result<Usage, AdminError> {
-        let configuration = self.store().configuration(namespace).await?;
-        let bound = configuration.bound(name, run, self.store().now().at);
-        let bound = bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))?;
+        let bound = self.target_bound(namespace, name, run).await?;
         self.store().lift(namespace, &bound).await?;
         Ok(self.store().usage(namespace, &bound, None).await?)
     }

@@ -273,7 +273,11 @@ impl<S: Store> Service<S> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
         let ground = Ground { configuration, salt, now };
-        let run = self.run_of(key, record.as_ref(), event, ground).await?;
+        let said = match event {
+            Event::Begin(begin) => begin.step.of_run,
+            _ => 0,
+        };
+        let run = self.run_of(key, record.as_ref(), said, ground).await?;
         let mut bounds = run::bounds(key, targets(record.as_ref(), event), run.as_ref(), ground);
         if bounds.iter().any(Bound::has_breaker) {
             self.store.tell_episodes(key.namespace, &mut bounds);
@@ -317,7 +321,9 @@ impl<S: Store> Service<S> {
             }
             let record = plan::counted(record.ok_or(Refusal::UnknownStep)?, now);
             let policy = self.in_force(key, &record.policy, &configuration).await?;
-            let terms = terms(&policy, &record.policy, &configuration, salt, &[]);
+            let ground = Ground { configuration: &configuration, salt, now };
+            let run = self.run_of(key, Some(&record), 0, ground).await?;
+            let terms = Terms { run, ..terms(&policy, &record.policy, &configuration, salt, &[]) };
             let ends_by = plan::ends_by(&terms, &record).map(|(at, _)| at);
             return Ok(StepView { record, evidence, policy, at: now.at, ends_by });
         }

@@ -4,10 +4,9 @@ use std::sync::LazyLock;
 
 use futures_util::future::try_join_all;
 
-use super::{Ground, PolicyInForce, ROUNDS, Service, ServiceError, terms};
+use super::{Ground, ROUNDS, Service, ServiceError, terms};
 use crate::{
     domain::{
-        event::Event,
         id::{Id, StepKey},
         limit::Bound,
         plan::RunTerms,
@@ -48,27 +47,24 @@ pub(super) fn bounds(
         return Vec::new();
     }
     let mut bounds = ground.configuration.bounds(targets, key.run, ground.now.at);
-    let most = run.and_then(|run| run.retries.max_total_retries);
-    if !planted!("run-total-not-charged") {
-        bounds.extend(most.map(|most| Bound::of_run(key.run, most)));
-    }
+    let bound = run.and_then(|run| {
+        let most = run.retries.max_total_retries?;
+        Some(Bound::of_run(key.run, run.created_at, most))
+    });
+    bounds.extend(bound.filter(|_| !planted!("run-total-not-charged")));
     bounds
 }
 
 impl<S: Store> Service<S> {
-    /// The run of a step, where somebody said that it belongs to one which was
-    /// begun.
+    /// The run of a step, where somebody said before, or says, that it belongs to this
+    /// attempt of one which was begun.
     pub(super) async fn run_of(
         &self,
         key: &StepKey<'_>,
         record: Option<&Record>,
-        event: &Event,
+        said: u32,
         ground: Ground<'_>,
     ) -> Result<Option<RunTerms>, ServiceError> {
-        let said = match event {
-            Event::Begin(begin) => begin.step.of_run,
-            _ => 0,
-        };
         let of_run = record.map_or(0, |record| record.of_run);
         if key.is_run() || said.max(of_run) == 0 {
             return Ok(None);
@@ -88,22 +84,31 @@ impl<S: Store> Service<S> {
         let policy = self.in_force(&key, &record.policy, ground.configuration).await?;
         let terms = terms(&policy, &record.policy, ground.configuration, ground.salt, &[]);
         let run = RunTerms::of(&terms, &record);
-        Ok(Some(RunTerms { retries_left: self.run_retries_left(&key, &policy).await?, ..run }))
+        let retries_left = self.retries_left(&key, &run).await?;
+        Ok(Some(RunTerms { retries_left, ..run }))
     }
 
-    /// Retries that the steps of a run have left together under its policy; None
-    /// where it does not bound them.
+    async fn retries_left(
+        &self,
+        key: &StepKey<'_>,
+        run: &RunTerms,
+    ) -> Result<Option<u64>, ServiceError> {
+        let Some(most) = run.retries.max_total_retries else { return Ok(None) };
+        let bound = Bound::of_run(key.run, run.created_at, most);
+        let usage = self.store.usage(key.namespace, &bound, None).await?;
+        Ok(usage.spent.map(|(spent, most)| most.saturating_sub(spent) / 1000))
+    }
+
+    /// A run as its steps see it; None when there is none.
     ///
     /// # Errors
     /// The store is away.
-    pub async fn run_retries_left(
-        &self,
-        key: &StepKey<'_>,
-        policy: &PolicyInForce,
-    ) -> Result<Option<u64>, ServiceError> {
-        let Some(most) = policy.revision.policy.run.max_total_retries else { return Ok(None) };
-        let usage = self.store.usage(key.namespace, &Bound::of_run(key.run, most), None).await?;
-        Ok(usage.spent.map(|(spent, most)| most.saturating_sub(spent) / 1000))
+    pub async fn run(&self, key: &StepKey<'_>) -> Result<Option<RunTerms>, ServiceError> {
+        let Loaded { configuration, salt, now, turn, .. } =
+            self.store.load(key, Expect::Anything).await?;
+        drop(turn);
+        let ground = Ground { configuration: &configuration, salt, now };
+        self.begun_run(key, ground).await
     }
 
     /// The steps of a run after the step `after`, by name, at most `limit`: those

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         id::Id,
-        limit::{Pause, spec::TargetSpec, usage::Usage},
+        limit::{Bound, Pause, spec::TargetSpec, usage::Usage},
         time::Timestamp,
     },
     store::{
@@ -114,12 +114,22 @@ impl<S: Store> Service<S> {
         namespace: &Id,
         name: &Id,
     ) -> Result<TargetEntry, AdminError> {
+        self.end_order(namespace, name, |target| target.pause.take().is_some()).await
+    }
+
+    /// Takes an order about a target away; `take` says whether there was one.
+    pub(super) async fn end_order(
+        &self,
+        namespace: &Id,
+        name: &Id,
+        take: impl Fn(&mut TargetEntry) -> bool,
+    ) -> Result<TargetEntry, AdminError> {
         self.change_target(namespace, name, |configuration, now| {
             let present = present(configuration, name)?;
-            let resumed = TargetEntry { pause: None, updated_at: now, ..present.clone() };
-            Ok(match present.pause {
-                Some(_) => Fate::Written(resumed),
-                None => Fate::Stands(present.clone()),
+            let mut ended = TargetEntry { updated_at: now, ..present.clone() };
+            Ok(match take(&mut ended) {
+                true => Fate::Written(ended),
+                false => Fate::Stands(present.clone()),
             })
         })
         .await
@@ -136,10 +146,20 @@ impl<S: Store> Service<S> {
         name: &Id,
         run: &str,
     ) -> Result<Usage, AdminError> {
+        let bound = self.target_bound(namespace, name, run).await?;
+        Ok(self.store().usage(namespace, &bound, None).await?)
+    }
+
+    /// A target as it bounds a step of `run`.
+    pub(super) async fn target_bound(
+        &self,
+        namespace: &Id,
+        name: &Id,
+        run: &str,
+    ) -> Result<Bound, AdminError> {
         let configuration = self.store().configuration(namespace).await?;
         let bound = configuration.bound(name, run, self.store().now().at);
-        let bound = bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))?;
-        Ok(self.store().usage(namespace, &bound, None).await?)
+        bound.ok_or_else(|| AdminError::TargetUnknown(name.to_string()))
     }
 
     /// Deletes a target.

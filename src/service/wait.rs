@@ -9,7 +9,7 @@ use crate::{
     domain::{
         decision::Decision,
         id::StepKey,
-        plan::{self, Outlook, Readiness, Refusal},
+        plan::{self, Outlook, Readiness, Refusal, Terms},
         record::{Record, State},
         time::Timestamp,
     },
@@ -116,8 +116,10 @@ impl<S: Store> Service<S> {
             let record = record.ok_or(Refusal::UnknownStep)?;
             let policy = self.in_force(key, &record.policy, &configuration).await?;
             let ground = Ground { configuration: &configuration, salt, now };
-            let bounds = run::bounds(key, &record.targets, None, ground);
-            let terms = terms(&policy, &record.policy, &configuration, salt, &bounds);
+            let run = self.run_of(key, Some(&record), 0, ground).await?;
+            let bounds = run::bounds(key, &record.targets, run.as_ref(), ground);
+            let terms =
+                Terms { run, ..terms(&policy, &record.policy, &configuration, salt, &bounds) };
             let outlook = plan::outlook(&terms, &record, now);
             return Ok(Look { record, outlook, policy, at: now.at });
         }

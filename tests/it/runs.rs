@@ -15,10 +15,12 @@ use reprise::{
         plan::{Answer, Grant, Refusal},
         record::{Ending, Identity, Record, State},
     },
-    service::{GivenPolicy, Handled, Service, ServiceError, TargetWrite},
+    service::{GivenPolicy, Handled, Service, ServiceError, TargetWrite, WaitEnd},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     limits::stage::stories_on_every_store,
@@ -360,6 +362,67 @@ async fn who_works_on_a_cancelled_run_is_told<S: Store + Clone>(mut stage: Stage
     assert_eq!((settled.verdict, settled.reason), (Verdict::Stop, Reason::Canceled));
 }
 
+async fn who_waits_for_a_step_of_a_finished_run_is_told<S: Store + Clone>(mut stage: Stage<S>) {
+    stage
+        .policy(
+            "steps",
+            "{max_retries: 1, backoff: {fixed: {delay: 1h}}, on_exhaustion: {hold: {}}}",
+        )
+        .await;
+    stage.begin_run(ONE_RETRY).await;
+    stage.fail("waiting", 1).await;
+    stage.policy("steps", "{max_retries: 0, on_exhaustion: {hold: {}}}").await;
+    stage.fail("held", 1).await;
+    stage.report_run(None).await;
+    for step in ["waiting", "held"] {
+        let awaited = stage.service.await_decision(&key("n", "r", step), Instant::now()).await;
+        let awaited = awaited.unwrap();
+        assert_eq!(awaited.end, WaitEnd::Ready, "{step}");
+        assert_eq!(awaited.decision.settled.reason, Reason::RunOver, "{step}");
+    }
+}
+
+async fn a_step_is_shown_to_end_with_its_run<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("runs", ONE_RETRY).await;
+    let deadline = Some(Deadline::After(100 * SECOND));
+    let run = granted(stage.ask_run(Some("runs"), deadline).await);
+    stage.fail("a", 1).await;
+    let step = key("n", "r", "a");
+    let shown = stage.service.step(&step).await.unwrap();
+    let explained = stage.service.explain(&step).await.unwrap().explanation.unwrap();
+    assert_eq!(shown.ends_by, run.ends_by);
+    assert_eq!(explained.ends_by.map(|(at, _)| at), run.ends_by);
+}
+
+async fn a_name_that_is_used_again_has_all_its_retries<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{run: {max_total_retries: 1}}";
+    for _ in 0..2 {
+        stage.begin_run(policy).await;
+        stage.fail("a", 1).await;
+        stage.pass(SECOND).await;
+        assert_eq!(stage.begin("a", 1).await.run_retries_left, Some(0));
+        stage.report("a", None).await;
+        stage.report_run(None).await;
+        stage.pass(2 * retention(&stage).await + SECOND).await;
+        assert!(stage.record("a").await.is_none() && stage.record("").await.is_none());
+    }
+}
+
+async fn a_held_step_starts_again_with_its_run<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("steps", "{max_retries: 0, max_elapsed: 5s, on_exhaustion: {hold: {}}}").await;
+    let policy = "{max_retries: 1, run: {step_counters: carry}}";
+    stage.begin_run(policy).await;
+    stage.fail("a", 1).await;
+    let held_at = stage.record("a").await.unwrap();
+    stage.report_run(Some(failure())).await;
+    stage.pass(10 * SECOND).await;
+    stage.begin_run(policy).await;
+    let grant = stage.begin("a", 2).await;
+    let record = stage.record("a").await.unwrap();
+    assert_eq!(record.held_for, 10 * SECOND, "no time of its own: {held_at:?}");
+    assert!(grant.ends_by.unwrap() >= grant.began_at, "{grant:?}");
+}
+
 async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage: Stage<S>) {
     stage.begin_run(ONE_RETRY).await;
     stage.pass(11 * SECOND).await;
@@ -369,18 +432,16 @@ async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage:
     assert_eq!(stage.begin_run(ONE_RETRY).await.attempt, 2);
 }
 
+/// How long what has ended is remembered.
+async fn retention<S: Store + Clone>(stage: &Stage<S>) -> Duration {
+    stage.subject.load(StepKey::of_run("n", "r")).await.configuration.namespace.settings.retention
+}
+
 async fn steps_are_remembered_as_long_as_their_run<S: Store + Clone>(mut stage: Stage<S>) {
     let run = stage.begin_run(ONE_RETRY).await;
     stage.succeed("a", 1).await;
     stage.succeed("other", 0).await;
-    let retention = stage
-        .subject
-        .load(StepKey::of_run("n", "r"))
-        .await
-        .configuration
-        .namespace
-        .settings
-        .retention;
+    let retention = retention(&stage).await;
     let started = stage.subject.store.now().at;
     while stage.subject.store.now().at - started <= 3 * retention {
         stage.beat("", run.fence).await;
@@ -443,6 +504,10 @@ stories_on_every_store!(
     the_policy_of_a_run_bounds_its_own_retries_and_not_its_steps,
     spent_retries_of_a_run_leave_rules_their_say,
     who_works_on_a_cancelled_run_is_told,
+    who_waits_for_a_step_of_a_finished_run_is_told,
+    a_step_is_shown_to_end_with_its_run,
+    a_name_that_is_used_again_has_all_its_retries,
+    a_held_step_starts_again_with_its_run,
     a_run_whose_worker_vanished_is_tried_again,
     steps_are_remembered_as_long_as_their_run,
     a_run_that_nobody_wanted_tried_again_is_not,

@@ -215,7 +215,7 @@ fn a_pushback_may_lead_past_the_deadline() {
         let Some((_, Observed::Reported { decision, .. })) = history.last() else {
             panic!("{history:?}")
         };
-        verdicts.insert(decision.verdict.clone());
+        verdicts.insert(decision.verdict);
     }
     assert_eq!(verdicts.into_iter().collect::<Vec<_>>(), ["RETRY", "STOP"]);
 }

@@ -37,7 +37,7 @@ impl Bound {
     /// The bound on the retries of all steps of a run together, over its attempts.
     /// It is a budget that no first attempt adds to.
     #[must_use]
-    pub fn of_run(run: &str, max_total_retries: u32) -> Self {
+    pub fn of_run(run: &str, created_at: Timestamp, max_total_retries: u32) -> Self {
         let budget = Budget {
             per_mille: 0,
             floor: max_total_retries,
@@ -46,8 +46,8 @@ impl Bound {
             is_flat: true,
         };
         Self {
-            // No target has an empty name.
-            state: format!(" {run}").into(),
+            // No target has an empty name; and a name may be used for a run again.
+            state: format!(" {run} {}", created_at.as_micros()).into(),
             target: Arc::new(Target { budget: Some(budget), ..Target::default() }),
             revision: 0,
             is_passing: true,

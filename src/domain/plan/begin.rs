@@ -118,14 +118,7 @@ fn was_heard(end: &End) -> bool {
 /// policy leaves what is exhausted to a person. A backoff that it would first
 /// sit out is over. A step that was never heard of is not remembered for it.
 fn past_bound(terms: &Terms<'_>, mut record: Record, reason: Reason, now: Now) -> Plan {
-    let ruling = Spent {
-        reason,
-        rule: None,
-        decided_at: now.at,
-        revision: terms.revision,
-        retention: terms.settings.retention,
-        would_start: now.at,
-    };
+    let ruling = Spent::now(terms, reason, now);
     let settled = match &terms.policy.on_exhaustion {
         Exhaustion::Hold(hold_terms) if reason == Reason::MaxElapsed => {
             hold(&mut record, hold_terms, Reason::Exhausted, ruling)

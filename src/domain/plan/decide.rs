@@ -9,9 +9,7 @@ use super::{
 use crate::domain::{
     backoff::{Backoff, Window},
     condition::{ConditionScope, FailureView, StepView},
-    decision::{
-        Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Settled, Verdict,
-    },
+    decision::{Constraint, ConstraintKind, Counter, Decision, ExcludedHost, Reason, Verdict},
     draw::Draw,
     failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
@@ -96,14 +94,7 @@ pub(super) fn give_back(
     record_outcome(terms, &mut record, failed, now.at);
     record.silent_claims += 1;
     record.state = State::Waiting { due: now.at };
-    let settled = Settled {
-        verdict: Verdict::Retry(now.at),
-        reason: Reason::Crashed,
-        rule: None,
-        revision: terms.revision,
-        counters: record.counters.clone(),
-        decided_at: now.at,
-    };
+    let settled = Spent::now(terms, Reason::Crashed, now).settled(Verdict::Retry(now.at), &record);
     conclude(&mut record, settled, None);
     Draft::new(terms, record, Answer::Ticked)
 }

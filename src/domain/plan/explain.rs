@@ -64,6 +64,7 @@ pub fn explain(
     let State::Waiting { due } = record.state else { return None };
     let cost = Before::of(terms, Some(record)).and_then(|before| before.cost());
     let mut stands: Vec<Stands> = own_wait(record, due).into_iter().map(Stands::of_step).collect();
+    stands.extend(own_pause(record, now.at));
     for (bound, used) in terms.bounds.iter().zip(used) {
         let target = AtTarget { bound, used, record, due, cost, now: now.at };
         stands.extend(target.stands());
@@ -96,6 +97,21 @@ fn own_wait(record: &Record, due: Timestamp) -> Option<Constraint> {
     };
     let earliest = end.at.plus(record.last_delay).min(at).min(due);
     Some(Constraint { kind, key: String::new(), earliest, firm: true, binding: false, load: None })
+}
+
+/// The pause of the step itself.
+fn own_pause(record: &Record, now: Timestamp) -> Option<Stands> {
+    let pause = record.paused_at(now)?;
+    let constraint = Constraint {
+        kind: ConstraintKind::Pause,
+        key: String::new(),
+        earliest: pause.until.unwrap_or(Timestamp::NEVER),
+        firm: false,
+        binding: false,
+        load: None,
+    };
+    let order = Order { reason: pause.reason.to_string(), by: pause.by.to_string() };
+    Some(Stands { order: Some(order), ..Stands::of_step(constraint) })
 }
 
 /// The instant that the step was told, where nothing that stands by now accounts for

@@ -623,6 +623,18 @@ fn hold(record: &mut Record, terms: &HoldTerms, reason: Reason, ruling: Spent) -
 }
 
 impl Spent {
+    /// What is decided now, by no rule.
+    fn now(terms: &Terms<'_>, reason: Reason, now: Now) -> Self {
+        Self {
+            reason,
+            rule: None,
+            decided_at: now.at,
+            revision: terms.revision,
+            retention: terms.settings.retention,
+            would_start: now.at,
+        }
+    }
+
     fn settled(&self, verdict: Verdict, record: &Record) -> Settled {
         Settled {
             verdict,

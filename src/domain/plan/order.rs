@@ -305,9 +305,9 @@ pub(super) fn exclude_latest_host(record: &mut Record) -> Option<()> {
 }
 
 /// The next attempt may begin now.
-fn due_now(terms: &Terms<'_>, record: &mut Record, reason: Reason, now: Now) {
+pub(super) fn due_now(terms: &Terms<'_>, record: &mut Record, reason: Reason, now: Now) {
     record.state = State::Waiting { due: now.at };
-    record.standing = Some(ruling(terms, reason, now).settled(Verdict::Retry(now.at), record));
+    record.standing = Some(Spent::now(terms, reason, now).settled(Verdict::Retry(now.at), record));
     record.orders_mut().is_retry_ordered = true;
 }
 
@@ -319,19 +319,8 @@ fn finish(terms: &Terms<'_>, record: &mut Record, ending: Ending, now: Now) {
         Ending::Failed => (Verdict::Stop, Reason::GivenUp),
         Ending::Canceled => (Verdict::Stop, Reason::Canceled),
     };
-    let settled = end(record, ending, verdict, ruling(terms, reason, now));
+    let settled = end(record, ending, verdict, Spent::now(terms, reason, now));
     record.standing = Some(settled);
-}
-
-fn ruling(terms: &Terms<'_>, reason: Reason, now: Now) -> Spent {
-    Spent {
-        reason,
-        rule: None,
-        decided_at: now.at,
-        revision: terms.revision,
-        retention: terms.settings.retention,
-        would_start: now.at,
-    }
 }
 
 /// Nothing starts past a deadline or the namespace's ceiling, whoever orders it.

@@ -1,6 +1,6 @@
 //! How a step looks to a worker that waits for it.
 
-use super::{Now, Reason, Terms, ask_again, is_overdue, limits, order, standing, wait};
+use super::{Now, Reason, Terms, ask_again, is_overdue, limits, order, run, standing, wait};
 use crate::domain::{
     decision::{Decision, Verdict},
     record::{Record, State},
@@ -33,6 +33,9 @@ pub enum Readiness {
 /// How a step looks at `now`.
 #[must_use]
 pub fn outlook(terms: &Terms<'_>, record: &Record, now: Now) -> Outlook {
+    if let Some(decision) = run::over(terms, record, now) {
+        return Outlook { decision, ready: Readiness::Now };
+    }
     if let Some(decision) = order::paused(terms, record, now) {
         let ready = match decision.settled.verdict {
             Verdict::Wait(Some(until)) => Readiness::At(until),

@@ -197,14 +197,7 @@ fn succeed(
     late: bool,
     now: Now,
 ) -> Plan {
-    let ruling = Spent {
-        reason: Reason::Succeeded,
-        rule: None,
-        decided_at: now.at,
-        revision: terms.revision,
-        retention: terms.settings.retention,
-        would_start: now.at,
-    };
+    let ruling = Spent::now(terms, Reason::Succeeded, now);
     record.resume_from = Box::default();
     record.standing = None;
     let settled = end(&mut record, Ending::Succeeded, Verdict::Done, ruling);

@@ -7,9 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Now, Plan, Refusal, Terms, attempt_of, excluded_hosts, standing, wait};
+use super::{Answer, Now, Plan, Refusal, Terms, attempt_of, excluded_hosts, order, standing, wait};
 use crate::domain::{
-    decision::{Counters, Decision, Reason, Settled, Verdict},
+    decision::{Decision, Reason, Settled, Verdict},
     event::{Begin, Event},
     policy::{
         RunRetries,
@@ -22,6 +22,8 @@ use crate::domain::{
 /// The run of a step, as a decision about the step needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunTerms {
+    /// When it was first heard of: tells it from an earlier one of its name.
+    pub created_at: Timestamp,
     /// Its latest attempt.
     pub attempt: u32,
     /// Whether it is over, or told to be.
@@ -41,6 +43,7 @@ impl RunTerms {
     #[must_use]
     pub fn of(terms: &Terms<'_>, run: &Record) -> Self {
         Self {
+            created_at: run.created_at,
             attempt: run.counters.attempts,
             is_over: run.is_over() || run.is_cancel_requested(),
             // Its `max_elapsed` bounds its own retries, not what its steps may take.
@@ -56,6 +59,7 @@ impl RunTerms {
     #[must_use]
     pub fn forgotten(attempt: u32) -> Self {
         Self {
+            created_at: Timestamp::EPOCH,
             attempt,
             is_over: true,
             ends_by: None,
@@ -140,36 +144,28 @@ pub(super) fn resumed(
         State::Over { .. } | State::Held(_) | State::Stopping { .. } => true,
         State::Waiting { .. } | State::Running { .. } => false,
     };
-    if starts_again {
-        resumed.state = State::Waiting { due: now.at };
-        resumed.standing = Some(again(terms, &resumed.counters, now));
-        // Should limits refuse it, what they say stands from then on.
-        resumed.orders_mut().is_retry_ordered = true;
-    } else if record.is_over() {
+    if !starts_again && record.is_over() {
         return None;
     }
-    if run.retries.step_counters == StepCounters::Reset {
-        if !planted!("run-counters-go-on") {
-            resumed.counters.reset();
-        }
+    order::leave_hold(&mut resumed, now);
+    if run.retries.step_counters == StepCounters::Reset && !planted!("run-counters-go-on") {
+        resumed.counters.reset();
         resumed.first_began_at = None;
         resumed.held_for = std::time::Duration::ZERO;
         resumed.last_delay = std::time::Duration::ZERO;
         resumed.manual_retries = 0;
     }
+    if starts_again {
+        order::due_now(terms, &mut resumed, Reason::Ordered, now);
+    }
     Some(resumed)
 }
 
-/// What is said of a step that a new attempt of its run starts again.
-fn again(terms: &Terms<'_>, counters: &Counters, now: Now) -> Settled {
-    Settled {
-        verdict: Verdict::Retry(now.at),
-        reason: Reason::Answered,
-        rule: None,
-        revision: terms.revision,
-        counters: counters.clone(),
-        decided_at: now.at,
-    }
+/// What a begin would be told of a step whose run is over, though the step is not.
+pub(super) fn over(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Decision> {
+    let waits =
+        matches!(record.state, State::Waiting { .. } | State::Stopping { .. } | State::Held(_));
+    (waits && is_over(terms)).then(|| refusal(terms, Some(record), Reason::RunOver, now))
 }
 
 /// Whether the retries of all steps of the run together are spent.

@@ -112,9 +112,12 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
         .decision()
         .map_or((Reason::Exhausted, None), |settled| (settled.reason, settled.rule.clone()));
     let settled = match hold.default_answer {
-        HoldAnswer::Skip => {
-            end(&mut record, Ending::Skipped, Verdict::Done, ruling(terms, Reason::Skipped, now))
-        }
+        HoldAnswer::Skip => end(
+            &mut record,
+            Ending::Skipped,
+            Verdict::Done,
+            Spent::now(terms, Reason::Skipped, now),
+        ),
         HoldAnswer::Retry | HoldAnswer::ExcludeHost if retries_left => {
             if hold.default_answer == HoldAnswer::ExcludeHost {
                 // Where it is not known the retry is all that is left of the answer.
@@ -122,10 +125,10 @@ fn unanswered(terms: &Terms<'_>, mut record: Record, hold: &Hold, now: Now) -> P
             }
             record.manual_retries += 1;
             record.state = State::Waiting { due: now.at };
-            ruling(terms, Reason::Answered, now).settled(Verdict::Retry(now.at), &record)
+            Spent::now(terms, Reason::Answered, now).settled(Verdict::Retry(now.at), &record)
         }
         HoldAnswer::Fail | HoldAnswer::Retry | HoldAnswer::ExcludeHost => {
-            stop(&mut record, Spent { rule, ..ruling(terms, given_up_for(held), now) })
+            stop(&mut record, Spent { rule, ..Spent::now(terms, given_up_for(held), now) })
         }
     };
     record.standing = Some(settled);
@@ -141,18 +144,7 @@ const fn given_up_for(held: Reason) -> Reason {
 }
 
 fn abandoned(terms: &Terms<'_>, mut record: Record, now: Now) -> Plan {
-    let settled = stop(&mut record, ruling(terms, Reason::Abandoned, now));
+    let settled = stop(&mut record, Spent::now(terms, Reason::Abandoned, now));
     record.standing = Some(settled);
     Draft::new(terms, record, Answer::Ticked).into_plan()
-}
-
-fn ruling(terms: &Terms<'_>, reason: Reason, now: Now) -> Spent {
-    Spent {
-        reason,
-        rule: None,
-        decided_at: now.at,
-        revision: terms.revision,
-        retention: terms.settings.retention,
-        would_start: now.at,
-    }
 }
