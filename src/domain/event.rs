@@ -23,6 +23,18 @@ pub enum Event {
     Wake,
 }
 
+impl Event {
+    /// What a worker says about its step with it.
+    #[must_use]
+    pub const fn said(&self) -> Option<&StepTerms> {
+        match self {
+            Self::Begin(begin) => Some(&begin.step),
+            Self::Report(report) => Some(&report.step),
+            Self::Heartbeat(_) | Self::Order(_) | Self::Tick | Self::Wake => None,
+        }
+    }
+}
+
 /// A worker asks for the next attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begin {

@@ -221,10 +221,10 @@ impl<S: Store> Retry<S> {
 
     async fn report_run(
         &self,
-        call: Result<(StepName, Report), Invalid>,
+        call: Result<Call<Report>, Invalid>,
     ) -> Result<proto::ReportRunResponse, Status> {
-        let (name, report) = call?;
-        let handled = self.apply(&name, None, &Event::Report(report)).await?;
+        let (name, policy, report) = call?;
+        let handled = self.apply(&name, policy.as_ref(), &Event::Report(report)).await?;
         let retries = handled.policy.revision.policy.run;
         let context = Context { at: handled.at, policy: handled.policy.stamp() };
         run::reported(handled.answer, retries, context).ok_or_else(status::mismatched)

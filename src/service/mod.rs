@@ -36,7 +36,7 @@ use crate::{
     clock::Clock,
     domain::{
         draw::Salt,
-        event::{Comes, Event},
+        event::{Comes, Event, StepTerms},
         id::{Id, StepKey},
         limit::Bound,
         plan::{self, Answer, Plan, Refusal, Terms},
@@ -273,12 +273,10 @@ impl<S: Store> Service<S> {
         let choice = self.choice(key, given, record.as_ref(), configuration).await?;
         let policy = self.in_force(key, &choice, configuration).await?;
         let ground = Ground { configuration, salt, now };
-        let said = match event {
-            Event::Begin(begin) => begin.step.of_run,
-            _ => 0,
-        };
-        let run = self.run_of(key, record.as_ref(), said, ground).await?;
-        let mut bounds = run::bounds(key, targets(record.as_ref(), event), run.as_ref(), ground);
+        let said = event.said();
+        let run_attempt = said.map_or(0, |said| said.of_run);
+        let run = self.run_of(key, record.as_ref(), run_attempt, ground).await?;
+        let mut bounds = run::bounds(key, targets(record.as_ref(), said), run.as_ref(), ground);
         if bounds.iter().any(Bound::has_breaker) {
             self.store.tell_episodes(key.namespace, &mut bounds);
         }
@@ -416,12 +414,8 @@ impl<S: Store> Service<S> {
 }
 
 /// The targets that a step names, with what an event says of it.
-fn targets<'a>(record: Option<&'a Record>, event: &'a Event) -> &'a [Id] {
-    let said: &[Id] = match event {
-        Event::Begin(begin) => &begin.step.targets,
-        Event::Report(report) => &report.step.targets,
-        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => &[],
-    };
+fn targets<'a>(record: Option<&'a Record>, said: Option<&'a StepTerms>) -> &'a [Id] {
+    let said = said.map_or(&[][..], |said| &said.targets);
     if said.is_empty() { record.map_or(&[], |record| &record.targets) } else { said }
 }
 

@@ -12,7 +12,7 @@ use reprise::{
         id::StepKey,
         limit::spec::TargetSpec,
         order::{Order, What},
-        plan::{Answer, Grant, Refusal},
+        plan::{Answer, Grant, Refusal, ReportStatus, Reported},
         record::{Ending, Identity, Record, State},
     },
     service::{GivenPolicy, Handled, Service, ServiceError, TargetWrite, WaitEnd},
@@ -95,6 +95,22 @@ impl<S: Store + Clone> Stage<S> {
         let report = Report { attempt, payload: 1, failure, step: StepTerms::default() };
         match self.apply(key("n", "r", step), None, Event::Report(report)).await.unwrap().answer {
             Answer::Reported(reported) => reported.decision,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells that an attempt of a step which nobody began has failed.
+    async fn tell_failed(
+        &self,
+        step: &str,
+        number: u32,
+        of_run: u32,
+    ) -> Result<Reported, ServiceError> {
+        let step_terms = StepTerms { of_run, ..StepTerms::default() };
+        let (attempt, failure) = (AttemptName::Number(number), Some(failure()));
+        let report = Report { attempt, payload: u64::from(number), failure, step: step_terms };
+        match self.apply(key("n", "r", step), Some("steps"), Event::Report(report)).await?.answer {
+            Answer::Reported(reported) => Ok(*reported),
             other => panic!("{other:?}"),
         }
     }
@@ -423,6 +439,33 @@ async fn a_held_step_starts_again_with_its_run<S: Store + Clone>(mut stage: Stag
     assert!(grant.ends_by.unwrap() >= grant.began_at, "{grant:?}");
 }
 
+async fn steps_that_are_only_reported_belong_to_their_run<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_retries: 1, backoff: {fixed: {delay: 0s}}, run: {max_total_retries: 1}}";
+    stage.policy("steps", "{max_retries: 1, backoff: {fixed: {delay: 0s}}}").await;
+    stage.begin_run(policy).await;
+    let first = stage.tell_failed("a", 1, 1).await.unwrap();
+    assert!(matches!(first.decision.settled.verdict, Verdict::Retry(_)), "{first:?}");
+    assert_eq!(stage.steps(|_| true).await, ["a"]);
+    let last = stage.tell_failed("a", 2, 0).await.unwrap();
+    assert_eq!(last.decision.settled.verdict, Verdict::Stop);
+
+    let early = stage.tell_failed("a", 3, 2).await;
+    let unknown = Refusal::UnknownRunAttempt { said: 2, begun: 1 };
+    assert!(matches!(early, Err(ServiceError::Refused(refusal)) if refusal == unknown));
+
+    stage.report_run(Some(failure())).await;
+    stage.begin_run(policy).await;
+    let stale = stage.tell_failed("a", 3, 1).await.unwrap();
+    assert_eq!(stale.status, ReportStatus::Stale, "the run has gone on");
+    let again = stage.tell_failed("a", 3, 2).await.unwrap();
+    assert_eq!(again.status, ReportStatus::Recorded);
+    assert_eq!(stage.record("a").await.unwrap().of_run, 2);
+
+    stage.report_run(None).await;
+    let after = stage.tell_failed("b", 1, 2).await.unwrap();
+    assert_eq!(after.decision.settled.reason, Reason::RunOver);
+}
+
 async fn a_run_whose_worker_vanished_is_tried_again<S: Store + Clone>(mut stage: Stage<S>) {
     stage.begin_run(ONE_RETRY).await;
     stage.pass(11 * SECOND).await;
@@ -508,6 +551,7 @@ stories_on_every_store!(
     a_step_is_shown_to_end_with_its_run,
     a_name_that_is_used_again_has_all_its_retries,
     a_held_step_starts_again_with_its_run,
+    steps_that_are_only_reported_belong_to_their_run,
     a_run_whose_worker_vanished_is_tried_again,
     steps_are_remembered_as_long_as_their_run,
     a_run_that_nobody_wanted_tried_again_is_not,

@@ -339,8 +339,9 @@ pub fn plan(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
+    run::check(terms, event)?;
     if let Event::Begin(begin) = event
-        && let Some(refused) = run::refused(terms, record.as_ref(), begin, now)?
+        && let Some(refused) = run::refused(terms, record.as_ref(), begin, now)
     {
         return Ok(refused);
     }

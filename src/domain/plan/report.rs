@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Answer, Draft, Now, Plan, Refusal, ReportStatus, Reported, Spent, Terms, attempt_of,
     decide::{self, Failed},
-    decision_of, end, outage, standing, take_over,
+    decision_of, end, outage, run, standing, take_over,
 };
 use crate::domain::{
     decision::{Counters, Reason, Settled, Verdict},
@@ -96,8 +96,8 @@ fn by_request(
     id: u64,
     now: Now,
 ) -> Result<Plan, Refusal> {
-    match attempt_of(&record, |attempt| attempt.end.as_ref()?.reported_by, id) {
-        Some((attempt, _)) if !planted!("replay-counted-again") => {
+    match reported(&record, id) {
+        Some(attempt) if !planted!("replay-counted-again") => {
             let number = attempt.number;
             ended(terms, record, report, number, now)
         }
@@ -105,8 +105,23 @@ fn by_request(
     }
 }
 
+/// The attempt that was ended by a report of this `request_id`.
+fn reported(record: &Record, id: u64) -> Option<&Attempt> {
+    let found = attempt_of(record, |attempt| attempt.end.as_ref()?.reported_by, id);
+    found.map(|(attempt, _)| attempt)
+}
+
+/// Whether it tells of an attempt that nobody began.
+pub(super) fn is_implicit(record: &Record, report: &Report) -> bool {
+    match report.attempt {
+        AttemptName::Fence(_) => false,
+        AttemptName::Number(number) => number > record.counters.attempts,
+        AttemptName::Request(id) => reported(record, id).is_none(),
+    }
+}
+
 /// An attempt that nobody began: it is begun by its report, unless another one
-/// runs or the step awaits no attempt.
+/// runs, the step awaits no attempt, or the run has gone on to a later one.
 fn next_attempt(
     terms: &Terms<'_>,
     key: &StepKey<'_>,
@@ -115,11 +130,10 @@ fn next_attempt(
     now: Now,
 ) -> Plan {
     match record.state {
-        State::Waiting { .. } => begin_and_record(terms, key, record, report, now),
-        State::Stopping { .. } | State::Running { .. } | State::Held(_) | State::Over { .. } => {
-            let number = record.counters.attempts;
-            stale(terms, &record, number, now)
+        State::Waiting { .. } if !run::is_superseded(terms, &report.step) => {
+            begin_and_record(terms, key, record, report, now)
         }
+        _ => stale(terms, &record, record.counters.attempts, now),
     }
 }
 

@@ -7,10 +7,12 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Now, Plan, Refusal, Terms, attempt_of, excluded_hosts, order, standing, wait};
+use super::{
+    Answer, Now, Plan, Refusal, Terms, attempt_of, excluded_hosts, order, report, standing, wait,
+};
 use crate::domain::{
     decision::{Decision, Reason, Settled, Verdict},
-    event::{Begin, Event},
+    event::{Begin, Event, StepTerms},
     policy::{
         RunRetries,
         spec::{Resume, StepCounters},
@@ -70,6 +72,19 @@ impl RunTerms {
     }
 }
 
+/// Nobody belongs to an attempt of the run that was not begun.
+pub(super) fn check(terms: &Terms<'_>, event: &Event) -> Result<(), Refusal> {
+    let said = event.said().map_or(0, |said| said.of_run);
+    let begun = terms.run.map_or(0, |run| run.attempt);
+    if said > begun { Err(Refusal::UnknownRunAttempt { said, begun }) } else { Ok(()) }
+}
+
+/// Whether a later attempt of the run has begun than the one that a worker says it
+/// belongs to.
+pub(super) fn is_superseded(terms: &Terms<'_>, said: &StepTerms) -> bool {
+    terms.run.is_some_and(|run| (1..run.attempt).contains(&said.of_run))
+}
+
 /// Why a begin is refused for the sake of the run. A call that was granted before
 /// is not: it is answered as it was.
 pub(super) fn refused(
@@ -77,35 +92,30 @@ pub(super) fn refused(
     record: Option<&Record>,
     begin: &Begin,
     now: Now,
-) -> Result<Option<Plan>, Refusal> {
-    let said = begin.step.of_run;
-    let begun = terms.run.map_or(0, |run| run.attempt);
-    if said > begun {
-        return Err(Refusal::UnknownRunAttempt { said, begun });
-    }
+) -> Option<Plan> {
     let is_again = |record: &Record| {
         attempt_of(record, |attempt| attempt.begun_by, begin.identity.id).is_some()
     };
-    let Some(run) = terms.run.filter(|_| !record.is_some_and(is_again)) else { return Ok(None) };
+    let run = terms.run.filter(|_| !record.is_some_and(is_again))?;
     // What waits is not refused but given up, lest it stays due for ever.
     let is_given_up = record
         .is_some_and(|record| matches!(record.state, State::Waiting { due } if due <= now.at));
     if run.is_over && is_given_up {
-        return Ok(None);
+        return None;
     }
     let reason = if run.is_over && !planted!("run-over-not-heeded") {
         Reason::RunOver
-    } else if (1..run.attempt).contains(&said) {
+    } else if is_superseded(terms, &begin.step) {
         Reason::RunSuperseded
     } else {
-        return Ok(None);
+        return None;
     };
     // Who has an attempt in progress hears of it by heartbeat and report, and what
     // is over stays as it ended.
     let known = record.filter(|record| record.is_over());
     let decision = known
         .map_or_else(|| refusal(terms, record, reason, now), |record| standing(terms, record, now));
-    Ok(Some(Plan::Stands(Answer::Refused(Box::new(decision)))))
+    Some(Plan::Stands(Answer::Refused(Box::new(decision))))
 }
 
 fn refusal(terms: &Terms<'_>, record: Option<&Record>, reason: Reason, now: Now) -> Decision {
@@ -126,9 +136,13 @@ pub(super) fn resumed(
     now: Now,
 ) -> Option<Record> {
     let run = terms.run?;
-    let Event::Begin(_) = event else { return None };
+    let begins = match event {
+        Event::Begin(_) => true,
+        Event::Report(report) => report::is_implicit(record, report),
+        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => false,
+    };
     let is_running = matches!(record.state, State::Running { .. });
-    if run.attempt <= record.of_run || run.is_over || is_running {
+    if !begins || run.attempt <= record.of_run || run.is_over || is_running {
         return None;
     }
     let mut resumed = record.clone();

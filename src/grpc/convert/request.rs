@@ -263,7 +263,10 @@ fn report_call(check: &mut Check, request: proto::ReportAttemptRequest) -> Call<
         }
     };
     let deadline = deadline(check, request.deadline, request.time_left);
-    let step = step_terms(check, request.kind, &request.targets, None, deadline);
+    let step = StepTerms {
+        of_run: request.run_attempt,
+        ..step_terms(check, request.kind, &request.targets, None, deadline)
+    };
     let payload = report_payload(failure.as_ref());
     (name, policy, Report { attempt, payload, failure, step })
 }

@@ -62,10 +62,14 @@ pub fn begin(request: proto::BeginRunRequest) -> Result<Call<Begin>, Invalid> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn report(request: proto::ReportRunRequest) -> Result<(StepName, Report), Invalid> {
+pub fn report(request: proto::ReportRunRequest) -> Result<Call<Report>, Invalid> {
     let mut check = Check::default();
     let name = check.run(request.namespace, request.run);
     let attempt = attempt_name(&mut check, request.fence, request.attempt, &request.request_id);
+    let policy = request.policy.and_then(|policy| match policy {
+        report_run_request::Policy::PolicyName(name) => named_policy(&mut check, &name),
+        report_run_request::Policy::InlinePolicy(policy) => Some(inline_policy(&mut check, policy)),
+    });
     let failure = match request.outcome {
         Some(report_run_request::Outcome::Success(proto::Success {})) => None,
         Some(report_run_request::Outcome::Failure(given)) => {
@@ -79,7 +83,9 @@ pub fn report(request: proto::ReportRunRequest) -> Result<(StepName, Report), In
     let failure = failure
         .map(|failure| crate::domain::failure::Failure { of_step: request.step_failed, ..failure });
     let payload = report_payload(failure.as_ref());
-    check.finish((name, Report { attempt, payload, failure, step: StepTerms::default() }))
+    let deadline = deadline(&mut check, request.deadline, request.time_left);
+    let step = StepTerms { deadline, ..StepTerms::default() };
+    check.finish((name, policy, Report { attempt, payload, failure, step }))
 }
 
 /// Reads a call of `GetRun`.

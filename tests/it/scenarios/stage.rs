@@ -361,6 +361,7 @@ impl Stage {
             targets: Vec::new(),
             deadline: words.span("deadline")?.map(instant),
             time_left: words.span("time-left")?.map(length),
+            run_attempt: 0,
         };
         self.send(Call::Report(Box::new(request))).await
     }

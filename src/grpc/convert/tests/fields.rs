@@ -418,10 +418,17 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
 }
 
 fn run_entries() -> Vec<(&'static str, Entry)> {
-    use proto::{begin_run_request::Policy, report_run_request::Outcome::Failure};
+    use proto::{
+        begin_run_request::Policy,
+        report_run_request::{Outcome::Failure, Policy as PolicyOfReport},
+    };
     vec![
         (
             "BeginAttemptRequest.run_attempt",
+            Entry::Any("one that has not begun is refused by the run"),
+        ),
+        (
+            "ReportAttemptRequest.run_attempt",
             Entry::Any("one that has not begun is refused by the run"),
         ),
         ("BeginRunRequest.namespace", refused("namespace", begin_run(|r| r.namespace = id("a b")))),
@@ -466,6 +473,22 @@ fn run_entries() -> Vec<(&'static str, Entry)> {
             ),
         ),
         ("ReportRunRequest.step_failed", FLAG),
+        (
+            "ReportRunRequest.policy_name",
+            refused(
+                "policy_name",
+                report_run(|r| r.policy = Some(PolicyOfReport::PolicyName(id("a b")))),
+            ),
+        ),
+        ("ReportRunRequest.inline_policy", MESSAGE),
+        (
+            "ReportRunRequest.deadline",
+            refused("deadline", report_run(|r| r.deadline = Some(BEFORE_EPOCH))),
+        ),
+        (
+            "ReportRunRequest.time_left",
+            refused("time_left", report_run(|r| r.time_left = seconds(0))),
+        ),
         ("GetRunRequest.namespace", refused("namespace", get_run(|r| r.namespace = id("a b")))),
         ("GetRunRequest.run", refused("run", get_run(|r| r.run = id("")))),
         (

@@ -49,6 +49,7 @@ fn report_request() -> proto::ReportAttemptRequest {
         targets: vec!["warehouse-db".into()],
         deadline: None,
         time_left: seconds(60),
+        run_attempt: 0,
         outcome: Some(Outcome::Failure(failure())),
         policy: Some(Policy::PolicyName("etl".into())),
     }
