@@ -62,6 +62,26 @@ async fn a_pipeline_that_fails_at_the_seventh_step_goes_on_there() {
 }
 
 #[tokio::test]
+async fn what_a_step_made_fail_is_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let server = Server::start(&folder.join("data"), "127.0.0.1:0").await;
+    let policies = "policies: {pipelines: {max_retries: 1, backoff: {fixed: {delay: 0s}}, run: {ignore_step_failures: true}}}";
+    std::fs::write(folder.join("policies.yaml"), policies).unwrap();
+    let (code, _, told) = reprise(&server, folder, &["policy", "apply", "policies.yaml"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    let step = r#""$REPRISE" exec --quiet --step s --max-retries 0 -- false"#;
+    for (run, script, attempts) in [("of-step", step, 1), ("of-itself", "exit 3", 2)] {
+        let exec = ["run", "exec", run, "--policy", "pipelines", "--", "sh", "-c", script];
+        let (code, _, told) = reprise(&server, folder, &exec).await;
+        assert_ne!(code, Some(0), "{told}");
+        let (_, shown, _) = reprise(&server, folder, &["run", "get", run, "-o", "json"]).await;
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["counters"]["attempts"], attempts, "{run}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_command_of_several_actions_resumes_at_the_one_that_failed() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

@@ -390,6 +390,7 @@ impl Job {
                 kind: self.kind.clone(),
                 targets: self.targets.clone(),
                 deadline: self.deadline.map(text::to_proto_timestamp),
+                run_attempt: self.run_attempt,
                 ..request
             },
         }

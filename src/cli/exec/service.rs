@@ -157,7 +157,9 @@ impl Service {
     ) -> Result<ReportAttemptResponse, NoAnswer> {
         self.insist(patience, self.call_timeout, async |mut client, within| {
             if request.step.is_empty() {
-                let request = call::request(of_run::report(request.clone()), within);
+                let step_failed = of_run::step_failed(&mut client, &request, within).await?;
+                let report = of_run::report(request.clone(), step_failed);
+                let request = call::request(report, within);
                 return Ok(of_run::reported(client.report_run(request).await?.into_inner()));
             }
             let request = call::request(request.clone(), within);
@@ -184,11 +186,8 @@ impl Service {
             match self.wait_once(request.clone(), left.min(TOLD_EVERY)).await {
                 Ok(state) if state != AwaitState::Waiting => return,
                 Ok(_) => {}
-                Err(status) if status.code() == Code::Unimplemented => {
-                    self.tells = false;
-                    return sleep(left).await;
-                }
                 Err(status) => {
+                    self.tells = status.code() != Code::Unimplemented;
                     let pause = asked_delay(&status).unwrap_or(UNTOLD) + full_jitter(UNTOLD);
                     return sleep(pause.min(left)).await;
                 }
