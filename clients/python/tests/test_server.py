@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from server import binary
 
 import reprise
 from reprise import (
@@ -344,3 +347,37 @@ def test_a_socket_is_found_by_the_environment(
         return attempt.number
 
     assert work() == 1
+
+
+class Counting(Connection):
+    """A connection that counts its calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.calls: Counter[str] = Counter()
+
+    def call(self, call: Call) -> Answer:
+        self.calls[call.method.name] += 1
+        return super().call(call)
+
+
+def answer_hold(address: str, run: str) -> None:
+    """Answers for a person as soon as the step is held."""
+    with Client(address) as client:
+        while (step := client.get_step("load", run=run)) is None or step.state is not StepState.HELD:
+            time.sleep(0.02)
+    command = [str(binary()), "hold", "resolve", run, "load", "--answer", "retry", "--reason", "mended"]
+    subprocess.run([*command, "--by", "ann", "--addr", address], check=True, capture_output=True)
+
+
+def test_the_answer_of_a_person_is_told_at_once(address: str, run: str) -> None:
+    connection = Counting(Settings.of(address))
+    with Client(address, transport=connection) as client:
+        loop = client.step("load", run=run, policy="patient")
+        for attempt in loop:
+            with attempt:
+                if attempt.number == 1:
+                    threading.Thread(target=answer_hold, args=(address, run)).start()
+                    raise ConnectionResetError("peer")
+        assert loop.succeeded
+    assert connection.calls["BeginAttempt"] == 2, "it was told, and has not asked again and again"

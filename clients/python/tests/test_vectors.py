@@ -25,7 +25,7 @@ from reprise.aio import AsyncStepLoop
 from reprise.classify import built_in
 from reprise.client import StepLoop
 from reprise.course import Course
-from reprise.effects import HEARTBEAT, METHODS, Answer, Call
+from reprise.effects import AWAIT, HEARTBEAT, METHODS, Answer, Call
 from reprise.errors import Unanswered
 from reprise.fallback import Alone, Fallback
 from reprise.heartbeat import Lease, keep
@@ -57,11 +57,14 @@ class Script(FakeService):
         self._names: dict[str, str] = {}
 
     def answer(self, call: Call) -> Answer:
+        if call.method is AWAIT and (not self.left or self.left[0]["call"] != AWAIT.name):
+            return self._wait(cast("calls.AwaitDecisionRequest", call.request))
         assert self.left, f"at {self.clock.time} nothing was expected: {call}"
         expected = self.left.pop(0)
         assert call.method.name == expected["call"]
         assert self.clock.time == pytest.approx(expected["at_s"], abs=1e-6)
         self.matches(expected["request"], json_format.MessageToDict(call.request))
+        self.clock.advance(expected.get("after_s", 0))
         return scripted(expected, {method.name: method for method in METHODS}[call.method.name].response)
 
     def matches(self, expected: Any, found: Any) -> None:

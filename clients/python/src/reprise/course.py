@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ._proto import retry_service_pb2 as calls
 from .effects import BeginRequest, Plan, ReportRequest, Sleep
 from .errors import (
     AlreadyDone,
@@ -26,7 +27,7 @@ from .errors import (
     note,
 )
 from .fallback import Alone, Fallback
-from .model import Begun, Counters, Decision, Grant, ReportStatus, Verdict
+from .model import Begun, Counters, Decision, Grant, Reason, ReportStatus, Verdict
 from .service import LAST_PATIENCE, Debt, Patience, Service
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 ASK_AGAIN = 1.0
 #: The same for a step that a person decides about.
 ASK_PERSON_AGAIN = 5.0
+#: Longest wait in seconds to be told of something, before we ask by ourselves.
+TOLD_WITHIN = 300.0
+#: What may be over at any time: anything else lasts until the instant that was told.
+OPEN_ENDED = frozenset({Reason.IN_LINE, Reason.IN_PROGRESS, Reason.PAUSED})
 #: Shortest wait in seconds before asking again.
 WAIT_MIN = 0.05
 #: How long in seconds a report is repeated to a service that is there but busy.
@@ -95,6 +100,8 @@ class Course:
         self._leave: BaseException | None = None
         #: When the next attempt may be asked for.
         self._due = self._clock.now()
+        #: Whether the service says when the wait is over.
+        self._is_told = False
         #: Since when no attempt was granted. None while one runs.
         self._waiting_since: float | None = None
         #: When the begin that was answered last was sent. Nothing before the first one.
@@ -124,7 +131,11 @@ class Course:
 
     @property
     def due_in(self) -> float:
-        """Seconds until the next attempt may be asked for. Not negative."""
+        """Seconds until `begin` may be called. Not negative; zero where it waits to be told."""
+        return 0.0 if self._is_told else self._left
+
+    @property
+    def _left(self) -> float:
         return max(0.0, self._due - self._clock.now())
 
     # Beginning
@@ -139,8 +150,7 @@ class Course:
 
     def _begin(self) -> Plan[Started | None]:
         while not self.over:
-            if self.due_in > 0:
-                yield Sleep(self.due_in)
+            yield from self._pause()
             begun = yield from self._ask()
             if begun.grant is not None and not _ended(begun):
                 return self._started(begun.grant)
@@ -148,6 +158,14 @@ class Course:
                 self._follow(begun.refusal)
                 self._raise_if_left()
         return None
+
+    def _pause(self) -> Plan[None]:
+        """Waits until the next attempt may be asked for."""
+        if self._is_told:
+            yield from self._service.wait(self.job.wait(self.settings), self._left)
+            self._is_told, self._due = False, self._clock.now()
+        elif self._left > 0:
+            yield Sleep(self._left)
 
     def _ask(self) -> Plan[Begun]:
         """The service's answer, or our own where it may be."""
@@ -166,6 +184,8 @@ class Course:
         yield from self._service.settle(patience)
         time_left = None if self._told_time_left else self._time_left()
         request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
+        if isinstance(request, calls.BeginAttemptRequest):
+            request.awaits = self._service.tells
         self._unanswered = request
         begun, self._sent_at = yield from self._service.begin(request, patience)
         self._unanswered = None
@@ -282,6 +302,7 @@ class Course:
     def _follow(self, decision: Decision) -> None:
         """Does what a decision says."""
         self.decision = decision
+        self._is_told = self._will_be_told(decision)
         if decision.verdict is Verdict.DONE:
             self.over = True
         elif decision.verdict is Verdict.STOP:
@@ -291,8 +312,18 @@ class Course:
         elif decision.verdict is Verdict.RETRY:
             self._wait(decision, decision.delay or 0.0)
         else:
-            pause = self._spread(ASK_AGAIN) if decision.delay is None else decision.delay
-            self._wait(decision, pause)
+            untold = TOLD_WITHIN if self._is_told else self._spread(ASK_AGAIN)
+            self._wait(decision, untold if decision.delay is None else decision.delay)
+
+    def _will_be_told(self, decision: Decision) -> bool:
+        """Whether the service says when a wait is over. It cannot when a step may run on this host."""
+        waits = decision.verdict in (Verdict.WAIT, Verdict.HOLD)
+        return (
+            waits
+            and self._service.tells
+            and not decision.local
+            and decision.reason is not Reason.EXCLUDED_HOST
+        )
 
     def _stop(self, decision: Decision) -> None:
         self.over = True
@@ -304,7 +335,7 @@ class Course:
 
     def _hold(self, decision: Decision) -> None:
         if self.job.wait_for_person:
-            pause = self._spread(ASK_PERSON_AGAIN)
+            pause = TOLD_WITHIN if self._is_told else self._spread(ASK_PERSON_AGAIN)
             self._wait(decision, pause if decision.held_for is None else min(pause, decision.held_for))
         else:
             self.over, self._leave = True, OnHold(self.job.name, decision)
@@ -317,9 +348,15 @@ class Course:
         if self._waiting_since is None:
             self._waiting_since = now
         longest = self.job.max_wait
-        if longest is not None and now - self._waiting_since + pause > longest:
+        left = None if longest is None else longest - (now - self._waiting_since)
+        if left is not None and left > 0 and self._is_open_ended(decision):
+            pause = min(pause, left)
+        if left is not None and pause > left:
             self.over, self._leave = True, RetryLater(self.job.name, decision, pause)
         self._due = now + pause
+
+    def _is_open_ended(self, decision: Decision) -> bool:
+        return self._is_told and (decision.verdict is Verdict.HOLD or decision.reason in OPEN_ENDED)
 
     def _raise_if_left(self) -> None:
         leave, self._leave = self._leave, None

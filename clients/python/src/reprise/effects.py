@@ -41,6 +41,7 @@ REPORT = Method("ReportAttempt", calls.ReportAttemptRequest, calls.ReportAttempt
 REPORT_BATCH = Method(
     "BatchReportAttempts", calls.BatchReportAttemptsRequest, calls.BatchReportAttemptsResponse
 )
+AWAIT = Method("AwaitDecision", calls.AwaitDecisionRequest, calls.AwaitDecisionResponse)
 GET_STEP = Method("GetStep", calls.GetStepRequest, calls.GetStepResponse)
 BEGIN_RUN = Method("BeginRun", calls.BeginRunRequest, calls.BeginRunResponse)
 REPORT_RUN = Method("ReportRun", calls.ReportRunRequest, calls.ReportRunResponse)
@@ -51,6 +52,7 @@ METHODS = (
     HEARTBEAT,
     REPORT,
     REPORT_BATCH,
+    AWAIT,
     GET_STEP,
     BEGIN_RUN,
     REPORT_RUN,

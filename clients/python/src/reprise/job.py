@@ -182,10 +182,15 @@ class Job:
             request_id=request_id,
             kind=self.kind,
             targets=self.targets,
+            run_attempt=self.run_attempt,
         )
         fill_policy(request, self.policy)
         fill_outcome(request, failure)
         return request
+
+    def wait(self, settings: Settings) -> calls.AwaitDecisionRequest:
+        """Waits until there is something to do."""
+        return calls.AwaitDecisionRequest(namespace=settings.namespace, run=self.run, step=self.step)
 
     def worth_a_retry(self, error: BaseException) -> bool:
         """Whether `on` speaks for the exception."""
@@ -244,6 +249,7 @@ class RunJob(Job):
             request_id=request_id,
             step_failed=of_step and failure is not None,
         )
+        fill_policy(request, self.policy)
         fill_outcome(request, failure)
         return request
 
@@ -258,7 +264,7 @@ def fill_begin(request: BeginRequest, job: Job, time_left: float | None) -> None
         wire.fill_span(request.time_left, max(time_left, 0.000_001))
 
 
-def fill_policy(request: BeginRequest | calls.ReportAttemptRequest, policy: PolicyChoice) -> None:
+def fill_policy(request: BeginRequest | ReportRequest, policy: PolicyChoice) -> None:
     """Writes a choice of policy into a request."""
     given = inline(policy)
     if isinstance(policy, str):

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from . import wire
 from ._proto import retry_service_pb2 as calls
 from .effects import (
+    AWAIT,
     BeginRequest,
     Call,
     Chance,
@@ -38,6 +39,11 @@ PAUSE_MAX = 5.0
 #: Seconds that a try may take in an outage that has outlasted the patience: a service that
 #: accepts calls and answers none would otherwise hold up every attempt for a whole timeout.
 PROBE_TIMEOUT = 0.5
+
+#: Longest wait of one call in seconds: less than a proxy on the way leaves it.
+TOLD_EVERY = 20.0
+#: Seconds before asking again about a step of which we could not be told, and as much again by chance.
+UNTOLD = 1.0
 
 logger = logging.getLogger("reprise")
 
@@ -120,6 +126,8 @@ class Service:
         self.debts = Debts(debts_max)
         #: Since when nobody has answered. None while somebody does.
         self.away_since: float | None = None
+        #: Whether the service says when a wait is over, as far as we know: older ones do not.
+        self.tells = True
 
     def insist(self, method: Method, request: Message, patience: Patience) -> Plan[Heard]:
         """Repeats a call that carries its own identity until it is answered."""
@@ -177,6 +185,24 @@ class Service:
         fenced = _copy(debt.report)
         fenced.fence, fenced.request_id = grant.fence, b""
         return (yield from self.report(fenced, patience))
+
+    def wait(self, request: calls.AwaitDecisionRequest, span: float) -> Plan[None]:
+        """Waits until there is something to do for a step, at most so many seconds."""
+        until = self.clock.now() + span
+        while (left := until - self.clock.now()) > 0:
+            asked, timeout = _copy(request), min(left, TOLD_EVERY)
+            wire.fill_span(asked.timeout, timeout)
+            answer = yield Call(AWAIT, asked, timeout + self.call_timeout)
+            if isinstance(answer, Unanswered):
+                yield Sleep(self._untold(answer, left))
+                return
+            if cast("calls.AwaitDecisionResponse", answer).state != calls.AWAIT_STATE_WAITING:
+                return
+
+    def _untold(self, answer: Unanswered, left: float) -> float:
+        """How long to wait before asking about a step of which we could not be told."""
+        self.tells = answer.code != "UNIMPLEMENTED"
+        return min(left, (answer.retry_delay or UNTOLD) + UNTOLD * self.chance.unit())
 
     def settle(self, patience: Patience) -> Plan[None]:
         """Reports what could not be reported before; `NoService` when it still cannot be.

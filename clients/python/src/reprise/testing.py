@@ -27,6 +27,7 @@ from ._proto import retry_service_pb2 as calls
 from .aio import AsyncClient
 from .client import Client
 from .effects import (
+    AWAIT,
     BEGIN,
     BEGIN_RUN,
     GET_RUN,
@@ -72,9 +73,12 @@ class VirtualClock:
         """Seconds since the beginning."""
         return self.time
 
-    def sleep(self, span: float) -> None:
-        """Waits."""
-        self.waits.append(span)
+    def sleep(self, span: float, *, more: bool = False) -> None:
+        """Waits. `more` goes on with the latest wait."""
+        if more:
+            self.waits[-1] += span
+        else:
+            self.waits.append(span)
         self.advance(span)
 
     async def sleep_async(self, span: float) -> None:
@@ -149,6 +153,8 @@ class FakeService:
         self.calls: list[Recorded] = []
         #: Whether nobody answers.
         self.away = False
+        #: Whether the latest call was a wait.
+        self._waited = False
         self._max_retries = max_retries
         self._delay = seconds(delay)
         self._steps: dict[tuple[str, str], _Step] = defaultdict(_Step)
@@ -199,7 +205,10 @@ class FakeService:
         return cast("list[calls.ReportAttemptRequest]", self.requests(REPORT))
 
     def answer(self, call: Call) -> Answer:
-        """Answers a call."""
+        """Answers a call. A wait to be told is one of `waits` and no call, unless its answer was scripted."""
+        if call.method is AWAIT and not self.away and not self._answers[AWAIT.name]:
+            return self._wait(cast("calls.AwaitDecisionRequest", call.request))
+        self._waited = False
         answer = self._answer(call)
         self.calls.append(Recorded(self.clock.now(), call.method.name, _copy(call.request), answer))
         return answer
@@ -226,6 +235,12 @@ class FakeService:
             LIST_RUN_STEPS.name: self._run_steps,
         }
         return answers[call.method.name](call.request)
+
+    def _wait(self, request: calls.AwaitDecisionRequest) -> calls.AwaitDecisionResponse:
+        """Nobody tells anything: what is asked for goes by, as one wait however many calls it takes."""
+        self.clock.sleep(wire.span(request.timeout), more=self._waited)
+        self._waited = True
+        return calls.AwaitDecisionResponse(state=calls.AWAIT_STATE_WAITING)
 
     def _begin(self, request: calls.BeginAttemptRequest) -> calls.BeginAttemptResponse:
         step = self._steps[request.run, request.step]

@@ -212,7 +212,7 @@ class HeartbeatResponse(_message.Message):
     def __init__(self, state: _Optional[_Union[LeaseState, str]] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., cancel_requested: bool = ...) -> None: ...
 
 class ReportAttemptRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "fence", "attempt", "request_id", "success", "failure", "policy_name", "inline_policy", "kind", "targets", "deadline", "time_left")
+    __slots__ = ("namespace", "run", "step", "fence", "attempt", "request_id", "success", "failure", "policy_name", "inline_policy", "kind", "targets", "deadline", "time_left", "run_attempt")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +227,7 @@ class ReportAttemptRequest(_message.Message):
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
+    RUN_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -241,7 +242,8 @@ class ReportAttemptRequest(_message.Message):
     targets: _containers.RepeatedScalarFieldContainer[str]
     deadline: _timestamp_pb2.Timestamp
     time_left: _duration_pb2.Duration
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., fence: _Optional[int] = ..., attempt: _Optional[int] = ..., request_id: _Optional[bytes] = ..., success: _Optional[_Union[Success, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    run_attempt: int
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., fence: _Optional[int] = ..., attempt: _Optional[int] = ..., request_id: _Optional[bytes] = ..., success: _Optional[_Union[Success, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., run_attempt: _Optional[int] = ...) -> None: ...
 
 class Success(_message.Message):
     __slots__ = ()
@@ -362,7 +364,7 @@ class RunGrant(_message.Message):
     def __init__(self, attempt: _Optional[int] = ..., fence: _Optional[int] = ..., lease_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., heartbeat_every: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counters: _Optional[_Union[_step_pb2.Counters, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[_step_pb2.PolicyReference, _Mapping]] = ..., resume: _Optional[_Union[_policy_pb2.Resume, str]] = ..., retries_left: _Optional[int] = ...) -> None: ...
 
 class ReportRunRequest(_message.Message):
-    __slots__ = ("namespace", "run", "fence", "attempt", "request_id", "success", "failure", "step_failed")
+    __slots__ = ("namespace", "run", "fence", "attempt", "request_id", "success", "failure", "step_failed", "policy_name", "inline_policy", "deadline", "time_left")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     FENCE_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +373,10 @@ class ReportRunRequest(_message.Message):
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     STEP_FAILED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_NAME_FIELD_NUMBER: _ClassVar[int]
+    INLINE_POLICY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    TIME_LEFT_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     fence: int
@@ -379,7 +385,11 @@ class ReportRunRequest(_message.Message):
     success: Success
     failure: _failure_pb2.Failure
     step_failed: bool
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., fence: _Optional[int] = ..., attempt: _Optional[int] = ..., request_id: _Optional[bytes] = ..., success: _Optional[_Union[Success, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., step_failed: bool = ...) -> None: ...
+    policy_name: str
+    inline_policy: _policy_pb2.Policy
+    deadline: _timestamp_pb2.Timestamp
+    time_left: _duration_pb2.Duration
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., fence: _Optional[int] = ..., attempt: _Optional[int] = ..., request_id: _Optional[bytes] = ..., success: _Optional[_Union[Success, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., step_failed: bool = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ReportRunResponse(_message.Message):
     __slots__ = ("decision", "attempt", "status", "replayed", "resume")
