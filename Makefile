@@ -115,9 +115,12 @@ faults: ## Plant bugs one by one, and see that some test catches each
 fuzz: ## Fuzz what reads foreign bytes, SECONDS_EACH seconds each (60), from SEED
 	fuzz/run
 
+ON_REDIS := redis,redis-naive,redis-one,redis-one-script,redis-batch16,redis-batch64,redis-everysec,redis-always
+
 .PHONY: bench
-bench: build ## Measure: the whole service against a bare echo, then rule, conditions, store, memory and log
-	$(TARGET)/release/reprise bench --data-dir $(TARGET)
+bench: build $(SERVERS)/stamp ## Measure: the whole service against a bare echo, on Redis and Valkey too, then rule, conditions, store, memory and log
+	$(TARGET)/release/reprise bench --data-dir $(TARGET) --redis-server $(SERVERS)/redis-7.0/redis-server
+	$(TARGET)/release/reprise bench --data-dir $(TARGET) --redis-server $(SERVERS)/valkey-9.1/redis-server --only $(ON_REDIS)
 	$(CARGO) bench $(LOCKED) --bench rule --bench condition --bench store --bench memory --bench log
 
 .PHONY: storms

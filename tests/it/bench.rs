@@ -8,6 +8,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::redis_servers::Kind;
+
 fn bench(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
     command.args(["bench", "--quick", "--output", "json"]).args(arguments);
@@ -85,6 +87,32 @@ fn what_cannot_be_measured_is_told_and_the_rest_is_measured() {
     assert_eq!(report["unmeasured"][0]["name"], "report");
     let reason = report["unmeasured"][0]["reason"].as_str().expect("a reason");
     assert!(reason.contains("127.0.0.1:1"), "{reason}");
+}
+
+#[test]
+fn a_redis_is_started_for_each_server_and_its_cost_is_read() {
+    let program = Kind::Valkey91.binary();
+    let program = program.to_str().expect("a readable path");
+    let only = "redis-naive,redis-one-script,redis-always";
+    let few = ["--rounds", "1", "--callers", "8"];
+    let output = bench(&[&["--redis-server", program, "--only", only], &few[..]].concat());
+    let measured = measurements(&output);
+    let told = |at: usize, figure: &str| measured[at][figure].as_str().expect("a text").to_owned();
+    let order =
+        [0, 1, 2].map(|at| [told(at, "name"), told(at, "baseline_name"), told(at, "store")]);
+    assert_eq!(
+        order,
+        [
+            ["redis-naive", "naive", "redis"],
+            ["redis-one-script", "naive", "redis"],
+            ["redis-always", "echo", "redis_always"],
+        ]
+    );
+    for one in &measured {
+        assert!(one["subject"]["redis_cpu_us"].is_f64(), "{one}");
+    }
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(report["redis_set_us"].is_f64());
 }
 
 #[test]

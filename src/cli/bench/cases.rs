@@ -3,7 +3,8 @@
 use super::{
     client::Transport,
     load::Shape,
-    process::{Program, Store},
+    process::{Program, Store, Threads},
+    redis_server::Aof,
     workload::Scenario,
 };
 
@@ -12,10 +13,19 @@ use super::{
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) program: Program,
+    /// What it is compared with.
+    pub(super) baseline: Program,
     pub(super) transport: Transport,
     pub(super) scenario: Scenario,
     pub(super) shape: Shape,
     pub(super) drive: Drive,
+}
+
+impl Case {
+    /// Whether a Redis is needed for it.
+    pub(super) const fn is_on_redis(&self) -> bool {
+        matches!(self.program, Program::Reprise(Store::Redis(_)))
+    }
 }
 
 /// How calls are made.
@@ -40,14 +50,23 @@ const fn shape(callers: usize, connections: usize) -> Shape {
 const PLAIN: Case = Case {
     name: "report",
     program: Program::Reprise(Store::Memory),
+    baseline: Program::Echo,
     transport: Transport::Tcp,
     scenario: Scenario::Report,
     shape: shape(64, 4),
     drive: Drive::Closed,
 };
 
+/// What those on Redis differ from in one thing.
+const REDIS: Case = Case {
+    name: "redis",
+    program: Program::Reprise(Store::Redis(Aof::Off)),
+    shape: shape(256, 4),
+    ..PLAIN
+};
+
 /// Every case, in the order in which they are measured.
-pub(super) const CASES: [Case; 16] = [
+pub(super) const CASES: [Case; 21] = [
     // The baseline against itself: how far equal servers differ here.
     Case { name: "echo", program: Program::Echo, ..PLAIN },
     PLAIN,
@@ -70,20 +89,23 @@ pub(super) const CASES: [Case; 16] = [
         shape: shape(256, 4),
         ..PLAIN
     },
-    Case { name: "redis", program: Program::Reprise(Store::Redis), shape: shape(256, 4), ..PLAIN },
+    REDIS,
+    Case { name: "redis-naive", baseline: Program::Naive(Threads::Many), ..REDIS },
+    Case { name: "redis-one", shape: shape(1, 1), ..REDIS },
     Case {
-        name: "redis-one",
-        program: Program::Reprise(Store::Redis),
+        name: "redis-one-script",
+        baseline: Program::Naive(Threads::One),
         shape: shape(1, 1),
-        ..PLAIN
+        ..REDIS
     },
+    Case { name: "redis-batch16", scenario: Scenario::Batch16, shape: shape(16, 4), ..REDIS },
+    Case { name: "redis-batch64", scenario: Scenario::Batch64, shape: shape(16, 4), ..REDIS },
     Case {
-        name: "redis-batch16",
-        program: Program::Reprise(Store::Redis),
-        scenario: Scenario::Batch16,
-        shape: shape(16, 4),
-        ..PLAIN
+        name: "redis-everysec",
+        program: Program::Reprise(Store::Redis(Aof::EverySecond)),
+        ..REDIS
     },
+    Case { name: "redis-always", program: Program::Reprise(Store::Redis(Aof::Always)), ..REDIS },
     Case { name: "open", shape: shape(128, 4), drive: Drive::Open, ..PLAIN },
     Case { name: "overload", shape: shape(1024, 8), drive: Drive::Overload, ..PLAIN },
 ];

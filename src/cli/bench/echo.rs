@@ -14,7 +14,7 @@ use tonic::{
     transport::server::{Server, TcpIncoming},
 };
 
-use super::client::Address;
+use super::{client::Address, naive::Naive};
 use crate::proto::{
     self, AwaitDecisionRequest, AwaitDecisionResponse, BatchReportAttemptsRequest,
     BatchReportAttemptsResponse, BatchReportResult, BeginAttemptRequest, BeginAttemptResponse,
@@ -25,9 +25,13 @@ use crate::proto::{
     retry_service_server::{RetryService, RetryServiceServer},
 };
 
-/// Answers until the process is ended.
-pub(super) async fn serve(address: &Address, replies: Replies) -> io::Result<()> {
-    let server = Server::builder().add_service(RetryServiceServer::new(Echo(replies)));
+/// Answers until the process is ended. With `naive` reports are counted first.
+pub(super) async fn serve(
+    address: &Address,
+    replies: Replies,
+    naive: Option<Naive>,
+) -> io::Result<()> {
+    let server = Server::builder().add_service(RetryServiceServer::new(Echo { replies, naive }));
     match address {
         Address::Tcp(address) => {
             let listener = TcpListener::bind(address).await?;
@@ -44,7 +48,10 @@ fn unix(path: &Path) -> io::Result<UnixListenerStream> {
 }
 
 /// Gives the same answers to everyone.
-struct Echo(Replies);
+struct Echo {
+    replies: Replies,
+    naive: Option<Naive>,
+}
 
 /// One reply for each kind of call. Handed from process to process in a file.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -160,7 +167,7 @@ impl RetryService for Echo {
         &self,
         _: Request<BeginAttemptRequest>,
     ) -> Result<Response<BeginAttemptResponse>, Status> {
-        Ok(Response::new(self.0.granted.clone()))
+        Ok(Response::new(self.replies.granted.clone()))
     }
 
     async fn heartbeat(
@@ -177,9 +184,12 @@ impl RetryService for Echo {
 
     async fn report_attempt(
         &self,
-        _: Request<ReportAttemptRequest>,
+        request: Request<ReportAttemptRequest>,
     ) -> Result<Response<ReportAttemptResponse>, Status> {
-        Ok(Response::new(self.0.decided.clone()))
+        if let Some(naive) = &self.naive {
+            naive.count(request.get_ref()).await?;
+        }
+        Ok(Response::new(self.replies.decided.clone()))
     }
 
     async fn batch_report_attempts(
@@ -189,7 +199,7 @@ impl RetryService for Echo {
         let result = |report: ReportAttemptRequest| BatchReportResult {
             run: report.run,
             step: report.step,
-            result: Some(batch_report_result::Result::Response(self.0.decided.clone())),
+            result: Some(batch_report_result::Result::Response(self.replies.decided.clone())),
         };
         let results = request.into_inner().reports.into_iter().map(result).collect();
         Ok(Response::new(BatchReportAttemptsResponse { results }))
@@ -213,7 +223,7 @@ impl RetryService for Echo {
         &self,
         _: Request<GetStepRequest>,
     ) -> Result<Response<GetStepResponse>, Status> {
-        Ok(Response::new(self.0.step.clone()))
+        Ok(Response::new(self.replies.step.clone()))
     }
 
     async fn begin_run(

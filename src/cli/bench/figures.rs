@@ -15,6 +15,8 @@ pub(super) struct Figures {
     pub(super) decisions_per_second: f64,
     /// CPU of the server for each decision, µs. Absent when it is unknown.
     pub(super) cpu_us: Option<f64>,
+    /// CPU of its Redis for each decision, µs. Absent where none was started for it.
+    pub(super) redis_cpu_us: Option<f64>,
     /// CPU of the callers for each decision, µs.
     pub(super) client_cpu_us: f64,
     /// From the instant at which a call was due.
@@ -69,6 +71,7 @@ impl Figures {
             calls: tally.calls,
             decisions_per_second: decisions as f64 / round.elapsed.as_secs_f64(),
             cpu_us: round.server_cpu.and_then(|cpu| per_decision(cpu, decisions)),
+            redis_cpu_us: round.redis_cpu.and_then(|cpu| per_decision(cpu, decisions)),
             client_cpu_us: per_decision(round.client_cpu, decisions).unwrap_or_default(),
             latency: Latency::of(&tally.latency),
             service: Latency::of(&tally.service),
@@ -91,6 +94,7 @@ impl Figures {
             calls: rounds.iter().map(|round| round.calls).sum(),
             decisions_per_second: of(|round| round.decisions_per_second)?,
             cpu_us: median(rounds.iter().filter_map(|round| round.cpu_us)),
+            redis_cpu_us: median(rounds.iter().filter_map(|round| round.redis_cpu_us)),
             client_cpu_us: of(|round| round.client_cpu_us)?,
             latency: latency(|round| &round.latency)?,
             service: latency(|round| &round.service)?,
@@ -230,6 +234,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             server_cpu: Some(Duration::from_millis(cpu_ms)),
             client_cpu: Duration::from_millis(cpu_ms),
+            redis_cpu: None,
             syncs: Some(decisions / 20),
         })
     }

@@ -50,6 +50,8 @@ pub(super) struct Round {
     /// CPU time of the server. Absent when its process is unknown.
     pub(super) server_cpu: Option<Duration>,
     pub(super) client_cpu: Duration,
+    /// CPU time of its Redis. Absent where none was started for it.
+    pub(super) redis_cpu: Option<Duration>,
     /// Syncs of the server's log. Absent when it does not tell.
     pub(super) syncs: Option<u64>,
 }
@@ -180,22 +182,25 @@ struct Meter {
     since: Instant,
     server: Option<Cpu>,
     client: Cpu,
+    redis: Option<Cpu>,
     syncs: Option<u64>,
 }
 
 impl Meter {
     async fn start(server: &Server) -> io::Result<Self> {
         let syncs = server.syncs().await?;
-        Ok(Self { server: server.cpu()?, client: Cpu::own()?, syncs, since: Instant::now() })
+        let (redis, client) = (server.redis_cpu()?, Cpu::own()?);
+        Ok(Self { server: server.cpu()?, client, redis, syncs, since: Instant::now() })
     }
 
     async fn stop(self, server: &Server, tally: Tally) -> io::Result<Round> {
         let elapsed = self.since.elapsed();
         let used = |(after, before): (Cpu, Cpu)| after.since(&before);
         let server_cpu = server.cpu()?.zip(self.server).map(used);
+        let redis_cpu = server.redis_cpu()?.zip(self.redis).map(used);
         let client_cpu = Cpu::own()?.since(&self.client);
         let syncs = server.syncs().await?.zip(self.syncs).map(|(after, before)| after - before);
-        Ok(Round { tally, elapsed, server_cpu, client_cpu, syncs })
+        Ok(Round { tally, elapsed, server_cpu, client_cpu, redis_cpu, syncs })
     }
 }
 

@@ -13,8 +13,10 @@ mod client;
 mod echo;
 mod figures;
 mod load;
+mod naive;
 mod pacer;
 mod process;
+mod redis_server;
 mod report;
 mod run;
 mod tally;
@@ -29,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use self::{client::Address, echo::Replies, load::Arrivals};
+use self::{client::Address, echo::Replies, load::Arrivals, naive::Naive, redis_server::Redis};
 use super::{error::CliError, exit::Exit, output::Format};
 
 /// Measure the service against a bare gRPC echo.
@@ -56,6 +58,12 @@ enum Helper {
         /// What to answer, in the form of `echo::Replies`.
         #[arg(long)]
         replies: Option<PathBuf>,
+        /// Count each report with a script on this Redis first.
+        #[arg(long)]
+        redis: Option<String>,
+        /// Answer on as many threads as there are cores.
+        #[arg(long)]
+        threads: bool,
     },
 }
 
@@ -108,9 +116,15 @@ struct Options {
     server_pid: Option<u32>,
 
     /// Measure the loads on Redis as well, at this address. What is in it stays;
-    /// the steps of the loads are added.
-    #[arg(long, value_name = "ADDRESS")]
+    /// the steps of the loads are added. Its CPU is not read, and what it syncs is
+    /// not changed.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "redis_server")]
     redis: Option<String>,
+
+    /// Measure the loads on Redis as well, with this program of Redis or Valkey,
+    /// started anew for each server.
+    #[arg(long, value_name = "PROGRAM")]
+    redis_server: Option<PathBuf>,
 
     /// Where stores are kept while they are measured. A disk, for the durable
     /// loads to mean anything. Default: the directory for temporary files.
@@ -120,6 +134,13 @@ struct Options {
     /// Fail when a target is missed.
     #[arg(long)]
     check: bool,
+}
+
+impl Options {
+    fn redis(&self) -> Option<Redis> {
+        let at = self.redis.clone().map(Redis::At);
+        at.or_else(|| self.redis_server.clone().map(Redis::Program))
+    }
 }
 
 /// Why a run is worth nothing.
@@ -168,13 +189,14 @@ pub fn run(args: Args, format: Format) -> Result<ExitCode, CliError> {
 }
 
 fn measured(args: Args, output: Format) -> Result<(), BenchError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
-            BenchError::Io { doing: "could not start the runtime".to_owned(), source }
-        })?;
+    let runtime = runtime(&args).map_err(|source| BenchError::Io {
+        doing: "could not start the runtime".to_owned(),
+        source,
+    })?;
     match args.helper {
-        Some(Helper::EchoServer { listen, replies }) => {
-            runtime.block_on(echo(&listen, replies.as_deref())).map_err(|source| BenchError::Io {
+        Some(Helper::EchoServer { listen, replies, redis, threads: _ }) => {
+            let served = runtime.block_on(echo(&listen, replies.as_deref(), redis.as_deref()));
+            served.map_err(|source| BenchError::Io {
                 doing: format!("could not answer on {listen}"),
                 source,
             })
@@ -183,9 +205,23 @@ fn measured(args: Args, output: Format) -> Result<(), BenchError> {
     }
 }
 
-async fn echo(listen: &Address, replies: Option<&Path>) -> io::Result<()> {
+fn runtime(args: &Args) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = match args.helper {
+        Some(Helper::EchoServer { threads: true, .. }) => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+async fn echo(listen: &Address, replies: Option<&Path>, redis: Option<&str>) -> io::Result<()> {
     let replies = replies.map_or_else(|| Ok(Replies::typical()), Replies::read)?;
-    echo::serve(listen, replies).await
+    let naive = match redis {
+        Some(address) => Some(Naive::connect(address).await?),
+        None => None,
+    };
+    echo::serve(listen, replies, naive).await
 }
 
 async fn measure(options: &Options, output: Format) -> Result<(), BenchError> {

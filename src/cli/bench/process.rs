@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     client::{Address, Connection, Transport},
     echo::Replies,
+    redis_server::{Aof, OwnRedis, Redis},
     workload,
 };
 
@@ -32,8 +33,7 @@ const END_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Where the embedded store keeps steps, and what an answer waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Store {
     /// Nowhere.
     Memory,
@@ -41,8 +41,21 @@ pub(super) enum Store {
     Durable,
     /// In a file, synced now and then.
     Relaxed,
-    /// In Redis, at the address that was given.
-    Redis,
+    /// In Redis.
+    Redis(Aof),
+}
+
+impl serde::Serialize for Store {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Memory => "memory",
+            Self::Durable => "durable",
+            Self::Relaxed => "relaxed",
+            Self::Redis(Aof::Off) => "redis",
+            Self::Redis(Aof::EverySecond) => "redis_everysec",
+            Self::Redis(Aof::Always) => "redis_always",
+        })
+    }
 }
 
 /// Where servers that are started keep what they keep.
@@ -50,8 +63,36 @@ pub(super) enum Store {
 pub(super) struct Place {
     /// Their files.
     pub(super) parent: PathBuf,
-    /// Address of the Redis that is measured, if one was given.
-    pub(super) redis: Option<String>,
+    /// The Redis that is measured, if one was given.
+    pub(super) redis: Option<Redis>,
+}
+
+impl Place {
+    /// Address of the Redis that a program needs, with the process where one was
+    /// started for it.
+    async fn redis_for(&self, program: Program) -> io::Result<(Option<String>, Option<OwnRedis>)> {
+        let aof = match program {
+            Program::Reprise(Store::Redis(aof)) => aof,
+            Program::Naive(_) => Aof::Off,
+            Program::Echo | Program::Reprise(_) => return Ok((None, None)),
+        };
+        match &self.redis {
+            Some(Redis::Program(program)) => {
+                let own = OwnRedis::start(program, aof, &self.parent).await?;
+                Ok((Some(own.address.clone()), Some(own)))
+            }
+            Some(Redis::At(address)) => Ok((Some(address.clone()), None)),
+            None => Ok((None, None)),
+        }
+    }
+}
+
+/// Threads on which a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Threads {
+    One,
+    /// As many as there are cores.
+    Many,
 }
 
 /// What to start.
@@ -59,6 +100,8 @@ pub(super) struct Place {
 pub(super) enum Program {
     /// The baseline.
     Echo,
+    /// The same, with a script on Redis for each report.
+    Naive(Threads),
     /// The service.
     Reprise(Store),
 }
@@ -77,16 +120,24 @@ fn command(
         Program::Reprise(Store::Memory) => command.args(["serve", "--store", "memory"]),
         Program::Reprise(Store::Durable) => durable(&mut command, dir, "always"),
         Program::Reprise(Store::Relaxed) => durable(&mut command, dir, "interval"),
-        Program::Reprise(Store::Redis) => {
-            let address = redis.ok_or_else(|| io::Error::other("no --redis was given"))?;
-            command.args(["serve", "--store", address])
+        Program::Naive(threads) => {
+            command.args(["bench", "echo-server", "--redis", given(redis)?]);
+            if threads == Threads::Many {
+                command.arg("--threads");
+            }
+            &mut command
         }
+        Program::Reprise(Store::Redis(_)) => command.args(["serve", "--store", given(redis)?]),
     };
     command.arg("--listen").arg(address.to_string());
     if matches!(program, Program::Reprise(_)) {
         command.args(["--metrics", metrics.unwrap_or("none")]);
     }
     Ok(command)
+}
+
+fn given(redis: Option<&str>) -> io::Result<&str> {
+    redis.ok_or_else(|| io::Error::other("no --redis-server and no --redis was given"))
 }
 
 fn durable<'a>(command: &'a mut Command, dir: &Path, fsync: &str) -> &'a mut Command {
@@ -109,6 +160,8 @@ pub(super) struct Server {
     /// Where it tells how often it synced. Absent when it does not.
     metrics: Option<String>,
     own: Option<Own>,
+    /// The Redis that was started for it.
+    redis: Option<OwnRedis>,
 }
 
 /// What has to be cleaned up. The process goes before its files.
@@ -127,18 +180,19 @@ impl Server {
         let dir = Dir::create(&place.parent)?;
         let metrics = match program {
             Program::Reprise(Store::Durable | Store::Relaxed) => Some(free_port()?),
-            Program::Reprise(Store::Memory | Store::Redis) | Program::Echo => None,
+            _ => None,
         };
-        let redis = place.redis.as_deref();
+        let (redis, own_redis) = place.redis_for(program).await?;
         let command = |address: &Address, dir: &Path| {
-            command(program, address, metrics.as_deref(), dir, redis)
+            command(program, address, metrics.as_deref(), dir, redis.as_deref())
         };
         let server = Self::start_in(dir, transport, command).await?;
-        Ok(Self { metrics, ..server })
+        Ok(Self { metrics, redis: own_redis, ..server })
     }
 
-    /// Starts the baseline with replies that another server gave.
-    pub(super) async fn start_echo(
+    /// Starts a baseline with replies that another server gave.
+    pub(super) async fn start_baseline(
+        program: Program,
         replies: &Replies,
         transport: Transport,
         place: &Place,
@@ -146,12 +200,14 @@ impl Server {
         let dir = Dir::create(&place.parent)?;
         let file = dir.path.join("replies");
         replies.write(&file)?;
-        Self::start_in(dir, transport, |address, dir| {
-            let mut command = command(Program::Echo, address, None, dir, None)?;
+        let (redis, own_redis) = place.redis_for(program).await?;
+        let server = Self::start_in(dir, transport, |address, dir| {
+            let mut command = command(program, address, None, dir, redis.as_deref())?;
             command.arg("--replies").arg(&file);
             Ok(command)
         })
-        .await
+        .await?;
+        Ok(Self { redis: own_redis, ..server })
     }
 
     async fn start_in(
@@ -172,14 +228,14 @@ impl Server {
         let started_in = Some(since.elapsed());
         let pid = child.id();
         let own = Some(Own { child, dir });
-        Ok(Self { address, pid, started_in, replies, metrics: None, own })
+        Ok(Self { address, pid, started_in, replies, metrics: None, own, redis: None })
     }
 
     /// A server that somebody else started.
     pub(super) async fn running(address: Address, pid: Option<u32>) -> io::Result<Self> {
         let mut connection = Connection::open(&address).await?;
         let replies = workload::greet(&mut connection).await.map_err(io::Error::other)?;
-        Ok(Self { address, pid, started_in: None, replies, metrics: None, own: None })
+        Ok(Self { address, pid, started_in: None, replies, metrics: None, own: None, redis: None })
     }
 
     /// Asks the server to end and waits until it has.
@@ -213,6 +269,11 @@ impl Server {
         Ok(syncs(&text))
     }
 
+    /// CPU time that its Redis has used. Absent where none was started for it.
+    pub(super) fn redis_cpu(&self) -> io::Result<Option<Cpu>> {
+        self.redis.as_ref().map_or(Ok(None), OwnRedis::cpu)
+    }
+
     /// CPU time that the process has used. Absent when the process is unknown.
     pub(super) fn cpu(&self) -> io::Result<Option<Cpu>> {
         self.pid.map(|pid| Cpu::of(&pid.to_string())).transpose()
@@ -221,7 +282,7 @@ impl Server {
 
 /// A port that nobody listens on. Somebody may take it before the server does:
 /// then the server does not start, and says so.
-fn free_port() -> io::Result<String> {
+pub(super) fn free_port() -> io::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
@@ -301,7 +362,8 @@ impl Cpu {
         Self::of("self")
     }
 
-    fn of(process: &str) -> io::Result<Self> {
+    /// Of a process, by its number or `self`.
+    pub(super) fn of(process: &str) -> io::Result<Self> {
         let mut threads = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{process}/task"))? {
             let path = entry?.path();

@@ -26,6 +26,8 @@ pub(super) struct Report {
     pub(super) cores: usize,
     pub(super) start: Option<Start>,
     pub(super) disk: Option<Disk>,
+    /// CPU of Redis for a pipelined SET, µs. Absent where no Redis was started.
+    pub(super) redis_set_us: Option<f64>,
     pub(super) measurements: Vec<Measurement>,
     pub(super) targets: Vec<Target>,
     /// What could not be measured.
@@ -65,6 +67,9 @@ pub(super) struct Measurement {
     pub(super) scenario: Scenario,
     /// Whether the subject is the baseline too, so that ratios show noise.
     pub(super) is_baseline: bool,
+    /// What it is compared with: "echo", or "naive", which makes a script call on Redis
+    /// for each report.
+    pub(super) baseline_name: &'static str,
     /// Absent for the baseline, and for a server that was running before.
     pub(super) store: Option<Store>,
     pub(super) transport: Transport,
@@ -98,7 +103,17 @@ impl fmt::Display for Report {
                 disk.appends_per_second
             )?;
         }
-        for Measurement { name, subject, .. } in &self.measurements {
+        if let Some(cost) = self.redis_set_us {
+            writeln!(f, "redis: {cost:.2} µs of its CPU for a pipelined SET")?;
+        }
+        for Measurement { name, subject, baseline, .. } in &self.measurements {
+            if let Some(cost) = subject.redis_cpu_us {
+                write!(f, "{name}: {cost:.2} µs of Redis's CPU a decision")?;
+                match baseline.redis_cpu_us {
+                    Some(baseline) => writeln!(f, ", {baseline:.2} µs of the baseline")?,
+                    None => writeln!(f)?,
+                }
+            }
             if let Some(decisions) = subject.decisions_per_sync {
                 writeln!(f, "{name}: {decisions:.1} decisions a sync")?;
             }
@@ -162,7 +177,7 @@ impl Report {
         ]);
         for measurement in &self.measurements {
             let Measurement { baseline, subject, ratios, .. } = measurement;
-            table.add_row(row(measurement.title(), "echo", baseline, None));
+            table.add_row(row(measurement.title(), measurement.baseline_name, baseline, None));
             table.add_row(row(
                 measurement.conditions(),
                 measurement.server(),
@@ -224,7 +239,7 @@ impl Measurement {
 
     /// Says what went wrong, each kind once.
     fn failures(&self) -> impl Iterator<Item = String> {
-        let both = [("echo", &self.baseline), (self.server(), &self.subject)];
+        let both = [(self.baseline_name, &self.baseline), (self.server(), &self.subject)];
         both.into_iter().flat_map(move |(server, figures)| {
             figures
                 .failed

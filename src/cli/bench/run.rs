@@ -9,6 +9,7 @@ use super::{
     figures::{Figures, Ratios, median},
     load::{Fleet, Shape, appends_per_second, offsets},
     process::{Dir, Place, Program, Server, Store},
+    redis_server::{Aof, Redis, set_cost},
     report::{Disk, Measurement, Report, Start},
     say, targets,
     workload::Chance,
@@ -63,7 +64,7 @@ impl<'a> Run<'a> {
             warm_up: preset.warm_up,
             place: Place {
                 parent: options.data_dir.clone().unwrap_or_else(std::env::temp_dir),
-                redis: options.redis.clone(),
+                redis: options.redis(),
             },
         }
     }
@@ -79,6 +80,7 @@ impl<'a> Run<'a> {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             start: None,
             disk: None,
+            redis_set_us: None,
             measurements: Vec::new(),
             targets: Vec::new(),
             unmeasured: Vec::new(),
@@ -96,6 +98,13 @@ impl<'a> Run<'a> {
                 let disk = self.disk();
                 report.disk = report.keep(case.name, disk);
             }
+            if report.redis_set_us.is_none()
+                && case.is_on_redis()
+                && let Some(Redis::Program(program)) = &self.place.redis
+            {
+                let cost = set_cost(program, &self.place.parent, self.length).await;
+                report.redis_set_us = report.keep(case.name, cost);
+            }
             let measured = self.case(case).await;
             let measured = report.keep(case.name, measured);
             report.measurements.extend(measured.into_iter().flatten());
@@ -106,7 +115,7 @@ impl<'a> Run<'a> {
 
     fn is_wanted(&self, name: &str) -> bool {
         let only = &self.options.only;
-        if only.is_empty() && name.starts_with("redis") && self.options.redis.is_none() {
+        if only.is_empty() && name.starts_with("redis") && self.place.redis.is_none() {
             return false;
         }
         only.contains(&name) || only.is_empty() && name != "echo"
@@ -116,6 +125,11 @@ impl<'a> Run<'a> {
     fn is_possible(&self, case: &Case) -> bool {
         let asks_for_nothing =
             case.program == Program::Reprise(Store::Memory) && case.transport == Transport::Tcp;
+        let is_configured =
+            matches!(case.program, Program::Reprise(Store::Redis(aof)) if aof != Aof::Off);
+        if is_configured && matches!(self.place.redis, Some(Redis::At(_))) {
+            return false;
+        }
         self.options.server.is_none() || case.program == Program::Echo || asks_for_nothing
     }
 
@@ -192,9 +206,11 @@ impl<'a> Run<'a> {
         let shape = self.shape(case);
         let subject = self.subject(case).await?;
         let transport = self.transport(case);
-        let baseline = Server::start_echo(&subject.replies, transport, &self.place).await?;
+        let replies = &subject.replies;
+        let baseline =
+            Server::start_baseline(case.baseline, replies, transport, &self.place).await?;
         let mut sides = [
-            Side::connect("echo", baseline, case, shape, self.options.seed).await?,
+            Side::connect(baseline_name(case), baseline, case, shape, self.options.seed).await?,
             Side::connect(subject_name(case), subject, case, shape, self.options.seed).await?,
         ];
         for round in 0..self.rounds {
@@ -218,6 +234,7 @@ impl<'a> Run<'a> {
             name: case.name.to_owned(),
             scenario: case.scenario,
             is_baseline: case.program == Program::Echo,
+            baseline_name: baseline_name(case),
             store: self.store(case),
             transport: self.transport(case),
             shape,
@@ -304,6 +321,10 @@ impl std::fmt::Display for Side {
             failures => write!(f, ", {failures} FAILED"),
         }
     }
+}
+
+fn baseline_name(case: &Case) -> &'static str {
+    if case.baseline == Program::Echo { "echo" } else { "naive" }
 }
 
 fn subject_name(case: &Case) -> &'static str {

@@ -49,6 +49,7 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
         |name: &str| report.measurements.iter().find(|measurement| measurement.name == name);
     let cpu = |name| found(name)?.ratios.cpu;
     let throughput = |name| found(name)?.ratios.throughput;
+    let p50 = |name| found(name)?.ratios.p50;
     let start = report.start.as_ref();
     let bound = |what, unit, bound, measured: Option<f64>| {
         measured.map(|measured| Target { what, unit, bound, measured, met: bound.holds(measured) })
@@ -73,6 +74,32 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
         ),
         bound("redis: CPU per decision", "× echo", AtMost(1.9), cpu("redis")),
         bound("redis: throughput", "× echo", AtLeast(0.33), throughput("redis")),
+        bound(
+            "redis: its CPU per decision",
+            "× pipelined SET",
+            AtMost(5.0),
+            redis_cpu(report, found("redis")),
+        ),
+        bound("redis: throughput", "× naive", AtLeast(1.5), throughput("redis-naive")),
+        bound("redis-one: p50", "× one script", AtMost(1.3), p50("redis-one-script")),
+        bound(
+            "redis-batch64: throughput",
+            "× redis",
+            AtLeast(1.5),
+            throughput_over(found("redis-batch64"), found("redis")),
+        ),
+        bound(
+            "redis-everysec: throughput",
+            "× redis",
+            AtLeast(0.75),
+            throughput_over(found("redis-everysec"), found("redis")),
+        ),
+        bound(
+            "redis-always: throughput",
+            "× redis",
+            AtLeast(0.5),
+            throughput_over(found("redis-always"), found("redis")),
+        ),
         bound("start: first answer", "ms", AtMost(30.0), start.map(|start| start.first_answer_ms)),
         bound(
             "start: idle memory",
@@ -95,6 +122,15 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
 /// Durable decisions for each append that the disk could sync one by one.
 fn per_append(report: &Report, durable: Option<&Measurement>) -> Option<f64> {
     Some(durable?.subject.decisions_per_second / report.disk?.appends_per_second)
+}
+
+/// CPU of Redis for a decision over that for a SET.
+fn redis_cpu(report: &Report, redis: Option<&Measurement>) -> Option<f64> {
+    Some(redis?.subject.redis_cpu_us? / report.redis_set_us?)
+}
+
+fn throughput_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {
+    Some(one?.subject.decisions_per_second / other?.subject.decisions_per_second)
 }
 
 fn cpu_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {

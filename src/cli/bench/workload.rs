@@ -23,8 +23,8 @@ use crate::proto::{
 
 /// Steps that one caller keeps going.
 const STEPS: usize = 10;
-/// Reports in one batch.
-pub(super) const BATCH: usize = 16;
+/// Reports in one batch: of either kind of batch.
+const BATCH_SIZES: [usize; 2] = [16, 64];
 /// After this many attempts a step starts again, whatever the server says: the
 /// baseline never says STOP, and its messages should not differ for that.
 const ATTEMPTS_MAX: u32 = 8;
@@ -42,6 +42,8 @@ pub(super) enum Scenario {
     BeginReport,
     /// BatchReportAttempts of 16 steps.
     Batch16,
+    /// The same of 64.
+    Batch64,
     /// Of ten steps six as in `Report`, three as in `BeginReport`, and one that
     /// is read after each report.
     Mixed,
@@ -106,10 +108,8 @@ impl Caller {
             Scenario::BeginReport => {
                 (0..STEPS).map(|slot| Act::begin_report(track(slot))).collect()
             }
-            Scenario::Batch16 => {
-                let batch = BatchReportAttemptsRequest::default();
-                vec![Act::Batch((0..BATCH).map(track).collect(), batch)]
-            }
+            Scenario::Batch16 => vec![Act::batch(BATCH_SIZES[0], track)],
+            Scenario::Batch64 => vec![Act::batch(BATCH_SIZES[1], track)],
             Scenario::Mixed => (0..STEPS)
                 .map(|slot| match slot {
                     0 | 3 | 6 => Act::begin_report(track(slot)),
@@ -156,6 +156,10 @@ impl Act {
             ..BeginAttemptRequest::default()
         };
         Self::BeginReport(track, Box::new(begin))
+    }
+
+    fn batch(size: usize, track: impl FnMut(usize) -> Track) -> Self {
+        Self::Batch((0..size).map(track).collect(), BatchReportAttemptsRequest::default())
     }
 }
 
@@ -503,8 +507,8 @@ impl Answer for BeginAnswer {
 
 impl Answer for BatchAnswer {
     fn judge(&self) -> Result<Judged, String> {
-        if self.results.len() != BATCH {
-            return Err(format!("a batch of {BATCH} got {} results", self.results.len()));
+        if !BATCH_SIZES.contains(&self.results.len()) {
+            return Err(format!("a batch got {} results", self.results.len()));
         }
         let mut whole = Judged::default();
         for item in &self.results {
@@ -584,7 +588,7 @@ mod tests {
         assert!(report(1, ReportStatus::Stale.into()).judge().is_err());
 
         let item = BatchItem { response: Some(granted), error: None };
-        let batch = BatchAnswer { results: vec![item.clone(); BATCH] };
+        let batch = BatchAnswer { results: vec![item.clone(); BATCH_SIZES[0]] };
         assert_eq!(batch.judge(), Ok(Judged { decisions: 16, granted: 16 }));
         assert!(BatchAnswer { results: vec![item; 3] }.judge().is_err());
         assert!(BeginAnswer::default().judge().is_err());

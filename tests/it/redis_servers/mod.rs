@@ -57,7 +57,7 @@ impl Kind {
 
     /// Its binary. A server that is not there fails the test: what is skipped
     /// is not tested.
-    fn binary(self) -> PathBuf {
+    pub fn binary(self) -> PathBuf {
         let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/servers");
         let binary = servers.join(self.name()).join("redis-server");
         assert!(binary.exists(), "{self} is not there; `make .tools/servers/stamp` brings it");
