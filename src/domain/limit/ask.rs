@@ -200,6 +200,9 @@ pub enum Want {
     Reserve {
         /// The earliest that the step itself allows.
         from: Timestamp,
+        /// Another instant that it allows as well: the one at which rates have less
+        /// planned is taken.
+        other: Option<Timestamp>,
         /// Whether it is that of a first attempt.
         is_first: bool,
         /// Since when the step has been waiting, should it be parked.

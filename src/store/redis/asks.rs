@@ -116,13 +116,17 @@ fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
 
 /// Writes what is asked, as `limits.lua` unpacks it; `index` places states.
 pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) {
-    let (want, cost, lease_until, since, from) = match asks.want {
-        Want::Nothing => (0, None, 0, 0, 0),
+    let (want, cost, lease_until, since) = match asks.want {
+        Want::Nothing => (0, None, 0, 0),
         Want::Start { cost, lease_until, since, .. } => {
-            (1, cost, lease_until.as_micros(), since.as_micros(), 0)
+            (1, cost, lease_until.as_micros(), since.as_micros())
         }
-        Want::Reserve { from, since, .. } => (2, None, 0, since.as_micros(), from.as_micros()),
-        Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0, 0),
+        Want::Reserve { since, .. } => (2, None, 0, since.as_micros()),
+        Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0),
+    };
+    let (from, other) = match asks.want {
+        Want::Reserve { from, other, .. } => (from, other.unwrap_or(from)),
+        _ => (Timestamp::EPOCH, Timestamp::EPOCH),
     };
     let counted = match asks.counted {
         None => -2.0,
@@ -140,7 +144,8 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
         spent(cost),
         double(lease_until),
         double(since),
-        double(from),
+        double(from.as_micros()),
+        double(other.as_micros()),
         double(asks.promised.as_micros()),
         double(latest),
         f64::from(asks.draw),

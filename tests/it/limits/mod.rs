@@ -8,6 +8,7 @@
 pub mod checker;
 mod explained;
 mod forced;
+mod herd;
 mod histories;
 mod outages;
 mod reopened;

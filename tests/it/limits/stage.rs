@@ -411,6 +411,29 @@ impl<S: Store> Stage<S> {
         decision
     }
 
+    /// The decision about a failure that nobody began.
+    pub async fn fail_unbegun(
+        &mut self,
+        step: &str,
+        targets: &[&str],
+        failure: Failure,
+    ) -> Decision {
+        self.calls += 1;
+        let report = Report {
+            attempt: AttemptName::Request(self.calls),
+            payload: 1,
+            failure: Some(failure),
+            step: StepTerms {
+                targets: targets.iter().map(|target| id(target)).collect(),
+                ..StepTerms::default()
+            },
+        };
+        match self.apply(step, &Event::Report(report)).await {
+            Answer::Reported(reported) => reported.decision,
+            other => panic!("no answer to a report: {other:?}"),
+        }
+    }
+
     pub async fn succeed(&self, step: &str, fence: u64) -> ReportStatus {
         self.report(step, AttemptName::Fence(fence), None).await.status
     }

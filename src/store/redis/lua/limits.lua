@@ -15,7 +15,8 @@ local limits_asked, limits_admit, limits_read, limits_write
 -- The time of the call, told before the first item.
 local limits_now
 do
--- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
+-- want, cost, lease until, since, from, another instant that is as good, promised,
+-- latest, draw, counted, cooldown,
 -- within which it is woken (0: it comes by itself), step, host, targets; for each:
 -- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, what a budget does, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
@@ -23,7 +24,7 @@ do
 -- breaker: the mark of the episodes that are known, starts a second in
 -- thousandths, what the end of an attempt says, and where it ran; until when an
 -- operator holds it open, 0 where nobody does.
-local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBHd'
+local ASKS, BOUND = '<BdddddddddddddB', '<BHddBdddddBBddBHd'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
@@ -263,7 +264,7 @@ end
 
 local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
-  asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
+  asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.other, asks.promised, asks.latest,
     asks.draw, asks.counted, asks.cool, asks.woken, asks.step, asks.host, count, from =
       struct.unpack(ASKS, raw, from)
   if count > TARGETS then
@@ -484,6 +485,28 @@ local function in_time(asks, earliest, code, at)
   return code, at
 end
 
+-- How much of what rates allow around an instant is taken; the most of any.
+local function planned(asks, at)
+  local share = 0
+  for _, bound in ipairs(asks.bounds) do
+    if has(bound.flags, COUNTS) then
+      share = max(share, calendar_share(calendar_of(bound), at))
+    end
+  end
+  return share
+end
+
+-- Of the instants that the step allows the one at which less is planned, but not
+-- before `till`.
+local function lighter(asks, till)
+  local first, other = max(asks.from, till), max(asks.other, till)
+  if first == other then
+    return first
+  end
+  local share = planned(asks, first)
+  return share > 0 and planned(asks, other) < share and other or first
+end
+
 -- The promise of a start from an instant on that breakers admit.
 local function promised(asks, from)
   local wanted = {}
@@ -529,12 +552,12 @@ end
 
 local function answer_to(asks)
   if asks.want == RESERVE then
-    local from = max(asks.from, cooled(asks))
+    local till = cooled(asks)
     local how, come = health(asks)
     if how == OUT then
-      return parked(asks, max(come, from))
+      return parked(asks, max(come, asks.from, till))
     end
-    return promised(asks, paced(asks, from))
+    return promised(asks, paced(asks, lighter(asks, till)))
   elseif asks.want ~= START then
     return NOW, 0
   end
