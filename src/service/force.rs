@@ -74,7 +74,7 @@ impl<S: Store> Service<S> {
         namespace: &Id,
         name: &Id,
     ) -> Result<TargetEntry, AdminError> {
-        self.end_order(namespace, name, |target| target.forced.take().is_some()).await
+        self.end_order(namespace, name, |target, _| target.forced.take().is_some()).await
     }
 
     /// Ends the cooldown of a target, if there is one; `run` says of which run, where

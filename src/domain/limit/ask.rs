@@ -23,6 +23,8 @@ pub struct Bound {
     pub is_passing: bool,
     /// Why it starts nothing for now, by an operator's order.
     pub pause: Option<Pause>,
+    /// When its latest pause ended; None where one lasts, or none was ever ordered.
+    pub resumed_at: Option<Timestamp>,
     /// What an operator says of its breaker for now.
     pub forced: Option<Forced>,
     /// Its episodes, as far as the decision knows them. A store refuses a commit
@@ -52,6 +54,7 @@ impl Bound {
             revision: 0,
             is_passing: true,
             pause: None,
+            resumed_at: None,
             forced: None,
             episodes: Episodes::default(),
         }
@@ -74,7 +77,8 @@ impl Bound {
         }
     }
 
-    /// Whether it bounds anything at all.
+    /// Whether it bounds anything at all. One that was paused does for good: nobody is
+    /// given up for what it kept from starting.
     #[must_use]
     pub fn says_something(&self) -> bool {
         let Target { rate, concurrency, budget, breaker, .. } = &*self.target;
@@ -83,6 +87,7 @@ impl Bound {
             || budget.is_some()
             || breaker.is_some()
             || self.pause.is_some()
+            || self.resumed_at.is_some()
     }
 
     /// Starts a second that its rate allows, in thousandths; 0 without a rate.

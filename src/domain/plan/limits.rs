@@ -287,6 +287,13 @@ pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Dec
     Some(decision)
 }
 
+/// The instant up to which pauses of its targets kept a step waiting, now while one
+/// lasts; None where none ever did.
+pub(super) fn paused_until(terms: &Terms<'_>, now: Now) -> Option<Timestamp> {
+    let until = |bound: &Bound| bound.pause.as_ref().map(|_| now.at).or(bound.resumed_at);
+    terms.bounds.iter().filter_map(until).max()
+}
+
 /// Settles the start of an attempt: granted as drafted, or the step waits on.
 pub(super) fn settle_start(draft: &mut Draft, start: Start, admitted: &Admitted) {
     if admitted.admission == Admission::Now {

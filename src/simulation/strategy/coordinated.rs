@@ -76,6 +76,7 @@ impl Coordinated {
             revision: 1,
             is_passing: false,
             pause: None,
+            resumed_at: None,
             forced: None,
             episodes: Episodes::default(),
         };

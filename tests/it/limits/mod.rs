@@ -11,6 +11,7 @@ mod forced;
 mod herd;
 mod histories;
 mod outages;
+mod pauses;
 mod reopened;
 pub mod stage;
 mod stories;
