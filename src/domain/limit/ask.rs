@@ -1,10 +1,10 @@
 //! What a decision wants of targets, and what they answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     Budget, Forced, ForcedState, Pause, Target, WhenSpent,
-    breaker::{Ended, Episodes, TargetOutcome},
+    breaker::{Breaker, Ended, Episodes, Freed, TargetOutcome},
 };
 use crate::domain::time::{Timestamp, micros};
 
@@ -27,6 +27,8 @@ pub struct Bound {
     pub resumed_at: Option<Timestamp>,
     /// What an operator says of its breaker for now.
     pub forced: Option<Forced>,
+    /// The end of an order that held its breaker open, while its load grows after it.
+    pub freed: Option<Freed>,
     /// Its episodes, as far as the decision knows them. A store refuses a commit
     /// that was planned on others.
     pub episodes: Episodes,
@@ -56,6 +58,7 @@ impl Bound {
             pause: None,
             resumed_at: None,
             forced: None,
+            freed: None,
             episodes: Episodes::default(),
         }
     }
@@ -111,6 +114,16 @@ impl Bound {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.target.breaker.is_some() && !self.has_breaker()
+    }
+
+    /// Its breaker, as the end of an order that held it open has left it.
+    #[must_use]
+    pub fn as_freed<'a>(&self, breaker: Cow<'a, Breaker>) -> Cow<'a, Breaker> {
+        let freed = self.freed.filter(|freed| self.has_breaker() && !breaker.knows(*freed));
+        let Some(freed) = freed else { return breaker };
+        let mut breaker = breaker.into_owned();
+        breaker.free(freed, self.full());
+        Cow::Owned(breaker)
     }
 
     /// Until when an operator holds its breaker open; None where nobody does.

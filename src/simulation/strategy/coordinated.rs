@@ -78,6 +78,7 @@ impl Coordinated {
             pause: None,
             resumed_at: None,
             forced: None,
+            freed: None,
             episodes: Episodes::default(),
         };
         Self {

@@ -215,7 +215,11 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     });
     out.extend(ended.map_or(0, |ended| ended.host).to_le_bytes());
     let forced_open = bound.and_then(Bound::forced_open).map_or(0, Timestamp::as_micros);
-    out.extend(double(forced_open).to_le_bytes());
+    let freed = bound.and_then(|bound| bound.freed);
+    let (freed_at, ramp) = freed.map_or((0, 0), |freed| (freed.at.as_micros(), micros(freed.ramp)));
+    for word in [forced_open, freed_at, ramp] {
+        out.extend(double(word).to_le_bytes());
+    }
 }
 
 /// The grid of a target's rate, as `called.lua` unpacks it.

@@ -23,8 +23,9 @@ do
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
 -- thousandths, what the end of an attempt says, and where it ran; until when an
--- operator holds it open, 0 where nobody does.
-local ASKS, BOUND = '<BdddddddddddddB', '<BHddBdddddBBddBHd'
+-- operator holds it open, 0 where nobody does; when such an order ended, 0 where none
+-- did just now, and the length of the ramp after it.
+local ASKS, BOUND = '<BdddddddddddddB', '<BHddBdddddBBddBHddd'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
@@ -277,7 +278,7 @@ local function unpack_asks(raw, from)
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
       bound.ratio, bound.floor, bound.stretch, bound.spends, bound.bits, bound.mark, bound.full, bound.ended,
-      bound.ended_host, bound.forced, from = struct.unpack(BOUND, raw, from)
+      bound.ended_host, bound.forced, bound.freed, bound.ramp, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, PASSING) then
       bound.state.passing = true
@@ -664,6 +665,9 @@ function limits_asked(raw, from)
   for _, bound in ipairs(asks.bounds) do
     if has(bound.bits, HAS_SAY) then
       local breaker = breaker_at(bound.state)
+      if bound.freed > 0 and breaker_free(breaker, bound.freed, bound.ramp, bound.full) then
+        bound.state.broke = true
+      end
       is_other = is_other or breaker.mark ~= bound.mark
       told[#told + 1] = struct.pack('<BdB', bound.place, breaker.mark, #breaker.episodes)
       for _, known in ipairs(breaker.episodes) do
