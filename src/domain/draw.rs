@@ -21,12 +21,14 @@ impl Draw {
     /// represent evenly is equally likely.
     #[must_use]
     pub fn of(salt: Salt, key: &StepKey<'_>, attempt: u32) -> Self {
-        let mut hasher = SipHasher13::new_with_key(&salt.0);
-        for part in [key.namespace, key.run, key.step] {
-            hasher.write(part.as_bytes());
-            hasher.write_u8(0xff);
-        }
-        hasher.write_u32(attempt);
+        Self::from_bits(question(salt, key, attempt).finish())
+    }
+
+    /// Another draw for the same wait, of which the first shows nothing.
+    #[must_use]
+    pub fn other_of(salt: Salt, key: &StepKey<'_>, attempt: u32) -> Self {
+        let mut hasher = question(salt, key, attempt);
+        hasher.write_u8(1);
         Self::from_bits(hasher.finish())
     }
 
@@ -54,6 +56,17 @@ impl Draw {
     pub fn get(self) -> f64 {
         self.0
     }
+}
+
+/// What chance is asked for.
+fn question(salt: Salt, key: &StepKey<'_>, attempt: u32) -> SipHasher13 {
+    let mut hasher = SipHasher13::new_with_key(&salt.0);
+    for part in [key.namespace, key.run, key.step] {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.write_u32(attempt);
+    hasher
 }
 
 /// A 64-bit digest of what a caller sent, to tell a repeated call from another

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    decision::{Counter, Counters, Settled},
+    decision::{Counter, Counters, Settled, Verdict},
     failure::FailureClass,
     id::Id,
     order::Orders,
@@ -34,7 +34,8 @@ pub struct Record {
     pub held_for: Duration,
     /// How long the latest lease was granted for.
     pub lease: Duration,
-    /// The wait before the latest retry, for decorrelated jitter.
+    /// The wait that the policy asked for before the latest retry: at most so long,
+    /// and not beyond the instant that the retry was told. See [`Record::last_wait`].
     pub last_delay: Duration,
     /// The policy that applies.
     pub policy: PolicyChoice,
@@ -324,6 +325,17 @@ impl Record {
     #[must_use]
     pub fn latest(&self) -> Option<&Attempt> {
         self.attempts.back()
+    }
+
+    /// The wait that the policy asked for before the latest attempt, for decorrelated
+    /// jitter; what limits added is no part of it.
+    #[must_use]
+    pub fn last_wait(&self) -> Duration {
+        let before = self.attempts.iter().rev().nth(1).and_then(|attempt| attempt.end.as_ref());
+        match before.map(|end| (end.at, end.settled.verdict)) {
+            Some((failed_at, Verdict::Retry(at))) => self.last_delay.min(at - failed_at),
+            _ => self.last_delay,
+        }
     }
 
     /// The standing decision.

@@ -64,8 +64,8 @@ impl<S: Store> Service<S> {
         .await
     }
 
-    /// Leaves a target's breaker to what it sees again. One that nobody forces stays
-    /// as it is.
+    /// Leaves a target's breaker to what it sees again; after it was forced open its
+    /// load grows on a ramp. One that nobody forces stays as it is.
     ///
     /// # Errors
     /// There is no such target, or the store is away.
@@ -74,7 +74,11 @@ impl<S: Store> Service<S> {
         namespace: &Id,
         name: &Id,
     ) -> Result<TargetEntry, AdminError> {
-        self.end_order(namespace, name, |target| target.forced.take().is_some()).await
+        self.end_order(namespace, name, |target, now| {
+            let forced = target.forced.as_mut().filter(|forced| forced.holds_at(now));
+            forced.map(|forced| forced.until = now).is_some()
+        })
+        .await
     }
 
     /// Ends the cooldown of a target, if there is one; `run` says of which run, where

@@ -105,7 +105,8 @@ impl<S: Store> Service<S> {
         .await
     }
 
-    /// Ends a target's pause, if there is one.
+    /// Ends a target's pause, if there is one. That it ended now is remembered: whoever
+    /// it kept waiting is not late for that.
     ///
     /// # Errors
     /// It does not exist, or the store is away.
@@ -114,20 +115,24 @@ impl<S: Store> Service<S> {
         namespace: &Id,
         name: &Id,
     ) -> Result<TargetEntry, AdminError> {
-        self.end_order(namespace, name, |target| target.pause.take().is_some()).await
+        self.end_order(namespace, name, |target, now| {
+            let pause = target.pause.as_mut().filter(|pause| pause.holds_at(now));
+            pause.map(|pause| pause.until = Some(now)).is_some()
+        })
+        .await
     }
 
-    /// Takes an order about a target away; `take` says whether there was one.
+    /// Ends an order about a target; `end` says whether there was one.
     pub(super) async fn end_order(
         &self,
         namespace: &Id,
         name: &Id,
-        take: impl Fn(&mut TargetEntry) -> bool,
+        end: impl Fn(&mut TargetEntry, Timestamp) -> bool,
     ) -> Result<TargetEntry, AdminError> {
         self.change_target(namespace, name, |configuration, now| {
             let present = present(configuration, name)?;
             let mut ended = TargetEntry { updated_at: now, ..present.clone() };
-            Ok(match take(&mut ended) {
+            Ok(match end(&mut ended, now) {
                 true => Fate::Written(ended),
                 false => Fate::Stands(present.clone()),
             })

@@ -55,6 +55,9 @@ pub struct Row {
     pub median: Figures,
     /// The figures of each seed.
     pub runs: Vec<Figures>,
+    /// The seed that was worst for it: where it went furthest beyond the scenario's
+    /// budget, lost most steps, or took longest to drain, in this order.
+    pub worst_seed: u64,
     /// The run of the first seed, for plots.
     #[serde(skip)]
     pub first: Tally,
@@ -82,10 +85,13 @@ impl Comparison {
             [] => "nothing".to_owned(),
             behind => behind.join("; "),
         };
+        let own = self.strategies.iter().find(|row| row.is_reprise());
+        let worst = own.filter(|row| row.runs.len() > 1);
         format!(
-            "Reprise is behind the others in {}. It is behind the oracle in {}.",
+            "Reprise is behind the others in {}. It is behind the oracle in {}.{}",
             told(&self.behind),
-            told(&self.behind_oracle)
+            told(&self.behind_oracle),
+            worst.map(|row| format!(" Its worst seed is {}.", row.worst_seed)).unwrap_or_default()
         )
     }
 
@@ -108,7 +114,12 @@ impl Row {
         };
         let runs: Vec<Figures> = seeds.iter().map(figures).collect();
         let median = Figures::median(&runs);
-        Some(Self { strategy, source: strategy.source(), median, runs, first: first? })
+        let worst_seed = worst(seeds, &runs)?;
+        Some(Self { strategy, source: strategy.source(), median, runs, worst_seed, first: first? })
+    }
+
+    fn is_reprise(&self) -> bool {
+        self.strategy == Kind::Reprise
     }
 
     fn cells(&self) -> [String; COLUMNS.len()] {
@@ -127,6 +138,18 @@ impl Row {
             over_budget.map_or_else(|| "–".to_owned(), counted),
         ]
     }
+}
+
+/// The seed of the worst run, the first of equals.
+fn worst(seeds: &[u64], runs: &[Figures]) -> Option<u64> {
+    let harm = |figures: &Figures| {
+        [figures.over_budget.unwrap_or_default(), figures.lost, or_endless(figures.drain_seconds)]
+    };
+    let worse = |one: (u64, [f64; 3]), other: (u64, [f64; 3])| {
+        if other.1 > one.1 { other } else { one }
+    };
+    let runs = seeds.iter().zip(runs).map(|(seed, figures)| (*seed, harm(figures)));
+    runs.reduce(worse).map(|(seed, _)| seed)
 }
 
 /// A measure of which less is better.

@@ -142,6 +142,18 @@ fn retries_keep_to_the_budget_that_the_target_was_given() {
     assert!(over(Kind::FullJitter) > 200.0, "nothing bounds a library over all processes");
 }
 
+/// A thousand failures at once, under a budget of a fifth. The breaker is left out: what
+/// it forgives costs nothing, and here every retry counts.
+#[test]
+fn a_thousand_failures_at_once_keep_to_the_budget_at_every_start() {
+    let budget = preset::all().into_iter().find(|preset| preset.name == "budget").unwrap();
+    assert_eq!((budget.steps, budget.budget.unwrap().ratio), (1000, 0.2));
+    for seed in 1..=2 {
+        let figures = run(&budget, Kind::Limits, seed).figures();
+        assert_eq!(figures.over_budget, Some(0.0), "seed {seed}");
+    }
+}
+
 #[test]
 fn one_429_holds_the_fleet() {
     let throttled = smaller().into_iter().find(|preset| preset.name == "first-429").unwrap();

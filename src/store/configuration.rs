@@ -298,7 +298,9 @@ impl TargetEntry {
             revision: self.revision,
             is_passing: self.target.each_run || !is_written,
             pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).cloned(),
+            resumed_at: self.pause.as_ref().and_then(|pause| pause.ended_at(at)),
             forced: self.forced.as_ref().filter(|forced| forced.holds_at(at)).cloned(),
+            freed: self.forced.as_ref().and_then(|forced| forced.freed_at(at)),
             episodes: Episodes::default(),
         }
     }

@@ -350,6 +350,10 @@ impl StoredNamespace {
                 pause.since = shift.instant(pause.since);
                 pause.until = pause.until.map(|until| shift.instant(until));
             }
+            if let Some(forced) = &mut entry.forced {
+                forced.since = shift.instant(forced.since);
+                forced.until = shift.instant(forced.until);
+            }
         }
         let heard_at = shift.instant(self.heard_at);
         Ok(Self { configuration: Arc::new(configuration), heard_at, ..self })

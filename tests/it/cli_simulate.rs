@@ -43,6 +43,7 @@ fn a_storm_is_told_for_machines_and_equal_seeds_tell_the_same() {
     for row in strategies {
         assert!(row["source"].as_str().is_some_and(|source| !source.is_empty()));
         assert_eq!(row["runs"].as_array().map(Vec::len), Some(2));
+        assert!(matches!(row["worst_seed"].as_u64(), Some(1 | 2)), "{row}");
         let figures = &row["median"];
         let [steps, done, lost, waiting] = ["steps", "done", "lost", "waiting"]
             .map(|name| figures[name].as_f64().unwrap_or_else(|| panic!("{name}: {figures}")));

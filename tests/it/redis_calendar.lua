@@ -43,6 +43,9 @@ local ask = {
   load = function(at)
     return told(calendar_load(cal, at))
   end,
+  share = function(at)
+    return told(calendar_share(cal, at))
+  end,
 }
 
 local answers = {}

@@ -143,16 +143,20 @@ impl Model {
             }
             // One that may be past.
             Question::LoadOfStart { which } if !self.starts.is_empty() => {
-                vec![self.load(self.starts[which % self.starts.len()].0)]
+                self.loads(self.starts[which % self.starts.len()].0)
             }
             Question::GiveBack { .. } | Question::LoadOfStart { .. } => vec![],
-            Question::Load { ahead } => vec![self.load(self.at(ahead))],
+            Question::Load { ahead } => self.loads(self.at(ahead)),
         }
     }
 
-    fn load(&self, at: u64) -> Asked {
+    fn loads(&self, at: u64) -> Vec<Asked> {
         let (used, limit) = self.calendar.load(Timestamp::from_micros(at));
-        asked("load", [at, 0, 0, 0], format!("{used} {limit}"))
+        let share = self.calendar.share(Timestamp::from_micros(at));
+        vec![
+            asked("load", [at, 0, 0, 0], format!("{used} {limit}")),
+            asked("share", [at, 0, 0, 0], share.to_string()),
+        ]
     }
 }
 

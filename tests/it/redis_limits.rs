@@ -158,14 +158,20 @@ impl<S: Store> Side<S> {
 
     async fn force(&self, name: &str, state: Option<ForcedState>, now: Timestamp) {
         let configuration = self.service.store().configuration("n").await.unwrap();
-        let forced = state.map(|state| Forced {
-            state,
-            reason: String::new(),
-            by: String::new(),
-            since: now,
-            until: now.plus(Duration::from_secs(7)),
-        });
-        let entry = TargetEntry { forced, ..configuration.targets[name].clone() };
+        let present = &configuration.targets[name];
+        let forced = match (state, present.forced.clone()) {
+            (Some(state), _) => Some(Forced {
+                state,
+                reason: String::new(),
+                by: String::new(),
+                since: now,
+                until: now.plus(Duration::from_secs(7)),
+            }),
+            // What it held open is let go on a ramp.
+            (None, Some(forced)) => Some(Forced { until: forced.until.min(now), ..forced }),
+            (None, None) => None,
+        };
+        let entry = TargetEntry { forced, ..present.clone() };
         let change = ConfigurationChange::Target(id(name), Some(entry));
         self.service.store().configure(&id("n"), configuration.revision, change).await.unwrap();
     }

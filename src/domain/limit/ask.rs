@@ -1,10 +1,10 @@
 //! What a decision wants of targets, and what they answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     Budget, Forced, ForcedState, Pause, Target, WhenSpent,
-    breaker::{Ended, Episodes, TargetOutcome},
+    breaker::{Breaker, Ended, Episodes, Freed, TargetOutcome},
 };
 use crate::domain::time::{Timestamp, micros};
 
@@ -23,8 +23,12 @@ pub struct Bound {
     pub is_passing: bool,
     /// Why it starts nothing for now, by an operator's order.
     pub pause: Option<Pause>,
+    /// When its latest pause ended; None where one lasts, or none was ever ordered.
+    pub resumed_at: Option<Timestamp>,
     /// What an operator says of its breaker for now.
     pub forced: Option<Forced>,
+    /// The end of an order that held its breaker open, while its load grows after it.
+    pub freed: Option<Freed>,
     /// Its episodes, as far as the decision knows them. A store refuses a commit
     /// that was planned on others.
     pub episodes: Episodes,
@@ -52,7 +56,9 @@ impl Bound {
             revision: 0,
             is_passing: true,
             pause: None,
+            resumed_at: None,
             forced: None,
+            freed: None,
             episodes: Episodes::default(),
         }
     }
@@ -74,7 +80,8 @@ impl Bound {
         }
     }
 
-    /// Whether it bounds anything at all.
+    /// Whether it bounds anything at all. One that was paused does for good: nobody is
+    /// given up for what it kept from starting.
     #[must_use]
     pub fn says_something(&self) -> bool {
         let Target { rate, concurrency, budget, breaker, .. } = &*self.target;
@@ -83,6 +90,7 @@ impl Bound {
             || budget.is_some()
             || breaker.is_some()
             || self.pause.is_some()
+            || self.resumed_at.is_some()
     }
 
     /// Starts a second that its rate allows, in thousandths; 0 without a rate.
@@ -106,6 +114,16 @@ impl Bound {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.target.breaker.is_some() && !self.has_breaker()
+    }
+
+    /// Its breaker, as the end of an order that held it open has left it.
+    #[must_use]
+    pub fn as_freed<'a>(&self, breaker: Cow<'a, Breaker>) -> Cow<'a, Breaker> {
+        let freed = self.freed.filter(|freed| self.has_breaker() && !breaker.knows(*freed));
+        let Some(freed) = freed else { return breaker };
+        let mut breaker = breaker.into_owned();
+        breaker.free(freed, self.full());
+        Cow::Owned(breaker)
     }
 
     /// Until when an operator holds its breaker open; None where nobody does.
@@ -200,6 +218,9 @@ pub enum Want {
     Reserve {
         /// The earliest that the step itself allows.
         from: Timestamp,
+        /// Another instant that it allows as well: the one at which rates have less
+        /// planned is taken.
+        other: Option<Timestamp>,
         /// Whether it is that of a first attempt.
         is_first: bool,
         /// Since when the step has been waiting, should it be parked.

@@ -5,6 +5,7 @@
 //! primitive exists as a script; a property holds the two equal.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use std::{
 use super::{
     Admission, Admitted, Asks, Bound, Comes, Finding, ForcedState, Limit, Rate, Want, WhenSpent,
     ask::{PROBERS, TURNS_MAX, parked_until, patience},
-    breaker::{Admits, Breaker, Ended},
+    breaker::{Admits, Breaker, Ended, Freed},
     calendar::{Calendar, Room},
     line::Line,
     window::Window,
@@ -113,6 +114,14 @@ pub enum Effect {
     },
     /// A start is granted or promised while the target is coming back.
     Pace,
+    /// An order that held a breaker open has ended.
+    Free {
+        /// When, and what follows.
+        freed: Freed,
+        /// Starts a second that the target's rate allows, in thousandths; 0 without
+        /// a rate.
+        full: u64,
+    },
     /// A start is counted: None is a first attempt, else what the retry cost.
     Count {
         /// Width of a stretch of the window, µs.
@@ -177,16 +186,20 @@ impl Book {
     /// Tells what a decision has to know of the targets' episodes.
     pub fn tell_episodes(&self, bounds: &mut [Bound]) {
         for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
-            let breaker = self.state(&bound.state).map(|state| &state.breaker);
-            bound.episodes = breaker.map(Breaker::episodes).unwrap_or_default();
+            bound.episodes = self.breaker(bound).episodes();
         }
     }
 
     /// Whether a decision was made on the episodes that there are.
     #[must_use]
     pub fn knows_episodes(&self, asks: &Asks) -> bool {
-        let mark = |bound: &Bound| self.state(&bound.state).map_or(0, |state| state.breaker.mark());
-        asks.breakers().all(|bound| bound.episodes.mark == mark(bound))
+        asks.breakers().all(|bound| bound.episodes.mark == self.breaker(bound).mark())
+    }
+
+    /// The breaker of a target, as a decision sees it.
+    fn breaker(&self, bound: &Bound) -> Cow<'_, Breaker> {
+        let known = self.state(&bound.state).map(|state| Cow::Borrowed(&state.breaker));
+        bound.as_freed(known.unwrap_or_default())
     }
 
     /// Whether any step is parked.
@@ -277,6 +290,7 @@ impl Book {
             Effect::Ended(ended) => state.breaker.ended(&ended, now),
             Effect::Probe { step, until, draw } => state.breaker.probe(step, until, draw, now),
             Effect::Pace => state.breaker.pace(),
+            Effect::Free { freed, full } => state.breaker.free(freed, full),
             Effect::Count { width, cost } => state.window.count(width, cost, now),
             Effect::Cool { until, full } => {
                 state.cooldown = state.cooldown.max(until);
@@ -406,11 +420,15 @@ impl Looking<'_> {
     fn admission(&mut self) -> Admission {
         match self.asks.want {
             Want::Nothing | Want::Keep { .. } => Admission::Now,
-            Want::Reserve { from, since, .. } => {
-                let from = from.max(self.cooled());
+            Want::Reserve { from, other, since, .. } => {
+                let cooled = self.cooled();
                 match self.health(since) {
-                    Health::Out(until) => self.parked(until.max(from)),
-                    _ => self.reserved(from),
+                    Health::Out(until) => self.parked(until.max(from).max(cooled)),
+                    _ => {
+                        let other = other.map(|other| other.max(cooled));
+                        let from = self.lighter(from.max(cooled), other);
+                        self.reserved(from)
+                    }
                 }
             }
             Want::Start { cost, since, comes, .. } => {
@@ -485,9 +503,8 @@ impl Looking<'_> {
     /// What the breaker of a target says of the start.
     fn admits(&self, bound: &Bound) -> Admits {
         let is_start = matches!(self.asks.want, Want::Start { .. });
-        self.book.state(&bound.state).map_or(Admits::Any, |state| {
-            state.breaker.admits(self.asks.step, self.asks.host, is_start, self.now.at)
-        })
+        let breaker = self.book.breaker(bound);
+        breaker.admits(self.asks.step, self.asks.host, is_start, self.now.at)
     }
 
     /// What a breaker that has a say has to say.
@@ -553,8 +570,8 @@ impl Looking<'_> {
         let (asks, now) = (self.asks, self.now.at);
         let mut earliest = from;
         for bound in asks.breakers() {
-            let Some(state) = self.book.state(&bound.state) else { continue };
-            if let Admits::Ramp(admits) = state.breaker.admits(asks.step, 0, false, now)
+            let breaker = self.book.breaker(bound);
+            if let Admits::Ramp(admits) = breaker.admits(asks.step, 0, false, now)
                 && !is_paced(asks, bound, now)
             {
                 self.find(Limit::Ramp, bound, from.max(admits), (0, 0));
@@ -633,6 +650,21 @@ impl Looking<'_> {
             // Where one rate has to be asked anew, all are: the step starts once.
             Some(_) => self.promised(earliest),
         }
+    }
+
+    /// Of two instants the one at which less is planned, the first where it is as much.
+    /// Two choices keep thousands of steps that failed together as good as even
+    /// (Azar, Broder, Karlin, Upfal, "Balanced Allocations").
+    fn lighter(&self, first: Timestamp, other: Option<Timestamp>) -> Timestamp {
+        other.filter(|other| self.planned(*other) < self.planned(first)).unwrap_or(first)
+    }
+
+    /// How much of what rates allow around an instant is taken, in thousandths; the
+    /// most of any.
+    fn planned(&self, at: Timestamp) -> u32 {
+        let states = self.asks.rates(self.asks.is_retry());
+        let states = states.filter_map(|bound| self.book.state(&bound.state));
+        states.map(|state| state.calendar.share(at)).max().unwrap_or_default()
     }
 
     /// The promise of a start from `from` on.
@@ -746,6 +778,7 @@ pub fn kept(asks: &Asks) -> Vec<Box<str>> {
 #[must_use]
 pub fn charges(asks: &Asks, admitted: &Admitted, now: Timestamp) -> Vec<Charge> {
     let mut due = Due { asks, admitted, now, charges: Vec::new() };
+    due.freed();
     due.ended();
     due.cooled();
     due.rates();
@@ -775,6 +808,16 @@ impl Due<'_> {
     /// Whether the attempt starts by this decision.
     fn starts_now(&self) -> bool {
         self.is_start() && self.admitted.admission == Admission::Now
+    }
+
+    /// What every decision tells a breaker that was held open until just now.
+    fn freed(&mut self) {
+        let asks = self.asks;
+        for bound in asks.breakers() {
+            if let Some(freed) = bound.freed {
+                self.add(&bound.state, Effect::Free { freed, full: bound.full() });
+            }
+        }
     }
 
     /// What the end of an attempt says of its targets.

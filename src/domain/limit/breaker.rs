@@ -196,6 +196,21 @@ pub enum TargetOutcome {
     Nothing,
 }
 
+/// The end of an order that held a breaker open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freed {
+    /// When it was.
+    pub at: Timestamp,
+    /// How long the target's load grows from then on.
+    pub ramp: Duration,
+}
+
+/// The length of the ramp after a time in which nothing started.
+#[must_use]
+pub fn ramp_after(outage: Duration) -> Duration {
+    span((micros(outage) / 2).clamp(RAMP.0, RAMP.1))
+}
+
 /// What a breaker says of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admits {
@@ -344,10 +359,32 @@ impl Breaker {
             Phase::Ramp { since, .. } if until <= since => return,
             _ => {}
         }
-        let length = (micros(until - now) / 2).clamp(RAMP.0, RAMP.1);
+        let length = micros(ramp_after(until - now));
         let full = if full == 0 { self.pace.max(PACE.0) } else { full };
         self.phase = Phase::Ramp { since: until, length, full, started: 0 };
         self.mark += 1;
+    }
+
+    /// An order that held it open has ended: a ramp begins. However often it is told,
+    /// that happens once, and not where the breaker is open by its own evidence. `full`
+    /// is as in [`Ended`].
+    pub fn free(&mut self, freed: Freed, full: u64) {
+        if self.knows(freed) {
+            return;
+        }
+        let full = if full == 0 { self.pace.max(PACE.0) } else { full };
+        self.phase = Phase::Ramp { since: freed.at, length: micros(freed.ramp), full, started: 0 };
+        self.mark += 1;
+    }
+
+    /// Whether the end of an order changes nothing any more.
+    #[must_use]
+    pub fn knows(&self, freed: Freed) -> bool {
+        match self.phase {
+            Phase::Closed => false,
+            Phase::Open { .. } => true,
+            Phase::Ramp { since, .. } => freed.at <= since,
+        }
     }
 
     /// An operator says that the target need not be left alone any longer: a ramp that
@@ -454,8 +491,7 @@ impl Breaker {
 
     fn close(&mut self, full: u64, now: Timestamp) {
         let from = self.episodes.last().map_or(now, |episode| episode.from);
-        let half = micros(now - from) / 2;
-        let mut length = half.clamp(RAMP.0, RAMP.1) << self.relapses;
+        let mut length = micros(ramp_after(now - from)) << self.relapses;
         if planted!("ramp-skipped") {
             length = 1;
         }

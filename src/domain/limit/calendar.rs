@@ -38,6 +38,9 @@ const EFFORT_MAX: u32 = 4_096;
 /// What a bucket costs beside the starts that fill it.
 const EFFORT: u32 = 8;
 
+/// The share of a bucket that has no room.
+const SHARE_MAX: u32 = 1000;
+
 /// Instants that are admitted: every one in `[from, until)`, and there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -144,6 +147,20 @@ impl Calendar {
         let capacity = u32::from(layer.grid.capacity());
         let own = u32::from(layer.grid.starts(layer.byte(bucket)));
         (own + self.older_starts(bucket, capacity - own), capacity)
+    }
+
+    /// How much of the bucket of an instant is taken, in thousandths: all of it
+    /// where it admits nothing, 0 where nothing is planned.
+    #[must_use]
+    pub fn share(&self, at: Timestamp) -> u32 {
+        let Some(layer) = self.layers.first() else { return SHARE_MAX };
+        let bucket = layer.grid.bucket(instant(at));
+        let is_closed = layer.grid.start(bucket) < self.closed;
+        if is_closed || !layer.grid.has_room(layer.byte(bucket)) {
+            return SHARE_MAX;
+        }
+        let (used, most) = self.load(at);
+        used * SHARE_MAX / most
     }
 
     /// Forgets what no start from now on depends on.

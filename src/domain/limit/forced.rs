@@ -3,10 +3,12 @@
 //! It stands in the configuration, beside the pause, and not in the breaker's own
 //! datum: a decision names the configuration that it was planned on, so every
 //! instance obeys from its next decision on, all states of the target at once, and
-//! when the order ends the breaker is as its own evidence has left it.
+//! when the order ends the breaker is as its own evidence has left it. Where it would
+//! let everybody through at once who was held back, it begins a ramp instead.
 
 use std::time::Duration;
 
+use super::breaker::{self, Freed};
 use crate::domain::time::Timestamp;
 
 /// The longest time for which a breaker is forced: longer is a pause, or a target
@@ -43,5 +45,14 @@ impl Forced {
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
         now < self.until
+    }
+
+    /// The ramp on which the target's load grows by now, where the order held the
+    /// breaker open and has ended; None once that is over.
+    #[must_use]
+    pub fn freed_at(&self, now: Timestamp) -> Option<Freed> {
+        let ramp = breaker::ramp_after(self.until - self.since);
+        let is_on = !self.holds_at(now) && now < self.until.plus(ramp);
+        (is_on && self.state == ForcedState::Open).then_some(Freed { at: self.until, ramp })
     }
 }

@@ -83,6 +83,12 @@ impl Pause {
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
+
+    /// When it ended; None while it holds.
+    #[must_use]
+    pub fn ended_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.until.filter(|until| *until <= now)
+    }
 }
 
 /// Longest time by which a start may come after the instant that was promised

@@ -1,5 +1,7 @@
 //! What is used of a target's limits, for operators who look on.
 
+use std::borrow::Cow;
+
 use super::{
     Bound, Forced,
     book::{TargetState, oldest},
@@ -102,6 +104,7 @@ impl Usage {
     pub fn of(bound: &Bound, known: &Known, now: Timestamp) -> Self {
         let target = &bound.target;
         let most = target.concurrency.map(|most| u64::from(most.get()));
+        let breaker = bound.as_freed(Cow::Borrowed(&known.breaker));
         Self {
             at: now,
             starts: target.rate.map(|rate| (known.starts, u64::from(rate.grid().capacity()))),
@@ -111,11 +114,11 @@ impl Usage {
             before_in_line: known.before_in_line,
             spent: target.budget.as_ref().map(|budget| known.window.balance(budget, now)),
             cooldown: (known.cooldown > now).then_some(known.cooldown),
-            breaker: target.breaker.map(|_| known.breaker.standing(now)),
+            breaker: target.breaker.map(|_| breaker.standing(now)),
             forced: bound.forced.clone().filter(|_| target.breaker.is_some()),
             parked: known.parked,
             before_parked: known.before_parked,
-            ejected_hosts: known.breaker.ejected_at(now) as u64,
+            ejected_hosts: breaker.ejected_at(now) as u64,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     take_over, wait,
 };
 use crate::domain::{
-    decision::{Counters, Reason},
+    decision::{Counters, Decision, Reason},
     event::{Begin, Comes},
     policy::Exhaustion,
     record::{Attempt, End, Outcome, Record, State},
@@ -79,7 +79,7 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         return past_bound(terms, record, reason, now);
     }
     if let Some(decision) = limits::paused(terms, &record, now) {
-        return Plan::Stands(Answer::Refused(Box::new(decision)));
+        return put_off(terms, record, decision);
     }
     let start = limits::Start::of(terms, &record, ends_within(terms, &record, max_elapsed), now);
     let lease = begin.lease.unwrap_or(terms.settings.lease);
@@ -108,6 +108,18 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     let mut draft = Draft::new(terms, record, Answer::Granted(Box::new(grant)));
     draft.start = start;
     draft.into_plan()
+}
+
+/// A pause of a target refuses the start. A step that was never heard of is remembered:
+/// whoever waits for it, or would claim it, finds it when the pause ends.
+fn put_off(terms: &Terms<'_>, mut record: Record, decision: Decision) -> Plan {
+    let settled = decision.settled.clone();
+    let answer = Answer::Refused(Box::new(decision));
+    if record.version > 0 {
+        return Plan::Stands(answer);
+    }
+    record.standing = Some(settled);
+    Draft::new(terms, record, answer).into_plan()
 }
 
 fn was_heard(end: &End) -> bool {

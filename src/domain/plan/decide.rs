@@ -13,6 +13,7 @@ use crate::domain::{
     draw::Draw,
     failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
     id::StepKey,
+    limit::Bound,
     policy::{
         Action, HoldTerms, Policy, Rule, RuleName, StopTiming,
         spec::{AntiAffinityMode, Quirk},
@@ -212,9 +213,13 @@ fn decide(
     let Some(wait) = wait else {
         return Ruling::Spent(Reason::ScheduleEnded, at);
     };
+    let latest = ends_by(terms, record);
+    let in_time =
+        |at: &Timestamp| latest.is_none_or(|(latest, _)| wait.earliest.max(*at) <= latest);
     Ruling::Retry(Pending {
         earliest: wait.earliest,
-        latest: ends_by(terms, record),
+        other: wait.other.filter(in_time),
+        latest,
         counter: allowance.counter,
         reason: wait.reason,
         rule: None,
@@ -347,6 +352,8 @@ static NOT_WAITED: Backoff = Backoff::NONE;
 /// When the next attempt may start, as far as the step itself is concerned.
 struct Wait {
     earliest: Timestamp,
+    /// Another instant that jitter drew, where a target's load is planned.
+    other: Option<Timestamp>,
     reason: Reason,
     constraints: Vec<Constraint>,
     window: Option<Window>,
@@ -365,7 +372,7 @@ impl Wait {
     ) -> Option<Self> {
         let window = match allowance.wish {
             Some(delay) => Window { min: delay, max: delay },
-            None => allowance.backoff.window(used.saturating_add(1), record.last_delay)?,
+            None => allowance.backoff.window(used.saturating_add(1), record.last_wait())?,
         };
         let delay = window.at(Draw::of(terms.salt, key, record.counters.attempts));
         let own = if allowance.wish.is_some() {
@@ -376,14 +383,17 @@ impl Wait {
         let mut constraints = vec![firm(own.1, at.plus(delay))];
         let mut wait = Self {
             earliest: at.plus(delay),
+            other: None,
             reason: own.0,
             constraints: Vec::new(),
             window: Some(window),
         };
 
-        if let Some(asked) =
-            failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at))
-        {
+        let asked = failure.pushback.and_then(|pushback| asked_wait(terms.policy, pushback, at));
+        let other = other_wait(terms, key, record, window);
+        let is_late_enough = |other: &Duration| asked.is_none_or(|asked| asked <= *other);
+        wait.other = other.filter(is_late_enough).map(|other| at.plus(other));
+        if let Some(asked) = asked {
             // A pushback holds everybody to the same instant; what the backoff's
             // jitter would have spread, it spreads from there, upwards only.
             let spread =
@@ -393,6 +403,7 @@ impl Wait {
             if until > wait.earliest {
                 constraints.swap(0, 1);
                 wait.earliest = until;
+                wait.other = None;
                 wait.reason = Reason::Pushback;
                 wait.window = None;
             }
@@ -401,6 +412,20 @@ impl Wait {
         wait.constraints = constraints;
         Some(wait)
     }
+}
+
+/// Another wait of the same window, where a target counts retries in advance: of the
+/// two the one is taken for which it has planned less.
+fn other_wait(
+    terms: &Terms<'_>,
+    key: &StepKey<'_>,
+    record: &Record,
+    window: Window,
+) -> Option<Duration> {
+    let counts = |bound: &Bound| bound.target.rate.is_some_and(|rate| rate.counts(true));
+    let is_planned = window.min < window.max && terms.bounds.iter().any(counts);
+    let draw = || Draw::other_of(terms.salt, key, record.counters.attempts);
+    is_planned.then(|| window.at(draw()))
 }
 
 const fn own_reason(counter: &Counter) -> Reason {

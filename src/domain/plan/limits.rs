@@ -184,7 +184,7 @@ fn want(
     now: Now,
 ) -> (Want, Option<(Timestamp, Reason)>) {
     let (waited, since) = (since.is_some(), since.unwrap_or(now.at));
-    let reserve = |from, is_first| Want::Reserve { from, is_first, since, waited };
+    let reserve = |from, other, is_first| Want::Reserve { from, other, is_first, since, waited };
     let comes = match event {
         Event::Begin(begin) => begin.comes,
         _ => Comes::ByItself,
@@ -194,9 +194,9 @@ fn want(
             let lease_until = grant.lease_until;
             (Want::Start { cost: before.cost(), lease_until, since, comes }, start.latest)
         }
-        (_, Some(retry), _) => (reserve(retry.earliest, false), retry.latest),
+        (_, Some(retry), _) => (reserve(retry.earliest, retry.other, false), retry.latest),
         (Answer::Ticked, None, Some(start)) => {
-            (reserve(now.at, before.attempts == 0), start.latest)
+            (reserve(now.at, None, before.attempts == 0), start.latest)
         }
         (Answer::Held { lease_until, .. }, ..) => (Want::Keep { lease_until: *lease_until }, None),
         _ => (Want::Nothing, None),
@@ -285,6 +285,13 @@ pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Dec
         load: None,
     }];
     Some(decision)
+}
+
+/// The instant up to which pauses of its targets kept a step waiting, now while one
+/// lasts; None where none ever did.
+pub(super) fn paused_until(terms: &Terms<'_>, now: Now) -> Option<Timestamp> {
+    let until = |bound: &Bound| bound.pause.as_ref().map(|_| now.at).or(bound.resumed_at);
+    terms.bounds.iter().filter_map(until).max()
 }
 
 /// Settles the start of an attempt: granted as drafted, or the step waits on.

@@ -287,6 +287,9 @@ pub struct Draft {
 pub struct Pending {
     /// The earliest start that backoff, jitter and pushback allow.
     pub earliest: Timestamp,
+    /// Another one that jitter drew, where a target's load is planned: see
+    /// [`Want::Reserve`](super::limit::Want).
+    other: Option<Timestamp>,
     /// The latest start that is of use, and what bounds it.
     pub latest: Option<(Timestamp, Reason)>,
     /// The counter that the retry counts on.
@@ -309,6 +312,23 @@ impl Pending {
     #[must_use]
     pub const fn window(&self) -> Option<super::backoff::Window> {
         self.window
+    }
+
+    /// The longest wait that jitter may have asked for, where a start was promised;
+    /// the one that it did elsewhere.
+    fn waits_until(&self, admission: Admission) -> Timestamp {
+        match (admission, self.other) {
+            (Admission::At(_), Some(other)) => self.earliest.max(other),
+            _ => self.earliest,
+        }
+    }
+
+    /// The other instant was taken: it is the one that the backoff asks for.
+    fn take_other(&mut self, other: Timestamp) {
+        self.earliest = other;
+        for constraint in self.constraints.iter_mut().filter(|constraint| constraint.binding) {
+            constraint.earliest = other;
+        }
     }
 }
 
@@ -485,7 +505,7 @@ impl Draft {
 
 fn settle_retry(
     record: &mut Record,
-    retry: Pending,
+    mut retry: Pending,
     admitted: &Admitted,
     retention: std::time::Duration,
 ) -> Decision {
@@ -493,6 +513,12 @@ fn settle_retry(
         .latest()
         .and_then(|attempt| attempt.end.as_ref())
         .map_or(Timestamp::EPOCH, |end| end.at);
+    let waits_until = retry.waits_until(admitted.admission);
+    if let (Admission::At(at), Some(other)) = (admitted.admission, retry.other)
+        && at == other
+    {
+        retry.take_other(other);
+    }
     let granted = match admitted.admission {
         Admission::At(at) => Some((at, Verdict::Retry(at), retry.reason)),
         Admission::Later(at) => Some((at, Verdict::Wait(Some(at)), Reason::Limited)),
@@ -507,7 +533,7 @@ fn settle_retry(
         record.counters.count(&retry.counter);
     }
     // What limits add is no part of the policy's own wait.
-    record.last_delay = retry.earliest - decided_at;
+    record.last_delay = waits_until - decided_at;
     record.state = State::Waiting { due };
     let settled = Settled {
         verdict,

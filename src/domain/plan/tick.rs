@@ -13,6 +13,7 @@ use crate::domain::{
     id::StepKey,
     policy::spec::HoldAnswer,
     record::{Ending, Hold, Outcome, Record, State},
+    time::Timestamp,
 };
 
 pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: Now) -> Plan {
@@ -30,9 +31,7 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
             let hold = hold.clone();
             unanswered(terms, record, &hold, now)
         }
-        State::Waiting { due }
-            if due.plus(terms.settings.abandon_after) <= now.at && pause_of(&record).is_none() =>
-        {
+        State::Waiting { due } if is_abandoned(terms, &record, *due, now) => {
             abandoned(terms, record, now)
         }
         // Its target is back, or may be tried, or the sweep takes it for that.
@@ -46,10 +45,11 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         State::Waiting { due } if is_in_line(&record) && due.plus(PLACE_KEPT) <= now.at => {
             Draft::new(terms, record, Answer::Ticked).into_plan()
         }
-        // Patience has grown since the step's event was filed: it is filed anew,
-        // lest it be due for ever.
+        // Patience has grown since the step's event was filed, or a pause is in the
+        // way: it is filed anew, lest it be due for ever.
         State::Waiting { due } if *due <= now.at => {
-            Draft::new(terms, record, Answer::Ticked).into_plan()
+            let due = due_after_pauses(terms, *due, now);
+            put_off(terms, record, due)
         }
         State::Over { ending, purge_at } if *purge_at <= now.at && run::keeps(terms) => {
             let ending = *ending;
@@ -58,6 +58,22 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         State::Over { purge_at, .. } if *purge_at <= now.at => Plan::Purge,
         _ => Plan::Stands(Answer::Ticked),
     }
+}
+
+/// Whether a step has been due for so long that nobody is to be expected any more.
+fn is_abandoned(terms: &Terms<'_>, record: &Record, due: Timestamp, now: Now) -> bool {
+    let due = due_after_pauses(terms, due, now);
+    due.plus(terms.settings.abandon_after) <= now.at && pause_of(record).is_none()
+}
+
+/// What was due in a pause of a target is due when it ends, as in one of its own.
+fn due_after_pauses(terms: &Terms<'_>, due: Timestamp, now: Now) -> Timestamp {
+    limits::paused_until(terms, now).map_or(due, |until| until.max(due))
+}
+
+fn put_off(terms: &Terms<'_>, mut record: Record, due: Timestamp) -> Plan {
+    record.state = State::Waiting { due };
+    Draft::new(terms, record, Answer::Ticked).into_plan()
 }
 
 /// Its run goes on: the step is looked at again when it would be forgotten next.

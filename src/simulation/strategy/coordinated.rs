@@ -76,7 +76,9 @@ impl Coordinated {
             revision: 1,
             is_passing: false,
             pause: None,
+            resumed_at: None,
             forced: None,
+            freed: None,
             episodes: Episodes::default(),
         };
         Self {

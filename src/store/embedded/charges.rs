@@ -7,7 +7,7 @@ use crate::domain::{
     limit::{
         Charge, Effect, Rate, Starts,
         book::TargetState,
-        breaker::{Breaker, Ended, TargetOutcome},
+        breaker::{Breaker, Ended, Freed, TargetOutcome},
         calendar::Calendar,
         line::Line,
         window::Window,
@@ -57,6 +57,7 @@ fn effect(out: &mut Writer, effect: Effect) {
         Effect::Ended(_) => (8, None),
         Effect::Probe { until, .. } => (9, Some(until)),
         Effect::Pace => (10, None),
+        Effect::Free { freed, .. } => (12, Some(freed.at)),
     };
     out.number(tag);
     if let Some(instant) = instant {
@@ -76,6 +77,10 @@ fn effect(out: &mut Writer, effect: Effect) {
             }
         }
         Effect::Cool { full: Some(full), .. } => out.number(full),
+        Effect::Free { freed, full } => {
+            out.number(micros(freed.ramp));
+            out.number(full);
+        }
         Effect::Probe { step, draw, .. } => {
             out.number(u64::from(step));
             out.number(u64::from(draw));
@@ -124,6 +129,10 @@ fn read_effect(input: &mut Reader<'_>) -> Result<Effect, Malformed> {
             Effect::Probe { step: input.number_u32()?, until, draw: half(input)? }
         }
         10 => Effect::Pace,
+        12 => {
+            let (at, ramp) = (instant(input)?, Duration::from_micros(input.number()?));
+            Effect::Free { freed: Freed { at, ramp }, full: input.number()? }
+        }
         _ => return Err(Malformed),
     })
 }

@@ -116,13 +116,17 @@ fn states(asks: &Asks) -> impl Iterator<Item = (&str, Option<&Bound>)> {
 
 /// Writes what is asked, as `limits.lua` unpacks it; `index` places states.
 pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) {
-    let (want, cost, lease_until, since, from) = match asks.want {
-        Want::Nothing => (0, None, 0, 0, 0),
+    let (want, cost, lease_until, since) = match asks.want {
+        Want::Nothing => (0, None, 0, 0),
         Want::Start { cost, lease_until, since, .. } => {
-            (1, cost, lease_until.as_micros(), since.as_micros(), 0)
+            (1, cost, lease_until.as_micros(), since.as_micros())
         }
-        Want::Reserve { from, since, .. } => (2, None, 0, since.as_micros(), from.as_micros()),
-        Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0, 0),
+        Want::Reserve { since, .. } => (2, None, 0, since.as_micros()),
+        Want::Keep { lease_until } => (3, None, lease_until.as_micros(), 0),
+    };
+    let (from, other) = match asks.want {
+        Want::Reserve { from, other, .. } => (from, other.unwrap_or(from)),
+        _ => (Timestamp::EPOCH, Timestamp::EPOCH),
     };
     let counted = match asks.counted {
         None => -2.0,
@@ -140,7 +144,8 @@ pub fn pack(asks: &Asks, mut index: impl FnMut(&str) -> u16, out: &mut Vec<u8>) 
         spent(cost),
         double(lease_until),
         double(since),
-        double(from),
+        double(from.as_micros()),
+        double(other.as_micros()),
         double(asks.promised.as_micros()),
         double(latest),
         f64::from(asks.draw),
@@ -210,7 +215,11 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
     });
     out.extend(ended.map_or(0, |ended| ended.host).to_le_bytes());
     let forced_open = bound.and_then(Bound::forced_open).map_or(0, Timestamp::as_micros);
-    out.extend(double(forced_open).to_le_bytes());
+    let freed = bound.and_then(|bound| bound.freed);
+    let (freed_at, ramp) = freed.map_or((0, 0), |freed| (freed.at.as_micros(), micros(freed.ramp)));
+    for word in [forced_open, freed_at, ramp] {
+        out.extend(double(word).to_le_bytes());
+    }
 }
 
 /// The grid of a target's rate, as `called.lua` unpacks it.

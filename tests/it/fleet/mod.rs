@@ -15,7 +15,8 @@ use std::{
 use reprise::proto::{
     Backoff, Breaker, BreakerState, Concurrency, CreatePolicyRequest, CreateTargetRequest,
     FixedBackoff, GetTargetUsageRequest, Jitter, JitterKind, NamedPolicy, NamedTarget, Policy,
-    Rate, Target, TargetUsage, admin_service_client::AdminServiceClient, backoff::Shape,
+    Rate, RetryBudget, Target, TargetUsage, admin_service_client::AdminServiceClient,
+    backoff::Shape,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -42,6 +43,12 @@ const WORKERS: usize = 200;
 const RATE: u32 = 100;
 const BURST: u32 = 30;
 const AT_ONCE: u32 = 20;
+/// Of retries: for each first attempt in the window, and beside that.
+const RATIO: f64 = 0.1;
+const FLOOR: u32 = 15;
+const WINDOW: Duration = Duration::from_secs(10);
+/// A plan may be so old when it is carried out.
+const PLAN_KEPT: Duration = Duration::from_millis(250);
 /// Longer than anything here takes, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// From one look at what changes to the next.
@@ -83,12 +90,18 @@ impl Stage {
         AdminServiceClient::new(self.instances[1].channel())
     }
 
-    /// A target with three limits, and a policy that never gives up.
+    /// A target with every limit, and a policy that never gives up.
     async fn configure(&self) {
         let target = Target {
             rate: Some(Rate { limit: RATE, burst: Some(BURST), ..Rate::default() }),
             concurrency: Some(Concurrency { max: AT_ONCE }),
             breaker: Some(Breaker::default()),
+            budget: Some(RetryBudget {
+                ratio: Some(RATIO),
+                floor: Some(FLOOR),
+                window: prost_types::Duration::try_from(WINDOW).ok(),
+                ..RetryBudget::default()
+            }),
             ..Target::default()
         };
         let target =
@@ -169,6 +182,8 @@ async fn instance(folder: &TempDir, redis: &Standalone, place: usize) -> Server 
 /// What happens to the target and to the fleet, so many times over.
 async fn weathers(stage: &mut Stage, rounds: usize, between: u64) {
     for _ in 0..rounds {
+        // No outage is to blame for what fails now: its retries cost the budget.
+        stage.seen.turn(Weather::Shaky);
         stage.serves(between).await;
         outage(stage).await;
         stage.serves(between).await;
@@ -222,6 +237,7 @@ async fn holds(steps: usize, rounds: usize, between: u64) {
     let most = stage.seen.most.load(Ordering::SeqCst);
     assert!(most <= u64::from(AT_ONCE), "the target saw {most} calls at the same time");
     rate_holds(&attempts);
+    budget_holds(&attempts);
     permits_hold(&attempts, began);
     cooldowns_hold(&stage.fleet, &attempts);
     println!(
@@ -253,6 +269,40 @@ fn rate_holds(attempts: &[Attempt]) {
     let log: Vec<Happened> =
         starts.iter().map(|attempt| started(attempt, attempt.began_at, attempt.began_at)).collect();
     checker::check(&BTreeMap::from([("api".to_owned(), vec![allowed])]), &log).unwrap();
+}
+
+/// At each start of a retry that no outage was to blame for. It was counted when it was
+/// carried out, up to 250 ms after it was planned, together with the first attempts that
+/// had been carried out by then.
+fn budget_holds(attempts: &[Attempt]) {
+    let window = WINDOW.as_micros() as u64;
+    let budget =
+        checker::Budget { per_mille: (RATIO * 1000.0) as u64, floor: FLOOR.into(), window };
+    let allowed = Allowed { budget: Some(budget), ..Allowed::default() };
+    let at = |attempt: &Attempt| match attempt.cost {
+        None => attempt.began_at,
+        Some(_) => attempt.began_at + PLAN_KEPT.as_micros() as u64,
+    };
+    let mut starts: Vec<(u64, &Attempt)> = attempts
+        .iter()
+        .filter(|attempt| attempt.cost != Some(0))
+        .map(|attempt| (at(attempt), attempt))
+        .collect();
+    starts.sort_by_key(|(at, _)| *at);
+    let log: Vec<Happened> = starts
+        .iter()
+        .map(|(at, attempt)| Happened::Started {
+            at: *at,
+            step: attempt.step,
+            targets: vec!["api".to_owned()],
+            cost: attempt.cost,
+            lease_until: *at,
+        })
+        .collect();
+    checker::check(&BTreeMap::from([("api".to_owned(), vec![allowed])]), &log).unwrap();
+    let counted = starts.iter().filter(|(_, attempt)| attempt.cost.is_some()).count();
+    println!("{counted} retries cost the budget something");
+    assert!(counted > 0, "no retry cost anything: the law was not tried");
 }
 
 /// Over the time in which workers knew that they had them, by one clock of theirs. (A

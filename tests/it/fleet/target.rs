@@ -27,6 +27,8 @@ pub enum Weather {
     Throttling = 2,
     /// It serves, and takes its time: it has just come up.
     Slow = 3,
+    /// It hangs up on one in five.
+    Shaky = 4,
 }
 
 /// What it asks for when it is called too much.
@@ -49,6 +51,8 @@ pub enum Called {
 pub struct Seen {
     weather: AtomicU8,
     served: AtomicU64,
+    /// Calls while it was shaky.
+    called: AtomicU64,
     in_flight: AtomicU64,
     /// The most calls at the same time.
     pub most: AtomicU64,
@@ -75,6 +79,7 @@ impl Seen {
             1 => Weather::Down,
             2 => Weather::Throttling,
             3 => Weather::Slow,
+            4 => Weather::Shaky,
             _ => Weather::Well,
         }
     }
@@ -87,7 +92,13 @@ impl Seen {
         }
         let in_flight = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(in_flight, Ordering::SeqCst);
-        let weather = self.weather();
+        let weather = match self.weather() {
+            Weather::Shaky if self.called.fetch_add(1, Ordering::SeqCst).is_multiple_of(5) => {
+                Weather::Down
+            }
+            Weather::Shaky => Weather::Well,
+            weather => weather,
+        };
         let answer = match weather {
             Weather::Down => {
                 self.hung_up.lock().unwrap().push(Instant::now());
@@ -98,7 +109,7 @@ impl Seen {
                 let seconds = RETRY_AFTER.as_secs();
                 format!("HTTP/1.1 429 Too Many Requests\r\nRetry-After: {seconds}\r\n\r\n")
             }
-            Weather::Well | Weather::Slow => {
+            Weather::Well | Weather::Slow | Weather::Shaky => {
                 sleep(if weather == Weather::Slow { TAKES_SLOW } else { TAKES }).await;
                 self.served.fetch_add(1, Ordering::SeqCst);
                 "HTTP/1.1 200 OK\r\n\r\n".to_owned()

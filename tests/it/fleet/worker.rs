@@ -35,6 +35,9 @@ pub const LEASE: Duration = Duration::from_secs(60);
 pub struct Attempt {
     pub step: usize,
     pub is_retry: bool,
+    /// What it costs a retry budget, in thousandths: None is a first attempt, 0 what an
+    /// outage was to blame for, or may have been.
+    pub cost: Option<u64>,
     /// When it was planned, as the grant says, µs.
     pub began_at: u64,
     /// When it was first asked for: not later than it was granted.
@@ -70,11 +73,13 @@ pub struct Worker {
     calls: u64,
     /// The instance that it turns to.
     instance: usize,
+    /// What the attempt before has ended with.
+    before: Option<Called>,
 }
 
 impl Worker {
     pub fn new(fleet: Arc<Fleet>, number: usize) -> Self {
-        Self { fleet, number, calls: 0, instance: number }
+        Self { fleet, number, calls: 0, instance: number, before: None }
     }
 
     /// Runs so many steps until each has succeeded.
@@ -93,7 +98,9 @@ impl Worker {
         let ended = Instant::now();
         let began_at = grant.began_at.map_or(0, micros);
         let is_retry = grant.attempt > 1;
-        let attempt = Attempt { step, is_retry, began_at, asked, granted, ended };
+        let cost = is_retry.then(|| self.cost(&grant));
+        self.before = Some(called);
+        let attempt = Attempt { step, is_retry, cost, began_at, asked, granted, ended };
         self.fleet.attempts.lock().unwrap().push(attempt);
         let told = self.reports(step, grant.fence, called).await;
         if called == Called::Throttled {
@@ -102,6 +109,16 @@ impl Worker {
             self.fleet.cooled.lock().unwrap().push(Cooled { heard: Instant::now(), until });
         }
         called == Called::Served
+    }
+
+    /// What a retry costs a budget at least.
+    fn cost(&self, grant: &Grant) -> u64 {
+        let is_forgiven = grant.counters.as_ref().is_none_or(|counters| counters.forgiven > 0);
+        match self.before {
+            _ if is_forgiven => 0,
+            Some(Called::Throttled) => 500,
+            _ => 1000,
+        }
     }
 
     /// The right to run the step, and when it was asked for.

@@ -20,6 +20,8 @@ use super::{
 stories_on_every_store!(
     one_that_is_forced_open_starts_nothing_until_it_is_released,
     one_that_is_forced_open_is_left_to_itself_when_the_order_ends,
+    one_that_was_forced_open_begins_a_ramp_however_the_order_ends,
+    one_that_opened_by_itself_stays_open_when_an_order_ends,
     one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead,
     who_is_parked_goes_on_when_it_is_forced_closed,
     what_a_watching_breaker_would_have_done_is_told,
@@ -75,6 +77,58 @@ async fn one_that_is_forced_open_is_left_to_itself_when_the_order_ends<S: Store>
     stage.pass(secs(1)).await;
     stage.begin("b", &["db"]).await.granted();
     assert_eq!(stage.usage("db").await.forced, None);
+}
+
+async fn one_that_was_forced_open_begins_a_ramp_however_the_order_ends<S: Store>(
+    mut stage: Stage<S>,
+) {
+    for (target, ends_by_itself) in [("db", true), ("api", false)] {
+        stage.target(target, "{rate: {limit: 100, period: 1s, burst: 20}, breaker: {}}").await;
+        let length = if ends_by_itself { secs(30) } else { secs(3600) };
+        stage.force(target, ForcedState::Open, length).await;
+        stage.begin(&format!("{target}-parked"), &[target]).await.waits(Reason::BreakerOpen);
+        stage.pass(secs(30) - ms(1)).await;
+        stage.begin(&format!("{target}-last"), &[target]).await.waits(Reason::BreakerOpen);
+        stage.pass(ms(1)).await;
+        if !ends_by_itself {
+            stage.release(target).await;
+        }
+        // Half as long as nothing started, and ten seconds at most.
+        let since = stage.now();
+        let standing = stage.usage(target).await.breaker;
+        let Some(Standing::Ramp { since: begun, until, .. }) = standing else {
+            panic!("no ramp: {standing:?}")
+        };
+        assert_eq!((begun, until), (since, since.plus(secs(10))));
+
+        let (mut at_once, mut latest) = (0, since);
+        for number in 0..40 {
+            match stage.begin(&format!("{target}{number}"), &[target]).await {
+                Begun::Granted(_) => at_once += 1,
+                Begun::Refused(decision) => {
+                    latest = latest.max(waits(&decision, Reason::Limited));
+                    constraint(&decision, ConstraintKind::Ramp);
+                }
+            }
+        }
+        assert!(at_once <= 2, "{at_once} of forty at once, where a burst of 20 is allowed");
+        // 100 · (0.1 x + 0.45 x²/10) are forty at two seconds.
+        let fortieth = latest - since;
+        assert!((ms(1800)..ms(2300)).contains(&fortieth), "the fortieth after {fortieth:?}");
+        stage.pass(secs(11)).await;
+        assert_eq!(stage.usage(target).await.breaker, Some(Standing::Closed));
+        stage.begin(&format!("{target}-after"), &[target]).await.granted();
+    }
+}
+
+async fn one_that_opened_by_itself_stays_open_when_an_order_ends<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {}").await;
+    dies(&mut stage, &["db"]).await;
+    stage.force("db", ForcedState::Open, secs(5)).await;
+    stage.begin("a", &["db"]).await.waits(Reason::BreakerOpen);
+    stage.release("db").await;
+    assert!(matches!(stage.usage("db").await.breaker, Some(Standing::Open { .. })));
+    stage.begin("b", &["db"]).await.waits(Reason::BreakerOpen);
 }
 
 async fn one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead<S: Store>(

@@ -8,8 +8,10 @@
 pub mod checker;
 mod explained;
 mod forced;
+mod herd;
 mod histories;
 mod outages;
+mod pauses;
 mod reopened;
 pub mod stage;
 mod stories;

@@ -6,14 +6,16 @@ use reprise::{
     domain::{
         decision::{ConstraintKind, Decision, Reason, Verdict},
         failure::{Failure, FailureClass},
-        plan::Grant,
+        limit::breaker::Standing,
+        plan::{Grant, ReportStatus},
         time::Timestamp,
     },
     store::Store,
 };
 
 use super::stage::{
-    Begun, Stage, constraint, ms, of, pushed_back, retries, secs, stories_on_every_store, waits,
+    Asked, Begun, Stage, constraint, ms, of, pushed_back, retries, secs, stories_on_every_store,
+    waits,
 };
 
 stories_on_every_store!(
@@ -21,6 +23,8 @@ stories_on_every_store!(
     failures_of_an_outage_burn_no_retries,
     a_failure_of_the_work_itself_says_nothing_of_its_target,
     one_bad_host_is_kept_away_and_its_target_is_not,
+    failures_of_one_host_alone_leave_the_breaker_shut,
+    a_host_that_fails_alone_claims_nothing_at_its_target,
     who_is_parked_is_called_on_the_ramp_the_longest_waiting_first,
     a_relapse_makes_the_next_ramp_longer,
     a_pushback_parks_everybody_and_ends_in_a_ramp,
@@ -188,6 +192,65 @@ async fn one_bad_host_is_kept_away_and_its_target_is_not<S: Store>(mut stage: St
     stage.begin_on("n2", &bad, &["db"]).await.granted();
     stage.reach(host.earliest).await;
     stage.begin_on("n1", "after", &["db"]).await.granted();
+}
+
+/// Steps begin on a host and end as they do.
+async fn ends<S: Store>(stage: &mut Stage<S>, host: &str, class: Option<FailureClass>, of: usize) {
+    for _ in 0..of {
+        let step = format!("{host}-{}", stage.calls());
+        let grant = stage.begin_on(host, &step, &["db"]).await.granted();
+        match class {
+            Some(class) => {
+                stage.failed(&step, grant.fence, Failure::of(class)).await;
+            }
+            None => assert_eq!(stage.succeed(&step, grant.fence).await, ReportStatus::Recorded),
+        }
+        stage.pass(ms(10)).await;
+    }
+}
+
+async fn failures_of_one_host_alone_leave_the_breaker_shut<S: Store>(mut stage: Stage<S>) {
+    let failed = Some(FailureClass::Transient);
+    stage.target("db", "breaker: {}").await;
+    // Nobody else was heard of, then too few to say anything without it.
+    ends(&mut stage, "n1", failed, 40).await;
+    ends(&mut stage, "n2", failed, 9).await;
+    assert_eq!(stage.usage("db").await.breaker, Some(Standing::Closed));
+    ends(&mut stage, "n1", failed, 10).await;
+    assert_eq!(stage.usage("db").await.breaker, Some(Standing::Closed));
+    // The tenth is evidence that does not rest on one host.
+    ends(&mut stage, "n3", failed, 1).await;
+    assert!(matches!(stage.usage("db").await.breaker, Some(Standing::Open { .. })));
+}
+
+async fn a_host_that_fails_alone_claims_nothing_at_its_target<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {}").await;
+    let names = ["q0", "q1", "q2"];
+    for step in names {
+        let asked = Asked { step, host: "n2", queue: "etl", targets: &["db"], ..Asked::default() };
+        let grant = stage.ask(asked).await.granted();
+        stage.failed(step, grant.fence, of(FailureClass::Failure)).await;
+    }
+    let elsewhere = Asked { step: "other", host: "n2", queue: "etl", ..Asked::default() };
+    let grant = stage.ask(elsewhere).await.granted();
+    stage.failed("other", grant.fence, of(FailureClass::Failure)).await;
+    stage.pass(secs(1)).await;
+    ends(&mut stage, "n2", None, 12).await;
+    ends(&mut stage, "n1", Some(FailureClass::Error), 5).await;
+
+    let used = stage.usage("db").await;
+    assert_eq!((used.breaker, used.ejected_hosts), (Some(Standing::Closed), 1));
+    assert_eq!(stage.claim("etl", "n1").await, ["other"], "it is kept from its target alone");
+    let fence = stage.record("other").await.fence;
+    stage.succeed("other", fence).await;
+    assert_eq!(stage.claim("etl", "n2").await, names);
+    // In a while it may try again.
+    for step in names {
+        let fence = stage.record(step).await.fence;
+        stage.failed(step, fence, of(FailureClass::Failure)).await;
+    }
+    stage.pass(secs(31)).await;
+    assert_eq!(stage.claim("etl", "n1").await, names);
 }
 
 async fn who_is_parked_is_called_on_the_ramp_the_longest_waiting_first<S: Store>(

@@ -17,7 +17,9 @@ use reprise::{
         record::{Identity, Record, State},
         time::Timestamp,
     },
-    service::{Awaited, ForceOrder, PauseEnd, PauseOrder, Service, ServiceError, TargetWrite},
+    service::{
+        Awaited, Claim, ForceOrder, PauseEnd, PauseOrder, Service, ServiceError, TargetWrite,
+    },
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -64,6 +66,8 @@ pub struct Asked<'a> {
     /// `step`, or `run/step`.
     pub step: &'a str,
     pub host: &'a str,
+    /// The queue from which it may be claimed; empty is none.
+    pub queue: &'a str,
     pub targets: &'a [&'a str],
     pub lease: Option<Duration>,
     pub deadline: Option<Timestamp>,
@@ -310,6 +314,7 @@ impl<S: Store> Stage<S> {
             comes: asked.comes,
             step: StepTerms {
                 targets: asked.targets.iter().map(|target| id(target)).collect(),
+                queue: (!asked.queue.is_empty()).then(|| id(asked.queue)),
                 deadline: asked.deadline.map(Deadline::At),
                 ..StepTerms::default()
             },
@@ -334,6 +339,25 @@ impl<S: Store> Stage<S> {
     /// The same on a host.
     pub async fn begin_on(&mut self, host: &str, step: &str, targets: &[&str]) -> Begun {
         self.ask(Asked { step, host, targets, ..Asked::default() }).await
+    }
+
+    /// The steps of a queue that a worker on a host claims, in order.
+    pub async fn claim(&mut self, queue: &str, host: &str) -> Vec<String> {
+        self.calls += 1;
+        let claim = Claim {
+            namespace: self.namespace.clone(),
+            queue: id(queue),
+            request_id: self.calls.to_le_bytes().to_vec(),
+            most: 64,
+            lease: None,
+            host: Some(host.into()),
+            worker: String::new(),
+        };
+        let claimed = self.service.claim(&claim, tokio::time::Instant::now()).await.unwrap();
+        let mut steps: Vec<String> =
+            claimed.into_iter().map(|claimed| claimed.name.step.to_string()).collect();
+        steps.sort();
+        steps
     }
 
     /// The end of the lease that a heartbeat extends; None when it is lost.
@@ -409,6 +433,29 @@ impl<S: Store> Stage<S> {
         let (status, decision) = self.fail(step, fence, failure).await;
         assert_eq!(status, ReportStatus::Recorded, "{decision:?}");
         decision
+    }
+
+    /// The decision about a failure that nobody began.
+    pub async fn fail_unbegun(
+        &mut self,
+        step: &str,
+        targets: &[&str],
+        failure: Failure,
+    ) -> Decision {
+        self.calls += 1;
+        let report = Report {
+            attempt: AttemptName::Request(self.calls),
+            payload: 1,
+            failure: Some(failure),
+            step: StepTerms {
+                targets: targets.iter().map(|target| id(target)).collect(),
+                ..StepTerms::default()
+            },
+        };
+        match self.apply(step, &Event::Report(report)).await {
+            Answer::Reported(reported) => reported.decision,
+            other => panic!("no answer to a report: {other:?}"),
+        }
     }
 
     pub async fn succeed(&self, step: &str, fence: u64) -> ReportStatus {

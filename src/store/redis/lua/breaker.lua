@@ -5,8 +5,8 @@
 -- breaker_of(raw) reads one, breaker_pack(breaker) writes it.
 -- breaker_admits(breaker, step, host, is_start, at) says what it says of a start,
 -- and the instant of that; breaker_probe, breaker_cool, breaker_lift,
--- breaker_pace and breaker_ended change it.
-local breaker_of, breaker_pack, breaker_admits, breaker_probe, breaker_cool, breaker_lift, breaker_pace, breaker_ended
+-- breaker_free, breaker_pace and breaker_ended change it.
+local breaker_of, breaker_pack, breaker_admits, breaker_probe, breaker_cool, breaker_lift, breaker_free, breaker_pace, breaker_ended
 local BREAKER_ANY, BREAKER_PROBE, BREAKER_PARKED, BREAKER_OTHER_HOST, BREAKER_RAMP = 0, 1, 2, 3, 4
 do
 -- Mirrors of breaker.rs; spans in µs, or as they are named.
@@ -193,6 +193,17 @@ function breaker_lift(breaker, at)
     breaker.since = at
   end
   return is_later
+end
+
+-- An order that held it open has ended: a ramp begins, once. Whether it did with this.
+function breaker_free(breaker, at, ramp, full)
+  if breaker.phase == OPEN or (breaker.phase == RAMP and at <= breaker.since) then
+    return false
+  end
+  breaker.phase, breaker.since, breaker.length = RAMP, at, ramp
+  breaker.full, breaker.started = full == 0 and max(breaker.pace, PACE_LEAST) or full, 0
+  breaker.mark = breaker.mark + 1
+  return true
 end
 
 function breaker_pace(breaker)

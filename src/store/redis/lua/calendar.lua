@@ -13,7 +13,7 @@
 -- calendar_open, any number of questions and reservations, calendar_writes (the
 -- last that reads), then one HSET of the pairs and one HDEL of the fields that
 -- it lists. A calendar is opened once in a script.
-local calendar_open, calendar_room, calendar_take, calendar_give_back, calendar_load, calendar_writes
+local calendar_open, calendar_room, calendar_take, calendar_give_back, calendar_load, calendar_share, calendar_writes
 do
 local CALENDAR, LAYER = '<Bddd', '<dddBdd'
 local VERSION = 1
@@ -22,6 +22,8 @@ local LAYERS_MAX, EFFORT_MAX, EFFORT = 4, 4096, 8
 local FULL, KEPT = 255, 1
 local NONE, ALL = string.rep('\0', 256), string.rep('\255', 256)
 local INSTANT_MAX = 9007199254740991
+-- The share of a bucket that has no room.
+local SHARE_MAX = 1000
 -- Past pages that go in a call, beside two for each that came.
 local SWEPT = 8
 
@@ -508,6 +510,20 @@ function calendar_load(cal, at)
   local bucket = floor(at / layer.width)
   local own = starts(layer, byte_of(cal, layer, bucket))
   return own + older_starts(cal, bucket, layer.capacity - own), layer.capacity
+end
+
+-- How much of the bucket of an instant is taken, in thousandths: all of it where it
+-- admits nothing.
+function calendar_share(cal, at)
+  local layer = cal.layers[1]
+  at = min(at, INSTANT_MAX)
+  local bucket = floor(at / layer.width)
+  local byte = byte_of(cal, layer, bucket)
+  if bucket * layer.width < cal.closed or byte == FULL or (layer.gap and byte ~= 0) then
+    return SHARE_MAX
+  end
+  local used, most = calendar_load(cal, at)
+  return floor(used * SHARE_MAX / most)
 end
 
 -- Lists pages before `first` to be deleted, and says how many more may be.

@@ -15,15 +15,17 @@ local limits_asked, limits_admit, limits_read, limits_write
 -- The time of the call, told before the first item.
 local limits_now
 do
--- want, cost, lease until, since, from, promised, latest, draw, counted, cooldown,
+-- want, cost, lease until, since, from, another instant that is as good, promised,
+-- latest, draw, counted, cooldown,
 -- within which it is woken (0: it comes by itself), step, host, targets; for each:
 -- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, what a budget does, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
 -- whether it is paced, whether there is a breaker, whether that has a say; of the
 -- breaker: the mark of the episodes that are known, starts a second in
 -- thousandths, what the end of an attempt says, and where it ran; until when an
--- operator holds it open, 0 where nobody does.
-local ASKS, BOUND = '<BddddddddddddB', '<BHddBdddddBBddBHd'
+-- operator holds it open, 0 where nobody does; when such an order ended, 0 where none
+-- did just now, and the length of the ramp after it.
+local ASKS, BOUND = '<BdddddddddddddB', '<BHddBdddddBBddBHddd'
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
@@ -263,7 +265,7 @@ end
 
 local function unpack_asks(raw, from)
   local asks, count = { bounds = {} }, nil
-  asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.promised, asks.latest,
+  asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.other, asks.promised, asks.latest,
     asks.draw, asks.counted, asks.cool, asks.woken, asks.step, asks.host, count, from =
       struct.unpack(ASKS, raw, from)
   if count > TARGETS then
@@ -276,7 +278,7 @@ local function unpack_asks(raw, from)
     local bound, index = { place = at - 1 }, nil
     bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
       bound.ratio, bound.floor, bound.stretch, bound.spends, bound.bits, bound.mark, bound.full, bound.ended,
-      bound.ended_host, bound.forced, from = struct.unpack(BOUND, raw, from)
+      bound.ended_host, bound.forced, bound.freed, bound.ramp, from = struct.unpack(BOUND, raw, from)
     bound.state = state_at(index)
     if has(bound.flags, PASSING) then
       bound.state.passing = true
@@ -484,6 +486,28 @@ local function in_time(asks, earliest, code, at)
   return code, at
 end
 
+-- How much of what rates allow around an instant is taken; the most of any.
+local function planned(asks, at)
+  local share = 0
+  for _, bound in ipairs(asks.bounds) do
+    if has(bound.flags, COUNTS) then
+      share = max(share, calendar_share(calendar_of(bound), at))
+    end
+  end
+  return share
+end
+
+-- Of the instants that the step allows the one at which less is planned, but not
+-- before `till`.
+local function lighter(asks, till)
+  local first, other = max(asks.from, till), max(asks.other, till)
+  if first == other then
+    return first
+  end
+  local share = planned(asks, first)
+  return share > 0 and planned(asks, other) < share and other or first
+end
+
 -- The promise of a start from an instant on that breakers admit.
 local function promised(asks, from)
   local wanted = {}
@@ -529,12 +553,12 @@ end
 
 local function answer_to(asks)
   if asks.want == RESERVE then
-    local from = max(asks.from, cooled(asks))
+    local till = cooled(asks)
     local how, come = health(asks)
     if how == OUT then
-      return parked(asks, max(come, from))
+      return parked(asks, max(come, asks.from, till))
     end
-    return promised(asks, paced(asks, from))
+    return promised(asks, paced(asks, lighter(asks, till)))
   elseif asks.want ~= START then
     return NOW, 0
   end
@@ -641,6 +665,9 @@ function limits_asked(raw, from)
   for _, bound in ipairs(asks.bounds) do
     if has(bound.bits, HAS_SAY) then
       local breaker = breaker_at(bound.state)
+      if bound.freed > 0 and breaker_free(breaker, bound.freed, bound.ramp, bound.full) then
+        bound.state.broke = true
+      end
       is_other = is_other or breaker.mark ~= bound.mark
       told[#told + 1] = struct.pack('<BdB', bound.place, breaker.mark, #breaker.episodes)
       for _, known in ipairs(breaker.episodes) do
