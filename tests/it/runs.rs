@@ -119,6 +119,15 @@ impl<S: Store + Clone> Stage<S> {
         handled.map(|handled| handled.answer)
     }
 
+    /// Orders something about a step, or about the run where it has no name.
+    async fn order(&mut self, step: &str, what: What) {
+        self.calls += 1;
+        let identity = Identity { id: self.calls, payload: 1 };
+        let (by, reason) = ("ana".into(), "it has to be".into());
+        let order = Event::Order(Order { identity, by, reason, what });
+        self.apply(key("n", "r", step), None, order).await.unwrap();
+    }
+
     async fn begin(&mut self, step: &str, of_run: u32) -> Grant {
         granted(self.ask(step, of_run).await)
     }
@@ -346,13 +355,7 @@ async fn who_works_on_a_cancelled_run_is_told<S: Store + Clone>(mut stage: Stage
     let run = stage.begin_run(ONE_RETRY).await;
     let step = stage.begin("a", 1).await;
     assert!(!stage.beat("a", step.fence).await && !stage.beat("", run.fence).await);
-    let order = Order {
-        identity: Identity { id: 77, payload: 77 },
-        by: "ana".into(),
-        reason: "the wrong day".into(),
-        what: What::Cancel,
-    };
-    stage.apply(StepKey::of_run("n", "r"), None, Event::Order(order)).await.unwrap();
+    stage.order("", What::Cancel).await;
     assert!(stage.beat("", run.fence).await);
     assert!(stage.beat("a", step.fence).await, "though nobody ordered anything about it");
     assert_eq!(refused(stage.ask("new", 1).await), (Verdict::Stop, Reason::RunOver));
@@ -493,6 +496,30 @@ async fn the_same_begin_is_answered_as_before<S: Store + Clone>(mut stage: Stage
     assert_eq!((again.attempt, again.fence, again.replayed), (1, first.fence, true));
 }
 
+/// Whatever has begun the counters anew, before the attempt or while it runs.
+async fn a_repeated_begin_tells_what_was_counted_then<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.give_up("by the run", 1).await;
+    stage.fail("by order", 1).await;
+    stage.report_run(of_step()).await;
+    stage.pass(SECOND).await;
+    stage.begin_run(ONE_RETRY).await;
+    for (step, of_run) in [("by the run", 2), ("by order", 0)] {
+        let begin = stage.begins(StepTerms { of_run, ..StepTerms::default() });
+        let first = stage.apply(key("n", "r", step), Some("steps"), begin.clone()).await.unwrap();
+        if step == "by order" {
+            stage.order(step, What::Reset).await;
+        }
+        let first = granted(first.answer);
+        for _ in 0..2 {
+            let again = stage.apply(key("n", "r", step), Some("steps"), begin.clone()).await;
+            let again = granted(again.unwrap().answer);
+            assert_eq!((again.replayed, again.counters), (true, first.counters.clone()), "{step}");
+            stage.report(step, Some(failure())).await;
+        }
+    }
+}
+
 stories_on_every_store!(
     a_run_of_ten_steps_goes_on_at_the_seventh,
     a_run_that_begins_anew_runs_every_step_again,
@@ -514,4 +541,5 @@ stories_on_every_store!(
     failures_of_steps_are_left_to_their_own_retries,
     the_deadline_of_a_run_bounds_its_steps,
     the_same_begin_is_answered_as_before,
+    a_repeated_begin_tells_what_was_counted_then,
 );
