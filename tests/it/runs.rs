@@ -520,6 +520,31 @@ async fn a_repeated_begin_tells_what_was_counted_then<S: Store + Clone>(mut stag
     }
 }
 
+async fn the_time_of_a_paused_run_stands_still_for_its_steps<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.report_run(Some(failure())).await;
+    stage.order("", What::Pause(None)).await;
+    stage.pass(10 * SECOND).await;
+    let run = stage.service.step(&StepKey::of_run("n", "r")).await.unwrap();
+    assert_eq!(stage.begin("a", 1).await.ends_by, run.ends_by);
+}
+
+async fn a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    stage.policy("steps", "{max_retries: 1, max_elapsed: 100s}").await;
+    stage.begin_run(ONE_RETRY).await;
+    stage.fail("a", 1).await;
+    stage.order("a", What::Pause(Some(Deadline::After(5 * SECOND)))).await;
+    stage.report_run(Some(failure())).await;
+    stage.pass(6 * SECOND).await;
+    stage.begin_run(ONE_RETRY).await;
+    let grant = stage.begin("a", 2).await;
+    assert_eq!(grant.ends_by, Some(grant.began_at.plus(100 * SECOND)));
+}
+
 stories_on_every_store!(
     a_run_of_ten_steps_goes_on_at_the_seventh,
     a_run_that_begins_anew_runs_every_step_again,
@@ -542,4 +567,6 @@ stories_on_every_store!(
     the_deadline_of_a_run_bounds_its_steps,
     the_same_begin_is_answered_as_before,
     a_repeated_begin_tells_what_was_counted_then,
+    the_time_of_a_paused_run_stands_still_for_its_steps,
+    a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run,
 );
