@@ -119,6 +119,15 @@ impl<S: Store + Clone> Stage<S> {
         handled.map(|handled| handled.answer)
     }
 
+    /// Asks from a host.
+    async fn ask_on(&mut self, host: &str, step: &str, of_run: u32) -> Answer {
+        let mut begin = self.begins(StepTerms { of_run, ..StepTerms::default() });
+        if let Event::Begin(begin) = &mut begin {
+            begin.host = Some(host.into());
+        }
+        self.apply(key("n", "r", step), Some("steps"), begin).await.unwrap().answer
+    }
+
     /// Orders something about a step, or about the run where it has no name.
     async fn order(&mut self, step: &str, what: What) {
         self.calls += 1;
@@ -545,6 +554,24 @@ async fn a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run<S: Store
     assert_eq!(grant.ends_by, Some(grant.began_at.plus(100 * SECOND)));
 }
 
+async fn nothing_comes_before_the_end_of_the_run<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_retries: 1, max_elapsed: 5s, on_exhaustion: {hold: {}}, host_anti_affinity: {mode: hard}}";
+    stage.policy("steps", policy).await;
+    stage.begin_run(ONE_RETRY).await;
+    for step in ["paused", "past its time", "elsewhere"] {
+        granted(stage.ask_on("h", step, 1).await);
+        stage.report(step, Some(failure())).await;
+    }
+    stage.order("paused", What::Pause(None)).await;
+    stage.report_run(None).await;
+    for (step, host) in [("elsewhere", "h"), ("paused", "i"), ("past its time", "i")] {
+        let told = refused(stage.ask_on(host, step, 1).await);
+        assert_eq!(told, (Verdict::Stop, Reason::RunOver), "{step}");
+        assert!(stage.record(step).await.unwrap().is_over(), "{step}");
+        stage.pass(3 * SECOND).await;
+    }
+}
+
 stories_on_every_store!(
     a_run_of_ten_steps_goes_on_at_the_seventh,
     a_run_that_begins_anew_runs_every_step_again,
@@ -569,4 +596,5 @@ stories_on_every_store!(
     a_repeated_begin_tells_what_was_counted_then,
     the_time_of_a_paused_run_stands_still_for_its_steps,
     a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run,
+    nothing_comes_before_the_end_of_the_run,
 );

@@ -36,6 +36,13 @@ pub(super) fn plan(
             terms, &record, attempt, now,
         )))));
     }
+    // Neither a pause, nor a host, nor a bound comes before the end of its run.
+    if let State::Waiting { due } = record.state
+        && due <= now.at
+        && let Some(reason) = run::stops(terms, false)
+    {
+        return Ok(past_bound(terms, record, reason, now));
+    }
     if let Some(paused) = order::paused(terms, &record, now) {
         return Ok(Plan::Stands(Answer::Refused(Box::new(paused))));
     }
