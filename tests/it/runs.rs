@@ -554,6 +554,18 @@ async fn a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run<S: Store
     assert_eq!(grant.ends_by, Some(grant.began_at.plus(100 * SECOND)));
 }
 
+async fn a_step_that_starts_again_is_left_to_another_host<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("steps", "{max_retries: 0, host_anti_affinity: {mode: hard}}").await;
+    stage.begin_run(ONE_RETRY).await;
+    granted(stage.ask_on("h", "a", 1).await);
+    stage.report("a", Some(failure())).await;
+    stage.report_run(of_step()).await;
+    stage.begin_run(ONE_RETRY).await;
+    let (verdict, reason) = refused(stage.ask_on("h", "a", 2).await);
+    assert_eq!((verdict, reason), (Verdict::Wait(None), Reason::ExcludedHost));
+    granted(stage.ask_on("i", "a", 2).await);
+}
+
 async fn nothing_comes_before_the_end_of_the_run<S: Store + Clone>(mut stage: Stage<S>) {
     let policy = "{max_retries: 1, max_elapsed: 5s, on_exhaustion: {hold: {}}, host_anti_affinity: {mode: hard}}";
     stage.policy("steps", policy).await;
@@ -596,5 +608,6 @@ stories_on_every_store!(
     a_repeated_begin_tells_what_was_counted_then,
     the_time_of_a_paused_run_stands_still_for_its_steps,
     a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run,
+    a_step_that_starts_again_is_left_to_another_host,
     nothing_comes_before_the_end_of_the_run,
 );
