@@ -149,7 +149,7 @@ enum Place {
     Waiting(u64),
     Stopping(u64, Seen),
     Running(u64),
-    Held { since: u64, until: Option<u64>, allowed: Vec<&'static str>, terms: Terms },
+    Held { since: u64, until: Option<u64>, terms: Terms },
     Over(&'static str, u64),
 }
 
@@ -1088,8 +1088,8 @@ impl Step {
         });
         let mut made = made.expect("a decision was made");
         made.hold_answers.clear();
-        if let Place::Held { allowed, .. } = &self.place {
-            made.hold_answers = allowed.iter().map(ToString::to_string).collect();
+        if let Place::Held { terms, .. } = &self.place {
+            made.hold_answers = self.answers_left(terms);
         }
         made
     }
@@ -1132,22 +1132,23 @@ impl Step {
         self.decision("WAIT", Some(until), "STOPPING", rule, at)
     }
 
+    /// What a person may answer by now: counters that began anew allow retries again.
+    fn answers_left(&self, terms: &Terms) -> Vec<String> {
+        let may_retry = self.manual_retries < terms.manual_max;
+        let is_left = |answer: &&&str| may_retry || !matches!(**answer, "RETRY" | "EXCLUDE_HOST");
+        terms.allowed.iter().filter(is_left).map(ToString::to_string).collect()
+    }
+
     /// A person decides, if there is anything left to decide.
     fn hold(&mut self, terms: &Terms, held: &str, otherwise: &str, rule: &str, at: u64) -> Seen {
-        let may_retry = self.manual_retries < terms.manual_max;
-        let allowed: Vec<&str> = terms
-            .allowed
-            .iter()
-            .copied()
-            .filter(|answer| may_retry || !matches!(*answer, "RETRY" | "EXCLUDE_HOST"))
-            .collect();
+        let allowed = self.answers_left(terms);
         if allowed.is_empty() {
             return self.give_up(otherwise, rule, at);
         }
         let until = terms.timeout.map(|timeout| at + timeout);
         let mut decision = self.decision("HOLD", until, held, rule, at);
-        decision.hold_answers = allowed.iter().map(ToString::to_string).collect();
-        self.place = Place::Held { since: at, until, allowed, terms: terms.clone() };
+        decision.hold_answers = allowed;
+        self.place = Place::Held { since: at, until, terms: terms.clone() };
         decision
     }
 
