@@ -202,6 +202,9 @@ pub struct Attempt {
     pub begun_by: Option<Identity>,
     /// Host on which it ran.
     pub host: Option<Arc<str>>,
+    /// What had been counted when it began; None where it is what the decision on the
+    /// attempt before it left.
+    pub began_with: Option<Box<Counters>>,
     /// How it ended; None while it runs.
     pub end: Option<End>,
 }
@@ -362,6 +365,10 @@ impl Record {
         host: Option<Arc<str>>,
         at: Timestamp,
     ) -> u32 {
+        let left = self.latest().and_then(|attempt| attempt.end.as_ref());
+        let began_with = left
+            .filter(|end| end.settled.counters != self.counters)
+            .map(|_| Box::new(self.counters.clone()));
         self.counters.attempts = self.counters.attempts.saturating_add(1);
         self.fence = self.fence.saturating_add(1).max(at.as_micros());
         if planted!("fence-stands-still") {
@@ -374,11 +381,12 @@ impl Record {
             orders.is_retry_ordered = false;
         }
         if self.attempts.len() == HISTORY_MAX {
-            self.attempts.pop_front();
+            self.forget_oldest();
         }
         let number = self.counters.attempts;
         self.attempts.push_back(Attempt {
             number,
+            began_with,
             fence: self.fence,
             began_at,
             begun_by,
@@ -386,6 +394,14 @@ impl Record {
             end: None,
         });
         number
+    }
+
+    /// Forgets the oldest attempt, but not what it left to the one after it.
+    fn forget_oldest(&mut self) {
+        let forgotten = self.attempts.pop_front().and_then(|attempt| attempt.end);
+        if let (Some(end), Some(next)) = (forgotten, self.attempts.front_mut()) {
+            next.began_with.get_or_insert_with(|| Box::new(end.settled.counters));
+        }
     }
 }
 

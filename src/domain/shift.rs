@@ -148,7 +148,8 @@ impl Shift {
     }
 
     fn attempt(self, attempt: &mut Attempt) {
-        let Attempt { number: _, fence: _, began_at, begun_by: _, host: _, end } = attempt;
+        let Attempt { number: _, fence: _, began_at, begun_by: _, host: _, began_with: _, end } =
+            attempt;
         self.all([began_at]);
         if let Some(end) = end {
             let End { at, outcome: _, reported_by: _, late: _, settled, counted: _, fault: _ } =

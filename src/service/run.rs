@@ -9,7 +9,7 @@ use crate::{
     domain::{
         id::{Id, StepKey},
         limit::Bound,
-        plan::RunTerms,
+        plan::{self, RunTerms},
         policy::spec::PolicySpec,
         record::{Record, State},
     },
@@ -81,6 +81,7 @@ impl<S: Store> Service<S> {
     ) -> Result<Option<RunTerms>, ServiceError> {
         let key = StepKey::of_run(key.namespace, key.run);
         let Some(record) = self.confirmed(&key).await? else { return Ok(None) };
+        let record = plan::counted(record, ground.now);
         let policy = self.in_force(&key, &record.policy, ground.configuration).await?;
         let terms = terms(&policy, &record.policy, ground.configuration, ground.salt, &[]);
         let run = RunTerms::of(&terms, &record);

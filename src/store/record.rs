@@ -65,8 +65,10 @@ const IS_ORDERED: u8 = 1 << 3;
 const IS_OF_RUN: u8 = 1 << 4;
 /// The flag of steps that tell how far they are, or did not start.
 const IS_GETTING_ON: u8 = 1 << 5;
+/// The flag of steps whose counters began anew, or which forgot attempts.
+const IS_COUNTED_ANEW: u8 = 1 << 6;
 /// Every flag there is.
-const FLAGS: u8 = REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON;
+const FLAGS: u8 = REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON | IS_COUNTED_ANEW;
 /// Where the queue begins in format 4.
 const QUEUE_AT: usize = HEADER + 8;
 
@@ -182,6 +184,9 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
         out.number(record.progress);
         out.flag(record.has_moved);
     }
+    if blocks & IS_COUNTED_ANEW != 0 {
+        put_began_with(&mut out, record);
+    }
     out.into_bytes()
 }
 
@@ -199,6 +204,47 @@ fn blocks_of(record: &Record) -> u8 {
         | flag(record.orders.is_some(), IS_ORDERED)
         | flag(record.of_run > 0, IS_OF_RUN)
         | flag(is_getting_on, IS_GETTING_ON)
+        | flag(record.attempts.iter().any(|attempt| attempt.began_with.is_some()), IS_COUNTED_ANEW)
+}
+
+/// What attempts began with, where the decision before them does not tell. Names of
+/// rules are written out: they are few.
+fn put_began_with(out: &mut Writer, record: &Record) {
+    let told = |(place, attempt): (usize, &Attempt)| Some((place, attempt.began_with.clone()?));
+    let told: Vec<_> = record.attempts.iter().enumerate().filter_map(told).collect();
+    out.number(told.len() as u64);
+    for (place, counters) in told {
+        let Counters { attempts: _, retries, uncounted, crashes, forgiven, by_rule } = *counters;
+        out.number(place as u64);
+        for count in [retries, uncounted, crashes, forgiven] {
+            out.number(u64::from(count));
+        }
+        out.number(by_rule.len() as u64);
+        for (rule, count) in by_rule {
+            out.text(rule.as_str());
+            out.number(u64::from(count));
+        }
+    }
+}
+
+fn take_began_with(input: &mut Reader<'_>, record: &mut Record) -> Result<(), Malformed> {
+    for _ in 0..input.count()? {
+        let place = usize::try_from(input.number()?).map_err(|_| Malformed)?;
+        let attempt = record.attempts.get_mut(place).ok_or(Malformed)?;
+        let mut counters = Counters {
+            attempts: attempt.number - 1,
+            retries: input.number_u32()?,
+            uncounted: input.number_u32()?,
+            crashes: input.number_u32()?,
+            forgiven: input.number_u32()?,
+            by_rule: Vec::new(),
+        };
+        for _ in 0..input.count()? {
+            counters.by_rule.push((RuleName(input.text()?.into()), input.number_u32()?));
+        }
+        attempt.began_with = Some(Box::new(counters));
+    }
+    Ok(())
 }
 
 fn put_offer(out: &mut Writer, record: &Record) {
@@ -275,6 +321,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     if blocks & IS_GETTING_ON != 0 {
         record.progress = input.number()?;
         record.has_moved = input.flag()?;
+    }
+    if blocks & IS_COUNTED_ANEW != 0 {
+        take_began_with(&mut input, &mut record)?;
     }
     if input.is_empty() { Ok(record) } else { Err(RecordError::Malformed) }
 }
@@ -785,7 +834,7 @@ impl Parse<'_, '_> {
         let begun_by = self.identity()?;
         let host = self.name()?;
         let end = if self.input.flag()? { Some(self.end()?) } else { None };
-        Ok(Attempt { number, fence, began_at, begun_by, host, end })
+        Ok(Attempt { number, fence, began_at, begun_by, host, began_with: None, end })
     }
 
     fn end(&mut self) -> Result<End, Malformed> {

@@ -5,6 +5,9 @@
 
 use std::collections::BTreeMap;
 
+/// The run of the steps, among them: it is kept as a step without a name.
+pub const RUN: u8 = u8::MAX;
+
 /// Something that answers about steps.
 pub trait Subject {
     /// Does one thing and tells what was seen.
@@ -41,6 +44,8 @@ pub enum Call {
         fence: u64,
         /// Length of the lease from now, in microseconds.
         lease: Option<u64>,
+        /// How far the work is.
+        progress: Option<u64>,
     },
     /// A worker tells how an attempt ended.
     Report {
@@ -68,10 +73,19 @@ pub enum Wanted {
     Retry,
     /// That its run goes on without it.
     Skip,
+    /// That it is taken for succeeded.
+    Succeed,
+    /// That it is given up.
+    Fail,
     /// That it ends.
     Cancel,
-    /// That nothing of it starts.
-    Pause,
+    /// That its counters start again.
+    Reset,
+    /// That it is allowed so many retries more, and has this long left, in
+    /// microseconds.
+    Extend(u32, Option<u64>),
+    /// That nothing of it starts: for so long, in microseconds, or until resumed.
+    Pause(Option<u64>),
     /// That it may start again.
     Resume,
     /// An answer to its hold: `RETRY`, `SKIP`, `FAIL` or `EXCLUDE_HOST`.
@@ -89,6 +103,8 @@ pub struct Begin {
     pub kind: String,
     /// When the step must have ended, from now, in microseconds.
     pub time_left: Option<u64>,
+    /// The attempt of the run that the worker belongs to; 0 says nothing.
+    pub of_run: u32,
 }
 
 impl Begin {
@@ -137,6 +153,10 @@ pub struct Failed {
     pub retryable: bool,
     /// The action that failed.
     pub action: String,
+    /// Whether the work surely did not take effect.
+    pub unstarted: bool,
+    /// Of a run: whether it failed because one of its steps did.
+    pub of_step: bool,
 }
 
 impl Failed {
@@ -164,6 +184,8 @@ impl Failed {
             wish_delay: None,
             retryable: true,
             action: String::new(),
+            unstarted: false,
+            of_step: false,
         }
     }
 }
@@ -188,6 +210,8 @@ pub enum Observed {
     Held {
         /// Its end.
         lease_until: u64,
+        /// Whether the attempt should stop.
+        cancel: bool,
     },
     /// The lease is lost.
     Lost,
@@ -227,7 +251,7 @@ impl Observed {
                 grant.ends_by = grant.ends_by.map(|at| at - shift);
             }
             Self::Refused(decision) | Self::Reported { decision, .. } => decision.move_by(shift),
-            Self::Held { lease_until } => *lease_until -= shift,
+            Self::Held { lease_until, .. } => *lease_until -= shift,
             Self::Lost
             | Self::Ordered { .. }
             | Self::Ticked
@@ -279,6 +303,8 @@ pub enum Problem {
     UnknownStep,
     /// Another number is the next.
     AttemptGap(u32),
+    /// The run has not so many attempts, but these.
+    RunAttempt(u32),
     /// Something else is in the way of an order.
     Order(&'static str),
 }
@@ -340,6 +366,12 @@ pub struct View {
     pub decision: Option<Seen>,
     /// The action to resume from.
     pub resume_from: String,
+    /// The furthest that any attempt has told to have come.
+    pub progress: u64,
+    /// Retries that orders allow beyond the policy's.
+    pub extra_retries: u32,
+    /// Whether the running attempt was told to stop.
+    pub is_to_stop: bool,
 }
 
 impl View {

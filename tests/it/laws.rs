@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Call, Granted, Name, Observed, Op, Problem, Seen, Status, Wanted};
+use crate::history::{Call, Granted, Name, Observed, Op, Problem, RUN, Seen, Status, Wanted};
 
 /// Checks a history in the order in which it was decided.
 ///
@@ -15,11 +15,22 @@ use crate::history::{Call, Granted, Name, Observed, Op, Problem, Seen, Status, W
 pub fn check(history: &[(Op, Observed)]) -> Result<(), String> {
     let mut steps: BTreeMap<u8, Life> = BTreeMap::new();
     for (index, (op, observed)) in history.iter().enumerate() {
+        let run = steps.get(&RUN).map_or(Run::default(), |run| Run {
+            attempts: run.attempts.len() as u32,
+            is_over: run.is_over,
+        });
         let life = steps.entry(op.step).or_default();
-        life.sees(op, observed)
+        life.sees(op, observed, run)
             .map_err(|law| format!("call {index}, {op:?} -> {observed:?}: {law}"))?;
     }
     Ok(())
+}
+
+/// What is known of the run of a step.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    attempts: u32,
+    is_over: bool,
 }
 
 /// What is known of a step.
@@ -31,8 +42,12 @@ struct Life {
     fence: u64,
     /// Nothing may be granted any more.
     is_over: bool,
-    /// Nothing may be granted for now.
-    is_paused: bool,
+    /// Nothing may be granted before this instant.
+    paused_until: u64,
+    /// The attempt of its run in which it began last; 0 before it belongs to one.
+    of_run: u32,
+    /// Whether a begin that was refused has told that it belongs to one.
+    is_told_of_run: bool,
     /// Not before this instant may the next attempt be granted.
     due: u64,
 }
@@ -45,18 +60,24 @@ struct Attempt {
 }
 
 impl Life {
-    fn sees(&mut self, op: &Op, observed: &Observed) -> Result<(), String> {
+    fn sees(&mut self, op: &Op, observed: &Observed, run: Run) -> Result<(), String> {
         match observed {
-            Observed::Granted(grant) => self.granted(op, grant),
+            Observed::Granted(grant) => self.granted(op, grant, run),
             Observed::Reported { attempt, status, replayed, decision } => {
                 self.reported(op, *attempt, *status, *replayed, decision)
             }
             Observed::Refused(decision) => {
                 sound(decision, op.at)?;
-                self.follows(decision);
+                self.is_told_of_run |= tells_run(&op.call) > 0;
+                // Where the run speaks, its end is not the step's: it may be reopened. And
+                // a step without an attempt is not remembered.
+                let is_of_run = matches!(&*decision.reason, "RUN_OVER" | "RUN_SUPERSEDED");
+                if !is_of_run && !self.attempts.is_empty() {
+                    self.follows(decision);
+                }
                 Ok(())
             }
-            Observed::Held { lease_until } => {
+            Observed::Held { lease_until, .. } => {
                 law(*lease_until > op.at, "a lease that is held ends later")
             }
             Observed::Forgotten => {
@@ -68,11 +89,14 @@ impl Life {
                 // Who orders something knows better than what was told before.
                 self.is_over = matches!(*after, "SUCCEEDED" | "FAILED" | "SKIPPED" | "CANCELED");
                 self.due = 0;
-                self.is_paused = match &op.call {
-                    Call::Order { wanted: Wanted::Pause, .. } => true,
+                self.paused_until = match &op.call {
+                    Call::Order { wanted: Wanted::Pause(span), .. } => {
+                        span.map_or(u64::MAX, |span| op.at + span)
+                    }
                     // What time ended unseen, and its pause with it, a retry reopens.
-                    Call::Order { wanted: Wanted::Resume | Wanted::Retry, .. } => false,
-                    _ => self.is_paused && !self.is_over,
+                    Call::Order { wanted: Wanted::Resume | Wanted::Retry, .. } => 0,
+                    _ if self.is_over => 0,
+                    _ => self.paused_until,
                 };
                 Ok(())
             }
@@ -84,8 +108,10 @@ impl Life {
         }
     }
 
-    fn granted(&mut self, op: &Op, grant: &Granted) -> Result<(), String> {
-        law(matches!(op.call, Call::Begin { .. }), "only who asks is granted an attempt")?;
+    fn granted(&mut self, op: &Op, grant: &Granted, run: Run) -> Result<(), String> {
+        let Call::Begin { said, .. } = &op.call else {
+            return Err("only who asks is granted an attempt".to_owned());
+        };
         if grant.replayed {
             let attempt = self.attempt(grant.attempt)?;
             let first = attempt.grant.as_ref().ok_or("a replayed grant was granted before")?;
@@ -96,8 +122,19 @@ impl Life {
                 "an attempt that has ended holds no lease",
             );
         }
-        law(!self.is_over, "nothing is granted after a terminal state")?;
-        law(!self.is_paused, "nothing is granted while the step is paused")?;
+        let is_of_run = self.of_run.max(said.of_run) > 0;
+        law(said.of_run <= run.attempts, "nothing starts for an attempt of a run that has not")?;
+        law(
+            said.of_run == 0 || said.of_run == run.attempts,
+            "nothing starts for an attempt of a run that another one followed",
+        )?;
+        law(!is_of_run || !run.is_over, "nothing starts of a run that is over")?;
+        let may_be_of_run = is_of_run || self.is_told_of_run;
+        let is_reopened = may_be_of_run && run.attempts > self.of_run.max(1);
+        law(!self.is_over || is_reopened, "nothing is granted after a terminal state")?;
+        // What time ended unseen, its pause ended with.
+        let is_paused = op.at < self.paused_until && !is_reopened;
+        law(!is_paused, "nothing is granted while the step is paused")?;
         law(grant.attempt as usize == self.attempts.len() + 1, "attempt numbers are dense")?;
         law(grant.fence > self.fence, "fences only grow")?;
         law(
@@ -107,6 +144,10 @@ impl Life {
         law(op.at >= self.due, "nothing is granted before it is due")?;
         law(grant.ends_by.is_none_or(|bound| op.at <= bound), "nothing is granted past a bound")?;
         self.fence = grant.fence;
+        (self.is_over, self.paused_until) = (false, 0);
+        if is_of_run {
+            self.of_run = self.of_run.max(run.attempts);
+        }
         self.attempts.push(Attempt { grant: Some(grant.clone()), outcome: None });
         Ok(())
     }
@@ -167,7 +208,9 @@ impl Life {
     /// What a decision allows from now on.
     fn follows(&mut self, decision: &Seen) {
         self.is_over |= matches!(decision.verdict, "STOP" | "DONE");
-        self.is_paused &= !self.is_over;
+        if self.is_over {
+            self.paused_until = 0;
+        }
         self.due = match decision.verdict {
             "RETRY" => decision.at.unwrap_or(0),
             _ => 0,
@@ -178,6 +221,11 @@ impl Life {
         let index = (number as usize).checked_sub(1).ok_or("the first attempt is number 1")?;
         self.attempts.get_mut(index).ok_or_else(|| format!("attempt {number} was never begun"))
     }
+}
+
+/// The attempt of the run that a call tells; 0 where it tells none.
+fn tells_run(call: &Call) -> u32 {
+    if let Call::Begin { said, .. } = call { said.of_run } else { 0 }
 }
 
 /// What every decision keeps, by itself.

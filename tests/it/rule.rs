@@ -6,11 +6,11 @@ use reprise::domain::{
     decision::Settled,
     draw::{Salt, digest},
     event::{self, AttemptName, Comes, Deadline, Event, StepTerms},
-    failure::{self, Code, Failure, FailureClass, Wish},
+    failure::{self, Code, Executed, Failure, FailureClass, Wish},
     id::StepKey,
     namespace::Settings,
-    order::{Order, What},
-    plan::{self, Answer, Now, Plan, Refusal, ReportStatus, Terms},
+    order::{Extension, Order, What},
+    plan::{self, Answer, Now, Plan, Refusal, ReportStatus, RunTerms, Terms},
     policy::{
         Policy,
         spec::{HoldAnswer, PolicySpec},
@@ -20,7 +20,7 @@ use reprise::domain::{
 };
 
 use crate::history::{
-    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status,
+    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, RUN, Seen, Status,
     Subject, View, Wanted,
 };
 
@@ -31,33 +31,69 @@ pub fn policy(yaml: &str) -> Policy {
     Policy::parse(&spec).unwrap_or_else(|violations| panic!("{yaml}: {violations}"))
 }
 
-/// Steps that follow one policy.
+/// Of a run that is begun without a policy, how it is chosen.
+const NOT_RETRIED: PolicyChoice = PolicyChoice::Inline(0);
+
+/// Steps that follow one policy, and their run, which follows another.
 pub struct Rule {
     policy: Policy,
+    of_run: Policy,
+    not_retried: Policy,
     settings: Settings,
     salt: Salt,
     steps: BTreeMap<u8, Record>,
+    now: Now,
 }
 
 impl Rule {
-    pub fn new(policy: Policy, settings: Settings) -> Self {
-        Self { policy, settings, salt: Salt(*b"a salt of a test"), steps: BTreeMap::new() }
+    pub fn new(policy: Policy, of_run: Policy, settings: Settings) -> Self {
+        let not_retried = self::policy("{max_retries: 0, max_crash_retries: 0}");
+        let now = Now::at(Timestamp::EPOCH);
+        let (salt, steps) = (Salt(*b"a salt of a test"), BTreeMap::new());
+        Self { policy, of_run, not_retried, settings, salt, steps, now }
+    }
+
+    /// How the policy of a step is chosen for an event.
+    fn choice(&self, step: u8, event: &Event) -> PolicyChoice {
+        let record = self.steps.get(&step);
+        match (event, record) {
+            (Event::Begin(_), _) => PolicyChoice::Default,
+            (_, None) if step == RUN => NOT_RETRIED,
+            (_, record) => record.map_or(PolicyChoice::Default, |record| record.policy.clone()),
+        }
+    }
+
+    fn terms<'a>(&'a self, step: u8, choice: &'a PolicyChoice, run: Option<RunTerms>) -> Terms<'a> {
+        let policy = match step {
+            RUN if *choice == NOT_RETRIED => &self.not_retried,
+            RUN => &self.of_run,
+            _ => &self.policy,
+        };
+        let Self { settings, salt, .. } = self;
+        Terms { policy, revision: 3, choice, settings, salt: *salt, bounds: &[], run }
+    }
+
+    /// What a step is told of its run, where it belongs to one.
+    fn run_of(&self, step: u8, event: &Event) -> Option<RunTerms> {
+        let said = if let Event::Begin(begin) = event { begin.step.of_run } else { 0 };
+        let of_run = self.steps.get(&step).map_or(0, |record| record.of_run);
+        if step == RUN || said.max(of_run) == 0 {
+            return None;
+        }
+        let Some(run) = self.steps.get(&RUN) else {
+            return (of_run > 0).then(|| RunTerms::forgotten(of_run));
+        };
+        let run = plan::counted(run.clone(), self.now);
+        Some(RunTerms::of(&self.terms(RUN, &run.policy, None), &run))
     }
 
     /// Plans an event twice, since equal questions have equal answers, settles
     /// it and keeps the record.
     fn happens(&mut self, step: u8, event: &Event, at: u64) -> Result<Option<Answer>, Refusal> {
-        let name = format!("step-{step}");
+        let name = if step == RUN { String::new() } else { format!("step-{step}") };
         let key = StepKey { namespace: "default", run: "run", step: &name };
-        let terms = Terms {
-            policy: &self.policy,
-            revision: 3,
-            choice: &PolicyChoice::Default,
-            settings: &self.settings,
-            salt: self.salt,
-            bounds: &[],
-            run: None,
-        };
+        let choice = self.choice(step, event);
+        let terms = self.terms(step, &choice, self.run_of(step, event));
         let now = Now::at(Timestamp::from_micros(at));
         let known = self.steps.get(&step);
         let planned = plan::plan(&terms, &key, known.cloned(), event, now);
@@ -86,6 +122,7 @@ impl Rule {
 impl Subject for Rule {
     fn apply(&mut self, op: &Op) -> Observed {
         let now = Now::at(Timestamp::from_micros(op.at));
+        self.now = now;
         while self.steps.get(&op.step).is_some_and(|record| plan::is_overdue(record, now)) {
             self.happens(op.step, &Event::Tick, op.at).expect("a tick is never refused");
         }
@@ -95,22 +132,26 @@ impl Subject for Rule {
             Err(Refusal::IdentityReused) => Observed::Failed(Problem::IdentityReused),
             Err(Refusal::UnknownStep) => Observed::Failed(Problem::UnknownStep),
             Err(Refusal::AttemptGap { next }) => Observed::Failed(Problem::AttemptGap(next)),
+            Err(Refusal::UnknownRunAttempt { begun, .. }) => {
+                Observed::Failed(Problem::RunAttempt(begun))
+            }
             Err(refusal) => Observed::Failed(Problem::Order(refusal_name(&refusal))),
         }
     }
 
     fn look(&mut self, step: u8) -> Option<View> {
-        self.steps.get(&step).map(view)
+        let record = self.steps.get(&step).cloned();
+        record.map(|record| view(&plan::counted(record, self.now)))
     }
 }
 
 pub fn event(call: &Call) -> Event {
     match call {
         Call::Begin { request, said } => Event::Begin(begin(*request, said)),
-        Call::Heartbeat { fence, lease } => Event::Heartbeat(event::Heartbeat {
+        Call::Heartbeat { fence, lease, progress } => Event::Heartbeat(event::Heartbeat {
             fence: *fence,
             lease: lease.map(Duration::from_micros),
-            progress: None,
+            progress: *progress,
         }),
         Call::Report { name, failure } => Event::Report(event::Report {
             attempt: match *name {
@@ -131,8 +172,12 @@ fn order(request: u64, wanted: Wanted) -> Order {
     let what = match wanted {
         Wanted::Retry => What::Retry,
         Wanted::Skip => What::Skip,
+        Wanted::Succeed => What::Succeed,
+        Wanted::Fail => What::Fail,
         Wanted::Cancel => What::Cancel,
-        Wanted::Pause => What::Pause(None),
+        Wanted::Reset => What::Reset,
+        Wanted::Extend(retries, left) => What::Extend(Extension { retries, deadline: after(left) }),
+        Wanted::Pause(span) => What::Pause(after(span)),
         Wanted::Resume => What::Resume,
         Wanted::Resolve(answer) => {
             let mut answers = HoldAnswer::ALL.into_iter();
@@ -148,6 +193,11 @@ fn order(request: u64, wanted: Wanted) -> Order {
     }
 }
 
+/// So many microseconds from now.
+fn after(span: Option<u64>) -> Option<Deadline> {
+    span.map(|span| Deadline::After(Duration::from_micros(span)))
+}
+
 fn begin(request: u64, said: &Begin) -> event::Begin {
     event::Begin {
         identity: Identity {
@@ -160,7 +210,8 @@ fn begin(request: u64, said: &Begin) -> event::Begin {
         comes: Comes::ByItself,
         step: StepTerms {
             kind: said.kind.clone(),
-            deadline: said.time_left.map(|span| Deadline::After(Duration::from_micros(span))),
+            deadline: after(said.time_left),
+            of_run: said.of_run,
             ..StepTerms::default()
         },
     }
@@ -183,6 +234,8 @@ fn failure_of(failed: &Failed) -> Failure {
         }),
         retryable: failed.retryable,
         action: failed.action.clone(),
+        executed: if failed.unstarted { Executed::No } else { Executed::Maybe },
+        of_step: failed.of_step,
         ..Failure::of(FailureClass::from_name(failed.class).expect("a class"))
     }
 }
@@ -204,7 +257,9 @@ pub fn observed(answer: Answer) -> Observed {
             counters: words::counts(&grant.counters),
         }),
         Answer::Refused(decision) => Observed::Refused(words::decision(&decision)),
-        Answer::Held { lease_until, .. } => Observed::Held { lease_until: lease_until.as_micros() },
+        Answer::Held { lease_until, cancel } => {
+            Observed::Held { lease_until: lease_until.as_micros(), cancel }
+        }
         Answer::Lost => Observed::Lost,
         Answer::Reported(reported) => Observed::Reported {
             attempt: reported.attempt,
@@ -281,6 +336,9 @@ pub fn view(record: &Record) -> View {
             .filter(|_| !running)
             .map(|settled| words::settled(settled, &[])),
         resume_from: record.resume_from.to_string(),
+        progress: record.progress,
+        extra_retries: record.extra_retries(),
+        is_to_stop: record.is_cancel_requested(),
     }
 }
 

@@ -135,6 +135,24 @@ impl<S: Store + Clone> Stage<S> {
         handled.map(|handled| handled.answer)
     }
 
+    /// Asks from a host.
+    async fn ask_on(&mut self, host: &str, step: &str, of_run: u32) -> Answer {
+        let mut begin = self.begins(StepTerms { of_run, ..StepTerms::default() });
+        if let Event::Begin(begin) = &mut begin {
+            begin.host = Some(host.into());
+        }
+        self.apply(key("n", "r", step), Some("steps"), begin).await.unwrap().answer
+    }
+
+    /// Orders something about a step, or about the run where it has no name.
+    async fn order(&mut self, step: &str, what: What) {
+        self.calls += 1;
+        let identity = Identity { id: self.calls, payload: 1 };
+        let (by, reason) = ("ana".into(), "it has to be".into());
+        let order = Event::Order(Order { identity, by, reason, what });
+        self.apply(key("n", "r", step), None, order).await.unwrap();
+    }
+
     async fn begin(&mut self, step: &str, of_run: u32) -> Grant {
         granted(self.ask(step, of_run).await)
     }
@@ -362,13 +380,7 @@ async fn who_works_on_a_cancelled_run_is_told<S: Store + Clone>(mut stage: Stage
     let run = stage.begin_run(ONE_RETRY).await;
     let step = stage.begin("a", 1).await;
     assert!(!stage.beat("a", step.fence).await && !stage.beat("", run.fence).await);
-    let order = Order {
-        identity: Identity { id: 77, payload: 77 },
-        by: "ana".into(),
-        reason: "the wrong day".into(),
-        what: What::Cancel,
-    };
-    stage.apply(StepKey::of_run("n", "r"), None, Event::Order(order)).await.unwrap();
+    stage.order("", What::Cancel).await;
     assert!(stage.beat("", run.fence).await);
     assert!(stage.beat("a", step.fence).await, "though nobody ordered anything about it");
     assert_eq!(refused(stage.ask("new", 1).await), (Verdict::Stop, Reason::RunOver));
@@ -536,6 +548,85 @@ async fn the_same_begin_is_answered_as_before<S: Store + Clone>(mut stage: Stage
     assert_eq!((again.attempt, again.fence, again.replayed), (1, first.fence, true));
 }
 
+/// Whatever has begun the counters anew, before the attempt or while it runs.
+async fn a_repeated_begin_tells_what_was_counted_then<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.give_up("by the run", 1).await;
+    stage.fail("by order", 1).await;
+    stage.report_run(of_step()).await;
+    stage.pass(SECOND).await;
+    stage.begin_run(ONE_RETRY).await;
+    for (step, of_run) in [("by the run", 2), ("by order", 0)] {
+        let begin = stage.begins(StepTerms { of_run, ..StepTerms::default() });
+        let first = stage.apply(key("n", "r", step), Some("steps"), begin.clone()).await.unwrap();
+        if step == "by order" {
+            stage.order(step, What::Reset).await;
+        }
+        let first = granted(first.answer);
+        for _ in 0..2 {
+            let again = stage.apply(key("n", "r", step), Some("steps"), begin.clone()).await;
+            let again = granted(again.unwrap().answer);
+            assert_eq!((again.replayed, again.counters), (true, first.counters.clone()), "{step}");
+            stage.report(step, Some(failure())).await;
+        }
+    }
+}
+
+async fn the_time_of_a_paused_run_stands_still_for_its_steps<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    stage.begin_run(ONE_RETRY).await;
+    stage.report_run(Some(failure())).await;
+    stage.order("", What::Pause(None)).await;
+    stage.pass(10 * SECOND).await;
+    let run = stage.service.step(&StepKey::of_run("n", "r")).await.unwrap();
+    assert_eq!(stage.begin("a", 1).await.ends_by, run.ends_by);
+}
+
+async fn a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    stage.policy("steps", "{max_retries: 1, max_elapsed: 100s}").await;
+    stage.begin_run(ONE_RETRY).await;
+    stage.fail("a", 1).await;
+    stage.order("a", What::Pause(Some(Deadline::After(5 * SECOND)))).await;
+    stage.report_run(Some(failure())).await;
+    stage.pass(6 * SECOND).await;
+    stage.begin_run(ONE_RETRY).await;
+    let grant = stage.begin("a", 2).await;
+    assert_eq!(grant.ends_by, Some(grant.began_at.plus(100 * SECOND)));
+}
+
+async fn a_step_that_starts_again_is_left_to_another_host<S: Store + Clone>(mut stage: Stage<S>) {
+    stage.policy("steps", "{max_retries: 0, host_anti_affinity: {mode: hard}}").await;
+    stage.begin_run(ONE_RETRY).await;
+    granted(stage.ask_on("h", "a", 1).await);
+    stage.report("a", Some(failure())).await;
+    stage.report_run(of_step()).await;
+    stage.begin_run(ONE_RETRY).await;
+    let (verdict, reason) = refused(stage.ask_on("h", "a", 2).await);
+    assert_eq!((verdict, reason), (Verdict::Wait(None), Reason::ExcludedHost));
+    granted(stage.ask_on("i", "a", 2).await);
+}
+
+async fn nothing_comes_before_the_end_of_the_run<S: Store + Clone>(mut stage: Stage<S>) {
+    let policy = "{max_retries: 1, max_elapsed: 5s, on_exhaustion: {hold: {}}, host_anti_affinity: {mode: hard}}";
+    stage.policy("steps", policy).await;
+    stage.begin_run(ONE_RETRY).await;
+    for step in ["paused", "past its time", "elsewhere"] {
+        granted(stage.ask_on("h", step, 1).await);
+        stage.report(step, Some(failure())).await;
+    }
+    stage.order("paused", What::Pause(None)).await;
+    stage.report_run(None).await;
+    for (step, host) in [("elsewhere", "h"), ("paused", "i"), ("past its time", "i")] {
+        let told = refused(stage.ask_on(host, step, 1).await);
+        assert_eq!(told, (Verdict::Stop, Reason::RunOver), "{step}");
+        assert!(stage.record(step).await.unwrap().is_over(), "{step}");
+        stage.pass(3 * SECOND).await;
+    }
+}
+
 stories_on_every_store!(
     a_run_of_ten_steps_goes_on_at_the_seventh,
     a_run_that_begins_anew_runs_every_step_again,
@@ -558,4 +649,9 @@ stories_on_every_store!(
     failures_of_steps_are_left_to_their_own_retries,
     the_deadline_of_a_run_bounds_its_steps,
     the_same_begin_is_answered_as_before,
+    a_repeated_begin_tells_what_was_counted_then,
+    the_time_of_a_paused_run_stands_still_for_its_steps,
+    a_pause_that_is_over_is_no_time_of_the_next_attempt_of_the_run,
+    a_step_that_starts_again_is_left_to_another_host,
+    nothing_comes_before_the_end_of_the_run,
 );

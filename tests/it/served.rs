@@ -6,28 +6,35 @@
 
 mod called;
 
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    time::Duration,
+};
 
 use proptest::{
     prelude::*,
-    test_runner::{TestCaseError, TestError, TestRunner},
+    test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
 use reprise::{
     clock::Clock,
     domain::{event::Event, id::StepKey, plan::Refusal, time::Timestamp},
-    service::{Service, ServiceError},
+    service::{GivenPolicy, Service, ServiceError},
     store::{ConfigurationChange, Store},
 };
 use tokio::runtime::Runtime;
 
 use crate::{
-    history::{Call, Observed, Op, Problem, Subject, View},
+    chance::Chance,
+    history::{Call, Observed, Op, Problem, RUN, Subject, View},
     laws,
     model::{
         agreement::{
-            BEGINNING, CALLS_MAX, JITTERED, agree, cases, pushed_to_the_deadline, settings, sketch,
+            BEGINNING, CALLS_MAX, JITTERED, Under, agree, cases, pushed_to_the_deadline, settings,
+            sketch, under,
         },
         policies::CASES,
+        runs::RUNS,
     },
     rule,
     store_contract::subject::{self, Subject as Place, id},
@@ -40,6 +47,9 @@ const HISTORIES: u32 = 1_000;
 const OVER_REDIS: u32 = 200;
 /// Of those done over a socket, which costs more and can break less.
 const OVER_GRPC: u32 = 50;
+/// Of those that cost a round trip or more for each call at most, however many are
+/// asked for.
+const COSTLY_MAX: u32 = 2_000;
 
 /// The store's sweeps come about this often while a history waits.
 const SWEEP_EVERY: Duration = Duration::from_millis(2500);
@@ -55,8 +65,8 @@ pub struct Served<S> {
     service: std::sync::Arc<Service<S>>,
     clock: Clock,
     runtime: Runtime,
-    /// Which policy's namespace the history is in.
-    case: usize,
+    /// The policies of the history; that of its steps names the namespace.
+    under: Under,
     history: u64,
     /// When the history began.
     began: Timestamp,
@@ -83,20 +93,35 @@ impl<S: Store> Served<S> {
                 place.create_with(&namespace, settings).await;
                 let change = ConfigurationChange::Policy(id("p"), subject::policy(case.yaml));
                 place.reconfigure(&namespace, change).await.unwrap();
+                for (at, run) in RUNS.iter().enumerate() {
+                    let policy = subject::policy(run.yaml);
+                    let change = ConfigurationChange::Policy(id(&of_run(at)), policy);
+                    place.reconfigure(&namespace, change).await.unwrap();
+                }
             }
             place
         });
         let telemetry = std::sync::Arc::new(reprise::telemetry::Telemetry::new());
         let service = std::sync::Arc::new(Service::new(store, telemetry, clock.clone()));
         let began = clock.now();
-        Self { service, clock, runtime, case: 0, history: 0, began, _dir: dir, _server: server }
+        let under = Under { case: 0, run: None };
+        Self { service, clock, runtime, under, history: 0, began, _dir: dir, _server: server }
     }
 
-    /// The next history begins, under this policy.
-    fn start(&mut self, case: usize) {
-        self.case = case;
+    /// The next history begins, under these policies.
+    fn start(&mut self, under: Under) {
+        self.under = under;
         self.history += 1;
         self.began = self.clock.now();
+    }
+
+    fn namespace(&self) -> String {
+        namespace(self.under.case)
+    }
+
+    /// The policy that is named when the run is begun.
+    fn of_run(&self) -> String {
+        of_run(self.under.run.unwrap_or(0))
     }
 
     fn run(&self) -> String {
@@ -125,14 +150,19 @@ impl<S: Store> Served<S> {
     }
 
     fn happens(&self, step: u8, event: &Event) -> Result<Observed, Problem> {
-        let (namespace, run, step) = (namespace(self.case), self.run(), step_name(step));
+        let given = (step == RUN && matches!(event, Event::Begin(_)))
+            .then(|| GivenPolicy::Named(id(&self.of_run())));
+        let (namespace, run, step) = (self.namespace(), self.run(), step_name(step));
         let key = StepKey { namespace: &namespace, run: &run, step: &step };
-        match self.runtime.block_on(self.service.apply(&key, None, event)) {
+        match self.runtime.block_on(self.service.apply(&key, given.as_ref(), event)) {
             Ok(handled) => Ok(rule::observed(handled.answer)),
             Err(ServiceError::Refused(Refusal::IdentityReused)) => Err(Problem::IdentityReused),
             Err(ServiceError::Refused(Refusal::UnknownStep)) => Err(Problem::UnknownStep),
             Err(ServiceError::Refused(Refusal::AttemptGap { next })) => {
                 Err(Problem::AttemptGap(next))
+            }
+            Err(ServiceError::Refused(Refusal::UnknownRunAttempt { begun, .. })) => {
+                Err(Problem::RunAttempt(begun))
             }
             Err(ServiceError::Refused(refusal)) => {
                 Err(Problem::Order(rule::refusal_name(&refusal)))
@@ -159,8 +189,13 @@ fn namespace(case: usize) -> String {
     format!("case-{case}")
 }
 
+/// Name of a policy of runs.
+fn of_run(at: usize) -> String {
+    format!("run-{at}")
+}
+
 fn step_name(step: u8) -> String {
-    format!("step-{step}")
+    if step == RUN { String::new() } else { format!("step-{step}") }
 }
 
 impl<S: Store> Subject for Served<S> {
@@ -174,7 +209,7 @@ impl<S: Store> Subject for Served<S> {
     }
 
     fn look(&mut self, step: u8) -> Option<View> {
-        let (namespace, run, step) = (namespace(self.case), self.run(), step_name(step));
+        let (namespace, run, step) = (self.namespace(), self.run(), step_name(step));
         let key = StepKey { namespace: &namespace, run: &run, step: &step };
         match self.runtime.block_on(self.service.step(&key)) {
             Ok(shown) => Some(rule::view(&shown.record).earlier_by(self.shift())),
@@ -184,24 +219,61 @@ impl<S: Store> Subject for Served<S> {
     }
 }
 
-/// Does `histories` random histories to a subject, each told to the model and held
-/// to the laws.
-fn all_agree<T: Subject>(histories: u32, subject: T, start: impl Fn(&mut T, usize)) {
+/// Does random histories to a subject, each told to the model and held to the laws.
+/// Tells how many calls that were.
+fn all_agree<T: Subject>(
+    chance: impl FnOnce(ProptestConfig) -> TestRunner,
+    histories: u32,
+    subject: T,
+    start: impl Fn(&mut T, Under),
+) -> usize {
     let config =
-        ProptestConfig { cases: cases(histories), failure_persistence: None, ..Default::default() };
-    let histories = (0..CASES.len(), prop::collection::vec(sketch(), 1..=CALLS_MAX));
+        ProptestConfig { cases: histories, failure_persistence: None, ..Default::default() };
+    let histories = (under(), prop::collection::vec(sketch(), 1..=CALLS_MAX));
     let subject = RefCell::new(subject);
-    let agreed = TestRunner::new(config).run(&histories, |(case, sketches)| {
+    let calls = Cell::new(0);
+    let agreed = chance(config).run(&histories, |(under, sketches)| {
         let mut subject = subject.borrow_mut();
-        start(&mut subject, case);
-        let history = agree(case, &sketches, &mut *subject)?;
+        start(&mut subject, under);
+        let history = agree(under, &sketches, &mut *subject)?;
+        calls.set(calls.get() + history.len());
         laws::check(&history).map_err(TestCaseError::fail)
     });
     match agreed {
-        Ok(()) => {}
+        Ok(()) => calls.get(),
         Err(TestError::Fail(why, history)) => panic!("{why}\nin {history:#?}"),
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Calls of the test that takes long: so many without an illegal transition.
+const MILLION: usize = 1_000_000;
+/// Of those, the ones done to Redis.
+const MILLION_OVER_REDIS: usize = 50_000;
+/// Calls of a history, on average, at least.
+const CALLS: usize = 30;
+
+/// So many calls that no chance decides whether a rare order of them is met. Repeat
+/// with `REPRISE_SEED`.
+#[test]
+#[ignore = "takes minutes"]
+fn no_transition_of_a_million_is_illegal() {
+    let mut chance = Chance::seeded();
+    let began = tokio::time::Instant::now();
+    let memory = Served::on(subject::memory);
+    let calls = deeply(&mut chance, MILLION - MILLION_OVER_REDIS, memory);
+    println!("{calls} calls in memory in {:.1?}", began.elapsed());
+    let over_redis = deeply(&mut chance, MILLION_OVER_REDIS, Served::on(subject::redis));
+    println!("{over_redis} calls on Redis as well, in {:.1?} together", began.elapsed());
+    assert!(calls + over_redis >= MILLION, "{calls} and {over_redis} calls prove too little");
+}
+
+fn deeply<S: Store>(chance: &mut Chance, calls: usize, served: Served<S>) -> usize {
+    let seed = chance.id().repeat(2);
+    let rng =
+        |config| TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let histories = u32::try_from(calls.div_ceil(CALLS)).unwrap();
+    all_agree(rng, histories, served, |served, under| served.start(under))
 }
 
 /// Chance differs by run: of so many histories some end on each side.
@@ -209,9 +281,10 @@ fn all_agree<T: Subject>(histories: u32, subject: T, start: impl Fn(&mut T, usiz
 fn a_pushback_may_lead_past_the_deadline() {
     let mut served = Served::on(crate::store_contract::subject::memory);
     let mut verdicts = BTreeSet::new();
+    let under = Under { case: JITTERED, run: None };
     for _ in 0..64 {
-        served.start(JITTERED);
-        let history = agree(JITTERED, &pushed_to_the_deadline(), &mut served).unwrap();
+        served.start(under);
+        let history = agree(under, &pushed_to_the_deadline(), &mut served).unwrap();
         let Some((_, Observed::Reported { decision, .. })) = history.last() else {
             panic!("{history:?}")
         };
@@ -227,20 +300,26 @@ macro_rules! agrees {
             #[test]
             fn the_service_and_the_model_agree_on_every_history() {
                 let served = super::Served::on($make);
-                super::all_agree($histories, served, |served, case| served.start(case));
+                let start = |served: &mut super::Served<_>, under| served.start(under);
+                super::all_agree(super::TestRunner::new, $histories, served, start);
             }
 
             #[test]
             fn over_grpc_they_agree_as_well() {
                 let called = super::called::Called::over(super::Served::on($make));
-                super::all_agree(super::OVER_GRPC, called, |called, case| {
-                    called.served.start(case)
+                let histories = super::cases(super::OVER_GRPC).min(super::COSTLY_MAX);
+                super::all_agree(super::TestRunner::new, histories, called, |called, under| {
+                    called.served.start(under)
                 });
             }
         }
     };
 }
 
-agrees!(memory, crate::store_contract::subject::memory, super::HISTORIES);
-agrees!(embedded, crate::store_contract::subject::embedded, super::HISTORIES);
-agrees!(redis, crate::store_contract::subject::redis, super::OVER_REDIS);
+agrees!(memory, crate::store_contract::subject::memory, super::cases(super::HISTORIES));
+agrees!(embedded, crate::store_contract::subject::embedded, super::cases(super::HISTORIES));
+agrees!(
+    redis,
+    crate::store_contract::subject::redis,
+    super::cases(super::OVER_REDIS).min(super::COSTLY_MAX)
+);

@@ -759,6 +759,7 @@ fn record(at: impl Fn(u64) -> Timestamp, state: u8) -> Record {
         began_at,
         begun_by: None,
         host: None,
+        began_with: None,
         end,
     };
     record.attempts = VecDeque::from([attempt(1, at(8), Some(end)), attempt(2, at(9), None)]);

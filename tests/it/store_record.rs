@@ -128,15 +128,19 @@ fn end() -> BoxedStrategy<End> {
 
 /// An attempt without its number, which its place gives.
 fn attempt() -> impl Strategy<Value = Attempt> {
-    (any::<u64>(), instant(), option::of(identity()), option::of("[a-d]{0,2}"), option::of(end()))
-        .prop_map(|(fence, began_at, begun_by, host, end)| Attempt {
+    let began_with = option::weighted(0.2, counters().prop_map(Box::new));
+    let began = (option::of(identity()), began_with);
+    (any::<u64>(), instant(), began, option::of("[a-d]{0,2}"), option::of(end())).prop_map(
+        |(fence, began_at, (begun_by, began_with), host, end)| Attempt {
             number: 0,
             fence,
             began_at,
             begun_by,
             host: host.map(Arc::from),
+            began_with,
             end,
-        })
+        },
+    )
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
@@ -280,7 +284,11 @@ prop_compose! {
         let count = u32::try_from(attempts.len()).unwrap();
         counters.attempts = counters.attempts.max(count);
         let before = counters.attempts - count;
-        let numbered = (1..).zip(attempts).map(|(place, attempt)| Attempt { number: before + place, ..attempt });
+        let numbered = (1..).zip(attempts).map(|(place, mut attempt)| {
+            attempt.number = before + place;
+            attempt.began_with.iter_mut().for_each(|counters| counters.attempts = before + place - 1);
+            attempt
+        });
         Record {
             version, state, fence, created_at, first_began_at, held_for, lease, last_delay, policy,
             kind: kind.into(), targets, queue, deadline, resume_from: resume_from.into(), worker: worker.into(),
@@ -473,7 +481,8 @@ fn sample(attempts: u32) -> Record {
         let host = Some(
             if number.is_multiple_of(2) { "node-17.eu-west" } else { "node-4.eu-west" }.into(),
         );
-        Attempt { number, fence: began_at.as_micros(), began_at, begun_by, host, end: Some(end) }
+        let (fence, began_with) = (began_at.as_micros(), None);
+        Attempt { number, fence, began_at, begun_by, host, began_with, end: Some(end) }
     };
     let mut record = Record::new(at(0), PolicyChoice::Named("etl".parse().unwrap()));
     record.version = u64::from(attempts) * 2;

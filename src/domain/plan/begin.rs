@@ -36,6 +36,13 @@ pub(super) fn plan(
             terms, &record, attempt, now,
         )))));
     }
+    // Neither a pause, nor a host, nor a bound comes before the end of its run.
+    if let State::Waiting { due } = record.state
+        && due <= now.at
+        && let Some(reason) = run::stops(terms, false)
+    {
+        return Ok(past_bound(terms, record, reason, now));
+    }
     if let Some(paused) = order::paused(terms, &record, now) {
         return Ok(Plan::Stands(Answer::Refused(Box::new(paused))));
     }
@@ -169,27 +176,14 @@ fn grant_again(terms: &Terms<'_>, record: &Record, attempt: &Attempt, now: Now) 
     }
 }
 
-/// What had been counted when the attempt was granted: what the decision on the
-/// attempt before it left. Where that one is no longer remembered, what the
-/// attempt's own decision left, without the retry that it counted itself.
+/// What had been counted when the attempt was granted.
 fn counters_at(record: &Record, attempt: &Attempt) -> Counters {
-    let before = attempt.number - 1;
-    let known = record.attempts.iter().find(|known| known.number == before);
-    let counters = match (known.and_then(|known| known.end.as_ref()), &attempt.end) {
-        // It runs: nothing was counted since, but what it began with may have been
-        // reset before.
-        (_, None) => record.counters.clone(),
-        (Some(before), _) => before.settled.counters.clone(),
-        (None, _) if before == 0 => Counters::default(),
-        (None, Some(own)) => {
-            let mut counters = own.settled.counters.clone();
-            if let Some(counter) = &own.counted {
-                counters.uncount(counter);
-            }
-            counters
-        }
+    let before = || {
+        let before = record.attempts.iter().find(|known| known.number + 1 == attempt.number);
+        before.and_then(|before| Some(before.end.as_ref()?.settled.counters.clone()))
     };
-    Counters { attempts: attempt.number, ..counters }
+    let began_with = attempt.began_with.as_deref().cloned().or_else(before);
+    Counters { attempts: attempt.number, ..began_with.unwrap_or_default() }
 }
 
 fn is_excluded(terms: &Terms<'_>, record: &Record, begin: &Begin, now: Now) -> bool {

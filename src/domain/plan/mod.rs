@@ -365,15 +365,16 @@ pub fn plan(
     {
         return Ok(refused);
     }
-    let changed = record.as_ref().and_then(|record| {
-        let resumed = run::resumed(terms, record, event, now);
-        let forgiven = outage::forgiven(terms, resumed.as_ref().unwrap_or(record));
-        forgiven.or(resumed)
-    });
-    let Some(changed) = changed else { return follow(terms, key, record, event, now) };
+    let resumed = record.as_ref().and_then(|record| run::resumed(terms, record, event, now));
+    let forgiven = resumed.as_ref().or(record.as_ref()).and_then(|it| outage::forgiven(terms, it));
+    let is_resumed = resumed.is_some();
+    let Some(changed) = forgiven.or(resumed) else {
+        return follow(terms, key, record, event, now);
+    };
     match follow(terms, key, Some(changed), event, now)? {
-        // What is not written is told of the step as it is written.
-        Plan::Stands(_) => follow(terms, key, record, event, now),
+        // What is not written is told of the step as it is written, unless it is to
+        // start again with its run: then it has not ended as is written.
+        Plan::Stands(_) if !is_resumed => follow(terms, key, record, event, now),
         plan => Ok(plan),
     }
 }

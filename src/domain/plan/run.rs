@@ -145,7 +145,7 @@ pub(super) fn resumed(
     if !begins || run.attempt <= record.of_run || run.is_over || is_running {
         return None;
     }
-    let mut resumed = record.clone();
+    let mut resumed = order::counted(record.clone(), now);
     resumed.of_run = run.attempt;
     if record.of_run == 0 && (run.attempt == 1 || !record.is_over()) {
         // It was there before anybody said that it belongs to a run.

@@ -7,11 +7,13 @@ use reprise::domain::namespace::Settings;
 use super::{
     Model, NAMESPACE,
     policies::{CASES, S},
+    runs::RUNS,
 };
 use crate::{
-    history::{Begin, Call, Failed, Name, Observed, Op, Pushback, Subject, View, Wanted},
+    history::{Begin, Call, Failed, Name, Observed, Op, Pushback, RUN, Subject, View, Wanted},
     laws,
     rule::{Rule, policy},
+    transitions,
 };
 
 /// Histories in a normal test run.
@@ -28,11 +30,12 @@ proptest! {
 
     #[test]
     fn the_rule_and_the_model_agree_on_every_history(
-        case in 0..CASES.len(),
+        under in under(),
         sketches in prop::collection::vec(sketch(), 1..=CALLS_MAX),
     ) {
-        let mut rule = Rule::new(policy(CASES[case].yaml), settings());
-        let history = agree(case, &sketches, &mut rule)?;
+        let of_run = policy(RUNS[under.run.unwrap_or(0)].yaml);
+        let mut rule = Rule::new(policy(CASES[under.case].yaml), of_run, settings());
+        let history = agree(under, &sketches, &mut rule)?;
         laws::check(&history).map_err(TestCaseError::fail)?;
     }
 }
@@ -53,6 +56,21 @@ pub fn settings() -> Settings {
         abandon_after: Duration::from_micros(NAMESPACE.abandon_after),
         ..Settings::default()
     }
+}
+
+/// The policies under which a history happens, by their numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Under {
+    /// That of its steps.
+    pub case: usize,
+    /// That of its run; None where there is none.
+    pub run: Option<usize>,
+}
+
+/// Drawn policies.
+pub fn under() -> impl Strategy<Value = Under> {
+    let run = prop::option::weighted(0.6, 0..RUNS.len());
+    (0..CASES.len(), run).prop_map(|(case, run)| Under { case, run })
 }
 
 /// A call as it is drawn: what depends on the history so far is relative.
@@ -79,11 +97,14 @@ enum Act {
     Begin {
         request: u64,
         said: Begin,
+        /// The attempt of the run that it tells, in relation to the latest.
+        of_run: Option<i64>,
     },
     /// By the fence of the latest attempt but `back`.
     Heartbeat {
         back: u32,
         lease: Option<u64>,
+        progress: Option<u64>,
     },
     Report {
         name: Relative,
@@ -119,7 +140,7 @@ pub fn pushed_to_the_deadline() -> Vec<Sketch> {
     let reports = |name, failure| Act::Report { name, failure: Some(failure) };
     let asks = Failed { pushback: Some(Pushback::After(7 * S)), ..Failed::of("ERROR") };
     vec![
-        sketch(0, Act::Begin { request: 1, said }),
+        sketch(0, Act::Begin { request: 1, said, of_run: None }),
         sketch(3 * S, reports(Relative::Fence { back: 0 }, Failed::of("ERROR"))),
         sketch(66_300_000, reports(Relative::Number { ahead: 1 }, asks)),
     ]
@@ -143,24 +164,42 @@ pub fn sketch() -> impl Strategy<Value = Sketch> {
         2 => (1..40_u64).prop_map(Relative::Request),
     ];
     let act = prop_oneof![
-        6 => (1..40_u64, begin()).prop_map(|(request, said)| Act::Begin { request, said }),
-        1 => (0..2_u32, prop::option::of(S..90 * S)).prop_map(|(back, lease)| Act::Heartbeat { back, lease }),
+        6 => (1..40_u64, begin(), of_run()).prop_map(|(request, said, of_run)| Act::Begin { request, said, of_run }),
+        1 => (0..2_u32, prop::option::of(S..90 * S), prop::option::of(0..20_u64))
+            .prop_map(|(back, lease, progress)| Act::Heartbeat { back, lease, progress }),
         8 => (name, prop::option::weighted(0.9, failure())).prop_map(|(name, failure)| Act::Report { name, failure }),
         2 => (1..40_u64, wanted()).prop_map(|(request, wanted)| Act::Order { request, wanted }),
         2 => Just(Act::Tick),
         2 => (0..6_usize).prop_map(|back| Act::Again { back }),
     ];
-    (pass, 0..STEPS, act).prop_map(|(pass, step, act)| Sketch { pass, step, act })
+    let step = prop_oneof![3 => 0..STEPS, 1 => Just(RUN)];
+    (pass, step, act).prop_map(|(pass, step, act)| Sketch { pass, step, act })
+}
+
+fn of_run() -> impl Strategy<Value = Option<i64>> {
+    prop_oneof![
+        4 => Just(None),
+        12 => Just(Some(0)),
+        1 => Just(Some(-1)),
+        1 => Just(Some(1)),
+    ]
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     select(vec![
         Wanted::Retry,
         Wanted::Retry,
+        Wanted::Retry,
         Wanted::Skip,
+        Wanted::Succeed,
+        Wanted::Fail,
         Wanted::Cancel,
-        Wanted::Pause,
-        Wanted::Pause,
+        Wanted::Reset,
+        Wanted::Reset,
+        Wanted::Extend(1, None),
+        Wanted::Extend(0, Some(100 * S)),
+        Wanted::Pause(None),
+        Wanted::Pause(Some(40 * S)),
         Wanted::Resume,
         Wanted::Resume,
         Wanted::Resolve("RETRY"),
@@ -180,6 +219,7 @@ fn begin() -> impl Strategy<Value = Begin> {
             host: host.to_owned(),
             kind: kind.to_owned(),
             time_left,
+            of_run: 0,
         },
     )
 }
@@ -209,7 +249,8 @@ fn failure() -> impl Strategy<Value = Failed> {
     let wish = (prop::option::weighted(0.1, 0..5_u32), prop::option::weighted(0.1, 0..50 * S));
     let retryable = prop::bool::weighted(0.97);
     let action = select(vec!["", "", "load"]);
-    (class, http, exit, select(vec!["", "", "b", "c"]), ran, pushback, wish, retryable, action)
+    let flags = (retryable, prop::bool::weighted(0.1), prop::bool::weighted(0.3));
+    (class, http, exit, select(vec!["", "", "b", "c"]), ran, pushback, wish, flags, action)
         .prop_map(
             |(
                 class,
@@ -219,7 +260,7 @@ fn failure() -> impl Strategy<Value = Failed> {
                 ran,
                 pushback,
                 (wish_retries, wish_delay),
-                retryable,
+                (retryable, unstarted, of_step),
                 action,
             )| Failed {
                 http,
@@ -231,6 +272,8 @@ fn failure() -> impl Strategy<Value = Failed> {
                 wish_delay,
                 retryable,
                 action: action.to_owned(),
+                unstarted,
+                of_step,
                 ..Failed::of(class)
             },
         )
@@ -239,31 +282,38 @@ fn failure() -> impl Strategy<Value = Failed> {
 /// Does a history to the subject and tells the model: what is seen must be
 /// equal. Returns it.
 pub fn agree(
-    case: usize,
+    under: Under,
     sketches: &[Sketch],
     subject: &mut impl Subject,
 ) -> Result<Vec<(Op, Observed)>, TestCaseError> {
-    let plain = (CASES[case].plain)();
-    let may_vary_lease = plain.reset_after.is_none();
-    let mut model = Model::new(plain);
+    let plain = (CASES[under.case].plain)();
+    let of_run = (RUNS[under.run.unwrap_or(0)].plain)();
+    let may_vary_lease = plain.reset_after.is_none() && of_run.policy.reset_after.is_none();
+    let mut model = Model::new(plain, of_run);
     let mut history: Vec<(Op, Observed)> = Vec::new();
     let mut now = BEGINNING;
     for sketch in sketches {
-        now = sketch.pass.from(now, model.look(sketch.step).and_then(|view| view.next_at));
-        let call = sketch.act.call(&model, sketch.step, &history, may_vary_lease);
+        let step = if under.run.is_none() { sketch.step % STEPS } else { sketch.step };
+        now = sketch.pass.from(now, model.look(step).and_then(|view| view.next_at));
+        let mut call = sketch.act.call(&model, step, &history, may_vary_lease);
+        if under.run.is_none() {
+            call = without_run(call);
+        }
         // What has ended by now is told first, so that each call has one
         // decision at most and its draw can be seen.
-        while model.is_overdue(sketch.step, now) {
-            compare(
-                &mut model,
-                subject,
-                Op { at: now, step: sketch.step, call: Call::Tick },
-                &mut history,
-            )?;
+        while model.is_overdue(step, now) {
+            compare(&mut model, subject, Op { at: now, step, call: Call::Tick }, &mut history)?;
         }
-        compare(&mut model, subject, Op { at: now, step: sketch.step, call }, &mut history)?;
+        compare(&mut model, subject, Op { at: now, step, call }, &mut history)?;
     }
     Ok(history)
+}
+
+fn without_run(call: Call) -> Call {
+    match call {
+        Call::Begin { request, said } => Call::Begin { request, said: Begin { of_run: 0, ..said } },
+        call => call,
+    }
 }
 
 fn compare(
@@ -272,6 +322,7 @@ fn compare(
     op: Op,
     history: &mut Vec<(Op, Observed)>,
 ) -> Result<(), TestCaseError> {
+    let before = model.look(op.step);
     let observed = subject.apply(&op);
     let seen = subject.look(op.step);
     let granted = if let Observed::Granted(grant) = &observed { grant.fence } else { 0 };
@@ -282,6 +333,8 @@ fn compare(
             history.iter().filter(|(before, _)| before.step == op.step).collect::<Vec<_>>()
         )
     };
+    transitions::check(before.as_ref(), &op, &observed, seen.as_ref())
+        .map_err(|wrong| TestCaseError::fail(format!("{wrong}, {}", told())))?;
     prop_assert_eq!(comparable(observed.clone()), comparable(expected), "of {}", told());
     prop_assert_eq!(seen, model.look(op.step), "after {}", told());
     history.push((op, observed));
@@ -332,10 +385,21 @@ impl Act {
             attempts.checked_sub(back).and_then(|attempt| model.fence(step, attempt)).unwrap_or(7)
         };
         match self {
-            Self::Begin { request, said } => Call::Begin { request: *request, said: said.clone() },
-            Self::Heartbeat { back, lease } => {
-                Call::Heartbeat { fence: fence(*back), lease: lease.filter(|_| may_vary_lease) }
+            // A run has no kind, and belongs to none.
+            Self::Begin { request, said, .. } if step == RUN => {
+                let said = Begin { kind: String::new(), ..said.clone() };
+                Call::Begin { request: *request, said }
             }
+            Self::Begin { request, said, of_run } => {
+                let told = |ahead: i64| i64::from(model.attempts(RUN)) + ahead;
+                let of_run = of_run.map_or(0, |ahead| u32::try_from(told(ahead)).unwrap_or(0));
+                Call::Begin { request: *request, said: Begin { of_run, ..said.clone() } }
+            }
+            Self::Heartbeat { back, lease, progress } => Call::Heartbeat {
+                fence: fence(*back),
+                lease: lease.filter(|_| may_vary_lease),
+                progress: *progress,
+            },
             Self::Report { name, failure } => {
                 let name = match name {
                     Relative::Fence { back } => Name::Fence(fence(*back)),
@@ -344,7 +408,9 @@ impl Act {
                     }
                     Relative::Request(id) => Name::Request(*id),
                 };
-                Call::Report { name, failure: failure.clone() }
+                let mut failure = failure.clone();
+                failure.iter_mut().for_each(|failed| failed.of_step &= step == RUN);
+                Call::Report { name, failure }
             }
             Self::Order { request, wanted } => Call::Order { request: *request, wanted: *wanted },
             Self::Tick => Call::Tick,

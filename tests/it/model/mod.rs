@@ -8,13 +8,16 @@
 pub mod agreement;
 mod orders;
 pub mod policies;
+pub mod runs;
 
 use std::collections::BTreeMap;
 
 use crate::history::{
-    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen, Status, View,
+    Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, RUN, Seen, Status,
+    View,
 };
 use policies::{Action, Exhausted, Facts, Plain, S, Terms, Waits};
+use runs::{PlainRun, Told};
 
 /// What a namespace says, in microseconds.
 #[derive(Clone, Copy)]
@@ -41,12 +44,25 @@ pub type Drawn = Option<(u64, bool)>;
 
 /// Attempts that a step remembers.
 const REMEMBERED: usize = 16;
+/// Attempts in a row that are not counted since the work did not start.
+const UNSTARTED: usize = 3;
 
 pub struct Model {
     policy: Plain,
+    of_run: PlainRun,
     steps: BTreeMap<u8, Step>,
 }
 
+/// What applies to a step while one thing is done to it.
+struct Judge<'a> {
+    policy: &'a Plain,
+    /// Its run, where it belongs to one.
+    run: Option<Told>,
+    /// Whether it is a run that leaves failures of its steps to them.
+    ignores_steps: bool,
+}
+
+#[derive(Clone)]
 struct Step {
     tries: Vec<Try>,
     place: Place,
@@ -54,8 +70,7 @@ struct Step {
     deadline: Option<u64>,
     /// Holds that have ended: since when, and when.
     holds: Vec<(u64, u64)>,
-    /// Pauses: since when, and when they ended.
-    pauses: Vec<(u64, Option<u64>)>,
+    pauses: Vec<orders::Pause>,
     orders: Vec<orders::Done>,
     /// Whether its next attempt was ordered.
     is_ordered: bool,
@@ -63,14 +78,27 @@ struct Step {
     is_to_stop: bool,
     /// Hosts that an operator excluded.
     hosts_left_out: Vec<String>,
-    /// When anything was last done to it.
-    seen_at: u64,
     manual_retries: u32,
+    /// Retries that orders allow beyond the policy's.
+    extra_retries: u32,
+    /// The first attempt whose end counts, by its place.
+    counted_from: usize,
+    /// The first attempt whose time counts, by its place, and since when what stands
+    /// still is none of it.
+    timed_from: usize,
+    timed_since: u64,
+    /// The furthest that any attempt has told to have come.
+    progress: u64,
+    /// The attempt of its run that its counters belong to.
+    of_run: u32,
+    /// It is a run that nobody has given a policy.
+    is_not_retried: bool,
     resume_from: String,
     /// A decision that was made after that of the latest attempt.
     later: Option<Seen>,
 }
 
+#[derive(Clone)]
 struct Try {
     fence: u64,
     began_at: u64,
@@ -80,9 +108,14 @@ struct Try {
     lease: u64,
     /// The latest instant at which its worker was heard.
     heard_at: u64,
+    /// It has come further than any before it.
+    has_moved: bool,
+    /// What had been counted when it was granted.
+    began_with: Counts,
     end: Option<End>,
 }
 
+#[derive(Clone)]
 struct End {
     at: u64,
     /// `SUCCESS`, `CRASH` for a lease that ended, or the class of the failure.
@@ -105,15 +138,18 @@ struct End {
 enum Counter {
     Retries,
     Crashes,
+    /// On none.
+    Unstarted,
     Rule(String),
     Uncounted(String),
 }
 
+#[derive(Clone)]
 enum Place {
     Waiting(u64),
     Stopping(u64, Seen),
     Running(u64),
-    Held { since: u64, until: Option<u64>, allowed: Vec<&'static str>, terms: Terms },
+    Held { since: u64, until: Option<u64>, terms: Terms },
     Over(&'static str, u64),
 }
 
@@ -133,8 +169,8 @@ enum Verdict {
 }
 
 impl Model {
-    pub fn new(policy: Plain) -> Self {
-        Self { policy, steps: BTreeMap::new() }
+    pub fn new(policy: Plain, of_run: PlainRun) -> Self {
+        Self { policy, of_run, steps: BTreeMap::new() }
     }
 
     /// Attempts that a step has begun.
@@ -160,22 +196,10 @@ impl Model {
     /// `granted` is the fence that the subject gave.
     pub fn apply(&mut self, op: &Op, drawn: Drawn, granted: u64) -> Observed {
         let mut known = self.steps.remove(&op.step);
-        known.iter_mut().for_each(|step| step.seen_at = op.at);
-        let (step, observed) = match &op.call {
-            Call::Begin { request, said } => self.begin(known, *request, said, op.at, granted),
-            Call::Heartbeat { fence, lease } => heartbeat(known, *fence, *lease, op.at),
-            Call::Report { name, failure } => {
-                self.report(known, *name, failure.as_ref(), op.at, drawn)
-            }
-            Call::Order { request, wanted } => Self::order(known, *request, *wanted, op.at),
-            Call::Tick => {
-                let mut known = known;
-                while known.as_ref().is_some_and(|step| step.is_overdue(op.at)) {
-                    (known, _) = self.tick(known, op.at, drawn);
-                }
-                self.tick(known, op.at, drawn)
-            }
-        };
+        known.iter_mut().for_each(|step| step.reach(op.at));
+        let not_retried = runs::not_retried();
+        let judge = self.judge(op, known.as_ref(), &not_retried);
+        let (step, observed) = judge.hears(known, op, drawn, granted);
         if let Some(mut step) = step {
             if let Place::Over(..) = step.place {
                 step.end_pause(op.at);
@@ -186,9 +210,53 @@ impl Model {
         observed
     }
 
+    fn judge<'a>(&'a self, op: &Op, known: Option<&Step>, not_retried: &'a Plain) -> Judge<'a> {
+        let run = self.told(op, known);
+        if op.step != RUN {
+            return Judge { policy: &self.policy, run, ignores_steps: false };
+        }
+        // Who begins it names the policy.
+        let is_begin = matches!(op.call, Call::Begin { .. });
+        if !is_begin && known.is_none_or(|run| run.is_not_retried) {
+            return Judge { policy: not_retried, run, ignores_steps: false };
+        }
+        let PlainRun { policy, ignores_steps, .. } = &self.of_run;
+        Judge { policy, run, ignores_steps: *ignores_steps }
+    }
+
     /// Where the step stands.
     pub fn look(&self, step: u8) -> Option<View> {
         self.steps.get(&step).map(Step::view)
+    }
+}
+
+impl Judge<'_> {
+    fn hears(
+        &self,
+        known: Option<Step>,
+        op: &Op,
+        drawn: Drawn,
+        granted: u64,
+    ) -> (Option<Step>, Observed) {
+        match &op.call {
+            Call::Begin { request, said } => self.begin(known, *request, said, op.at, granted),
+            Call::Heartbeat { fence, lease, progress } => {
+                self.heartbeat(known, *fence, *lease, *progress, op.at)
+            }
+            Call::Report { name, failure } => {
+                let is_run = op.step == RUN;
+                let known = known.or_else(|| Step::unheard_of(*name, is_run, op.at));
+                self.report(known, *name, failure.as_ref(), op.at, drawn)
+            }
+            Call::Order { request, wanted } => self.order(known, *request, *wanted, op.at),
+            Call::Tick => {
+                let mut known = known;
+                while known.as_ref().is_some_and(|step| step.is_overdue(op.at)) {
+                    (known, _) = self.tick(known, op.at, drawn);
+                }
+                self.tick(known, op.at, drawn)
+            }
+        }
     }
 
     fn begin(
@@ -199,14 +267,25 @@ impl Model {
         at: u64,
         fence: u64,
     ) -> (Option<Step>, Observed) {
+        let mut known = known;
+        let is_unknown_attempt = said.of_run > self.run.map_or(0, |run| run.attempt);
+        let begun_before = known.as_ref().and_then(|step| step.begun_before(request, said));
+        if let Some(observed) = begun_before.filter(|_| !is_unknown_attempt) {
+            return (known, observed);
+        }
+        if let Some(observed) = self.of_its_run(&mut known, said, at) {
+            return (known, observed);
+        }
         let Some(step) = known else {
             return self.start(Step::new(at), request, said, at, fence);
         };
-        if let Some(observed) = step.begun_before(request, said) {
-            return (Some(step), observed);
-        }
+        // A refusal leaves it as it was.
+        let as_it_was = step.clone();
+        let step = self.found(step, at);
         let refusal = match &step.place {
-            Place::Waiting(_) if step.is_paused() => step.wait("PAUSED", None, at),
+            Place::Waiting(due) if step.is_paused() => {
+                step.wait("PAUSED", step.paused_until().map(|until| until.max(*due)), at)
+            }
             Place::Waiting(due) if at < *due => step.wait("NOT_DUE", Some(*due), at),
             Place::Waiting(_) if self.excluded(&step, at).contains(&(said.host.clone(), true)) => {
                 step.wait("EXCLUDED_HOST", None, at)
@@ -216,7 +295,7 @@ impl Model {
             Place::Running(until) => step.wait("IN_PROGRESS", Some(*until), at),
             Place::Held { .. } | Place::Over(..) => step.standing(),
         };
-        (Some(step), Observed::Refused(refusal))
+        (Some(as_it_was), Observed::Refused(refusal))
     }
 
     fn start(
@@ -233,12 +312,17 @@ impl Model {
         if let Some(left) = said.time_left {
             step.deadline = Some(at + left);
         }
+        step.of_run = step.of_run.max(said.of_run);
+        step.is_not_retried = false;
         // What a person orders may take longer than the policy gives a step.
         let is_answered = step.later.as_ref().is_some_and(|later| later.reason == "ANSWERED");
         let is_ordered = step.is_ordered || is_answered;
-        let is_over = bound(&step, self.policy.max_elapsed).is_some_and(|(bound, _)| bound < at);
+        let is_over =
+            self.bound(&step, self.policy.max_elapsed, at).is_some_and(|(bound, _)| bound < at);
         let max_elapsed = self.policy.max_elapsed.filter(|_| !(is_ordered && is_over));
-        if let Some((_, reason)) = bound(&step, max_elapsed).filter(|(bound, _)| *bound < at) {
+        if let Some((_, reason)) =
+            self.bound(&step, max_elapsed, at).filter(|(bound, _)| *bound < at)
+        {
             let refusal = match &self.policy.exhausted {
                 Exhausted::Hold(terms) if reason == "MAX_ELAPSED" => {
                     step.hold(terms, "EXHAUSTED", reason, "", at)
@@ -251,6 +335,7 @@ impl Model {
         }
         let excluded_hosts = self.excluded(&step, at);
         let lease = said.lease.unwrap_or(NAMESPACE.lease);
+        let counters = Counts { attempts: step.attempts() + 1, ..step.counts() };
         step.tries.push(Try {
             fence,
             began_at: at,
@@ -258,6 +343,8 @@ impl Model {
             host: said.host.clone(),
             lease,
             heard_at: at,
+            has_moved: false,
+            began_with: counters.clone(),
             end: None,
         });
         (step.later, step.is_ordered) = (None, false);
@@ -269,8 +356,8 @@ impl Model {
             lease_until: at + lease,
             replayed: false,
             excluded_hosts,
-            ends_by: bound(&step, max_elapsed).map(|(bound, _)| bound),
-            counters: step.counts(),
+            ends_by: self.bound(&step, max_elapsed, at).map(|(bound, _)| bound),
+            counters,
         };
         (Some(step), Observed::Granted(grant))
     }
@@ -284,15 +371,11 @@ impl Model {
         drawn: Drawn,
     ) -> (Option<Step>, Observed) {
         let Some(step) = known else {
-            return match name {
-                Name::Fence(_) => (None, Observed::Failed(Problem::UnknownStep)),
-                Name::Number(number) if number != 1 => {
-                    (None, Observed::Failed(Problem::AttemptGap(1)))
-                }
-                Name::Number(_) | Name::Request(_) => {
-                    self.implicit(Step::new(at), name, failure, at, drawn)
-                }
+            let problem = match name {
+                Name::Number(_) => Problem::AttemptGap(1),
+                Name::Fence(_) | Name::Request(_) => Problem::UnknownStep,
             };
+            return (None, Observed::Failed(problem));
         };
         let next = step.attempts() + 1;
         let index = match name {
@@ -386,6 +469,7 @@ impl Model {
         let began_at = (at - ran).max(before);
         let host = failure.map(|failure| failure.host.clone()).unwrap_or_default();
         (step.later, step.is_ordered) = (None, false);
+        let began_with = step.counts();
         step.tries.push(Try {
             fence: 0,
             began_at,
@@ -393,6 +477,8 @@ impl Model {
             host,
             lease: 0,
             heard_at: at,
+            has_moved: false,
+            began_with,
             end: None,
         });
         self.end(step, request_of(name), failure, at, drawn)
@@ -482,7 +568,13 @@ impl Model {
                 step.later = Some(step.decision("STOP", None, "ABANDONED", "", at));
                 step.place = Place::Over("FAILED", at + NAMESPACE.retention);
             }
-            Place::Over(_, purge_at) if *purge_at <= at => return (None, Observed::Forgotten),
+            Place::Over(how, purge_at) if *purge_at <= at => {
+                if self.run.is_none_or(|run| !run.is_known) {
+                    return (None, Observed::Forgotten);
+                }
+                // As long as its run, which may be tried again by order.
+                step.place = Place::Over(how, at + NAMESPACE.retention);
+            }
             _ => {}
         }
         (Some(step), Observed::Ticked)
@@ -500,7 +592,8 @@ impl Model {
         at: u64,
         drawn: Drawn,
     ) -> Seen {
-        let healthy = self.policy.reset_after.is_some_and(|healthy| ran >= healthy);
+        let ran_long = self.policy.reset_after.is_some_and(|healthy| ran >= healthy);
+        let healthy = ran_long || self.policy.reset_on_progress && step.latest().has_moved;
         let undecided = step.decision("STOP", None, "RULE", "", at);
         step.latest().end = Some(End {
             at,
@@ -558,6 +651,12 @@ impl Model {
         if failed.pushback == Some(Pushback::Never) {
             return Verdict::Stop("PUSHBACK_NEVER");
         }
+        if self.run_is_over() {
+            return Verdict::Stop("RUN_OVER");
+        }
+        if failed.of_step && self.ignores_steps {
+            return Verdict::Stop("STEP_FAILED");
+        }
         if policy.kinds.contains(&&*step.kind) {
             return Verdict::Stop("STEP_KIND");
         }
@@ -584,20 +683,28 @@ impl Model {
                     (Counter::Retries, wished, None, "RETRIES_SPENT")
                 }
             };
+        let stops_later = matches!(rule.map(|rule| &rule.action), Some(Action::StopLater));
+        let is_free = failed.unstarted && !stops_later && step.free_in_a_row() < UNSTARTED;
+        let (counter, most) = match is_free {
+            true => (Counter::Unstarted, None),
+            false => (counter, most.map(|most| most + step.extra_retries)),
+        };
         let used = step.on(&counter);
-        let wish = failed.wish_delay.filter(|_| own.is_none());
+        let wish = failed.wish_delay.filter(|_| own.is_none() && !is_free);
         let wait = match wish {
             Some(exactly) => Some((exactly, exactly)),
+            None if is_free => Some((0, 0)),
             None => own.unwrap_or(policy.backoff)(used + 1, step.waited_before()),
         };
         let reason = match &counter {
             _ if wish.is_some() => "WISH",
             Counter::Crashes => "CRASHED",
+            Counter::Unstarted => "UNSTARTED",
             _ => "BACKOFF",
         };
         let (reason, bounds) = wait
             .map_or((reason, (at, at)), |wait| self.pushed_back(failed, reason, wait, at, drawn));
-        if matches!(rule.map(|rule| &rule.action), Some(Action::StopLater)) {
+        if stops_later {
             return Verdict::StopLater("RULE", bounds);
         }
         if most.is_some_and(|most| used >= most) {
@@ -648,7 +755,7 @@ impl Model {
     fn follow(&self, step: &mut Step, verdict: Verdict, rule: &str, at: u64, drawn: Drawn) -> Seen {
         match verdict {
             Verdict::Retry { reason, bounds, counter } => {
-                let bound = bound(step, self.policy.max_elapsed);
+                let bound = self.bound(step, self.policy.max_elapsed, at);
                 let latest = bound.map_or(u64::MAX, |(latest, _)| latest);
                 let Some(due) =
                     instant((bounds.0, bounds.1.min(latest)), drawn, bounds.1 <= latest)
@@ -697,6 +804,37 @@ impl Model {
         }
     }
 
+    /// When the step ends whatever happens, and why.
+    fn bound(&self, step: &Step, max_elapsed: Option<u64>, at: u64) -> Option<(u64, &'static str)> {
+        bound(step, max_elapsed, self.run.and_then(|run| run.ends_by), at)
+    }
+
+    fn heartbeat(
+        &self,
+        known: Option<Step>,
+        fence: u64,
+        lease: Option<u64>,
+        progress: Option<u64>,
+        at: u64,
+    ) -> (Option<Step>, Observed) {
+        let Some(mut step) = known else { return (None, Observed::Failed(Problem::UnknownStep)) };
+        let Place::Running(until) = step.place else { return (Some(step), Observed::Lost) };
+        let before = step.progress;
+        let latest = step.latest();
+        if latest.fence != fence {
+            return (Some(step), Observed::Lost);
+        }
+        latest.heard_at = at;
+        let lease_until = until.max(at + lease.unwrap_or(latest.lease));
+        if let Some(further) = progress.filter(|progress| before < *progress) {
+            latest.has_moved = true;
+            step.progress = further;
+        }
+        step.place = Place::Running(lease_until);
+        let cancel = step.is_to_stop || self.run_is_over();
+        (Some(step), Observed::Held { lease_until, cancel })
+    }
+
     /// Hosts of failed attempts, the latest first.
     fn excluded(&self, step: &Step, at: u64) -> Vec<(String, bool)> {
         let mut hosts: Vec<(String, bool)> =
@@ -718,16 +856,22 @@ impl Model {
     }
 }
 
-/// When the step ends whatever happens, and why.
-fn bound(step: &Step, max_elapsed: Option<u64>) -> Option<(u64, &'static str)> {
-    let elapsed = step.tries.first().map(|first| {
+/// When a step whose run ends then ends whatever happens, and why.
+fn bound(
+    step: &Step,
+    max_elapsed: Option<u64>,
+    run_ends_by: Option<u64>,
+    at: u64,
+) -> Option<(u64, &'static str)> {
+    let elapsed = step.tries.get(step.timed_from).map(|first| {
         let (span, reason) = match max_elapsed {
             Some(span) if span <= NAMESPACE.elapsed_ceiling => (span, "MAX_ELAPSED"),
             _ => (NAMESPACE.elapsed_ceiling, "CEILING"),
         };
-        (first.began_at + step.stood_still() + span, reason)
+        (first.began_at + step.stood_still(at) + span, reason)
     });
-    let deadline = step.deadline.map(|deadline| (deadline, "DEADLINE"));
+    let deadlines = step.deadline.into_iter().chain(run_ends_by);
+    let deadline = deadlines.min().map(|deadline| (deadline, "DEADLINE"));
     match (elapsed, deadline) {
         (Some(elapsed), Some(deadline)) if deadline.0 < elapsed.0 => Some(deadline),
         (Some(elapsed), _) => Some(elapsed),
@@ -742,24 +886,6 @@ fn say_the_same(one: Option<&Failed>, other: Option<&Failed>) -> bool {
         (Some(one), Some(other)) => one.says_as(other),
         _ => false,
     }
-}
-
-fn heartbeat(
-    known: Option<Step>,
-    fence: u64,
-    lease: Option<u64>,
-    at: u64,
-) -> (Option<Step>, Observed) {
-    let Some(mut step) = known else { return (None, Observed::Failed(Problem::UnknownStep)) };
-    let Place::Running(until) = step.place else { return (Some(step), Observed::Lost) };
-    let latest = step.latest();
-    if latest.fence != fence {
-        return (Some(step), Observed::Lost);
-    }
-    latest.heard_at = at;
-    let lease_until = until.max(at + lease.unwrap_or(latest.lease));
-    step.place = Place::Running(lease_until);
-    (Some(step), Observed::Held { lease_until })
 }
 
 fn request_of(name: Name) -> Option<u64> {
@@ -787,7 +913,7 @@ fn counted(tries: &[Try]) -> Counts {
             counts = Counts::default();
         }
         match &end.counted {
-            None => {}
+            None | Some(Counter::Unstarted) => {}
             Some(Counter::Retries) => counts.retries += 1,
             Some(Counter::Crashes) => counts.crashes += 1,
             Some(Counter::Rule(rule)) => *counts.by_rule.entry(rule.clone()).or_default() += 1,
@@ -820,11 +946,23 @@ impl Step {
             is_ordered: false,
             is_to_stop: false,
             hosts_left_out: Vec::new(),
-            seen_at: at,
             manual_retries: 0,
+            extra_retries: 0,
+            counted_from: 0,
+            timed_from: 0,
+            timed_since: 0,
+            progress: 0,
+            of_run: 0,
+            is_not_retried: false,
             resume_from: String::new(),
             later: None,
         }
+    }
+
+    /// One whose first attempt this report can begin. A run is then without a policy.
+    fn unheard_of(name: Name, is_run: bool, at: u64) -> Option<Self> {
+        let begins = matches!(name, Name::Number(1) | Name::Request(_));
+        begins.then(|| Self { is_not_retried: is_run, ..Self::new(at) })
     }
 
     fn is_overdue(&self, at: u64) -> bool {
@@ -878,27 +1016,20 @@ impl Step {
             replayed: true,
             excluded_hosts: Vec::new(),
             ends_by: None,
-            counters: self.counts_at(index),
+            counters: attempt.began_with.clone(),
         }))
     }
 
-    /// What had been counted when the attempt at `index` was granted. The oldest
-    /// one that is remembered takes a reset of the counters at its own end for
-    /// one before it, since nothing tells them apart any more.
-    fn counts_at(&self, index: usize) -> Counts {
-        let is_oldest = self.remembered().next().is_some_and(|(oldest, _)| oldest == index);
-        let own_end = self.tries[index].end.as_ref();
-        let counts = if is_oldest && index > 0 && own_end.is_some_and(|end| end.healthy) {
-            Counts::default()
-        } else {
-            counted(&self.tries[..index])
-        };
-        Counts { attempts: index as u32 + 1, ..counts }
+    /// Counts everything, from the first attempt that counts.
+    fn counts(&self) -> Counts {
+        Counts { attempts: self.attempts(), ..counted(&self.tries[self.counted_from..]) }
     }
 
-    /// Counts everything, from the first attempt on.
-    fn counts(&self) -> Counts {
-        Counts { attempts: self.attempts(), ..counted(&self.tries) }
+    /// How many attempts before the latest, in a row, were not counted.
+    fn free_in_a_row(&self) -> usize {
+        let ends = self.remembered().rev().skip(1).map(|(_, attempt)| attempt.end.as_ref());
+        ends.take_while(|end| end.is_some_and(|end| end.counted == Some(Counter::Unstarted)))
+            .count()
     }
 
     fn on(&self, counter: &Counter) -> u32 {
@@ -906,6 +1037,7 @@ impl Step {
         match counter {
             Counter::Retries => counts.retries,
             Counter::Crashes => counts.crashes,
+            Counter::Unstarted => 0,
             Counter::Rule(rule) | Counter::Uncounted(rule) => {
                 counts.by_rule.get(rule).copied().unwrap_or(0)
             }
@@ -915,8 +1047,10 @@ impl Step {
     /// The wait before the latest retry; zero when there was none since the
     /// counters were last reset.
     fn waited_before(&self) -> u64 {
-        let ends: Vec<&End> =
-            self.tries.iter().filter_map(|attempt| attempt.end.as_ref()).collect();
+        let ends: Vec<&End> = self.tries[self.counted_from..]
+            .iter()
+            .filter_map(|attempt| attempt.end.as_ref())
+            .collect();
         let since = ends.iter().rposition(|end| end.healthy).unwrap_or(0);
         ends[since..].iter().rev().find_map(|end| end.waited).unwrap_or(0)
     }
@@ -954,8 +1088,8 @@ impl Step {
         });
         let mut made = made.expect("a decision was made");
         made.hold_answers.clear();
-        if let Place::Held { allowed, .. } = &self.place {
-            made.hold_answers = allowed.iter().map(ToString::to_string).collect();
+        if let Place::Held { terms, .. } = &self.place {
+            made.hold_answers = self.answers_left(terms);
         }
         made
     }
@@ -998,22 +1132,23 @@ impl Step {
         self.decision("WAIT", Some(until), "STOPPING", rule, at)
     }
 
+    /// What a person may answer by now: counters that began anew allow retries again.
+    fn answers_left(&self, terms: &Terms) -> Vec<String> {
+        let may_retry = self.manual_retries < terms.manual_max;
+        let is_left = |answer: &&&str| may_retry || !matches!(**answer, "RETRY" | "EXCLUDE_HOST");
+        terms.allowed.iter().filter(is_left).map(ToString::to_string).collect()
+    }
+
     /// A person decides, if there is anything left to decide.
     fn hold(&mut self, terms: &Terms, held: &str, otherwise: &str, rule: &str, at: u64) -> Seen {
-        let may_retry = self.manual_retries < terms.manual_max;
-        let allowed: Vec<&str> = terms
-            .allowed
-            .iter()
-            .copied()
-            .filter(|answer| may_retry || !matches!(*answer, "RETRY" | "EXCLUDE_HOST"))
-            .collect();
+        let allowed = self.answers_left(terms);
         if allowed.is_empty() {
             return self.give_up(otherwise, rule, at);
         }
         let until = terms.timeout.map(|timeout| at + timeout);
         let mut decision = self.decision("HOLD", until, held, rule, at);
-        decision.hold_answers = allowed.iter().map(ToString::to_string).collect();
-        self.place = Place::Held { since: at, until, allowed, terms: terms.clone() };
+        decision.hold_answers = allowed;
+        self.place = Place::Held { since: at, until, terms: terms.clone() };
         decision
     }
 
@@ -1041,6 +1176,9 @@ impl Step {
             decision: (state != "RUNNING")
                 .then(|| Seen { hold_answers: Vec::new(), ..self.standing() }),
             resume_from: self.resume_from.clone(),
+            progress: self.progress,
+            extra_retries: self.extra_retries,
+            is_to_stop: self.is_to_stop,
         }
     }
 }

@@ -20,6 +20,7 @@ pub struct Plain {
     pub rules: Vec<Rule>,
     pub max_crash_retries: u32,
     pub reset_after: Option<u64>,
+    pub reset_on_progress: bool,
     pub pushback: (u64, u64),
     pub exhausted: Exhausted,
     pub kinds: Vec<&'static str>,
@@ -77,24 +78,36 @@ pub const S: u64 = 1_000_000;
 const HOUR: u64 = 3600 * S;
 
 fn plain() -> Plain {
-    Plain {
-        max_retries: None,
-        max_elapsed: None,
-        backoff: |_, _| Some((0, 0)),
-        rules: Vec::new(),
-        max_crash_retries: 3,
-        reset_after: None,
-        pushback: (0, HOUR),
-        exhausted: Exhausted::StopNow,
-        kinds: Vec::new(),
-        hosts: None,
+    Plain::default()
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        Self {
+            max_retries: None,
+            max_elapsed: None,
+            backoff: |_, _| Some((0, 0)),
+            rules: Vec::new(),
+            max_crash_retries: 3,
+            reset_after: None,
+            reset_on_progress: false,
+            pushback: (0, HOUR),
+            exhausted: Exhausted::StopNow,
+            kinds: Vec::new(),
+            hosts: None,
+        }
     }
 }
 
 pub const CASES: [Case; 8] = [
     Case {
-        yaml: "{max_retries: 3, backoff: {fixed: {delay: 10s}}}",
-        plain: || Plain { max_retries: Some(3), backoff: |_, _| Some((10 * S, 10 * S)), ..plain() },
+        yaml: "{max_retries: 3, reset_on_progress: true, backoff: {fixed: {delay: 10s}}}",
+        plain: || Plain {
+            max_retries: Some(3),
+            reset_on_progress: true,
+            backoff: |_, _| Some((10 * S, 10 * S)),
+            ..plain()
+        },
     },
     Case {
         yaml: "

@@ -9,9 +9,11 @@ use reprise::{
         retry::Retry,
     },
     proto::{
-        self, BeginAttemptRequest, Decision, FailureClass, GetStepRequest, HeartbeatRequest,
-        LeaseState, Outcome, ReportAttemptRequest, ReportStatus, StepState, Success, Verdict,
-        begin_attempt_response::Answer, failure::Code, pushback::Until, report_attempt_request,
+        self, BeginAttemptRequest, BeginRunRequest, Decision, Executed, FailureClass,
+        GetRunRequest, GetStepRequest, HeartbeatRequest, LeaseState, Outcome, ReportAttemptRequest,
+        ReportRunRequest, ReportStatus, StepState, Success, Verdict,
+        begin_attempt_response::Answer, begin_run_request, begin_run_response, failure::Code,
+        pushback::Until, report_attempt_request, report_run_request,
         retry_service_client::RetryServiceClient, retry_service_server::RetryServiceServer,
     },
     store::Store,
@@ -20,10 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, service::Routes, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use super::{Served, namespace, step_name};
+use super::{Served, step_name};
 use crate::{
     history::{
-        Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, Seen,
+        Begin, Call, Counts, Failed, Granted, Name, Observed, Op, Problem, Pushback, RUN, Seen,
         Status as Taken, Subject, View,
     },
     process::channel,
@@ -53,8 +55,11 @@ impl<S: Store> Called<S> {
     }
 
     fn begin(&mut self, step: u8, request: u64, said: &Begin) -> Result<Observed, Status> {
+        if step == RUN {
+            return self.begin_run(request, said);
+        }
         let request = BeginAttemptRequest {
-            namespace: namespace(self.served.case),
+            namespace: self.served.namespace(),
             run: self.served.run(),
             step: step_name(step),
             request_id: request_id(request),
@@ -62,6 +67,7 @@ impl<S: Store> Called<S> {
             host: said.host.clone(),
             kind: said.kind.clone(),
             time_left: said.time_left.map(span),
+            run_attempt: said.of_run,
             ..BeginAttemptRequest::default()
         };
         let begun = self.served.runtime.block_on(self.client.begin_attempt(request))?.into_inner();
@@ -71,19 +77,55 @@ impl<S: Store> Called<S> {
         })
     }
 
-    fn heartbeat(&mut self, step: u8, fence: u64, lease: Option<u64>) -> Result<Observed, Status> {
+    fn begin_run(&mut self, request: u64, said: &Begin) -> Result<Observed, Status> {
+        let policy = begin_run_request::Policy::PolicyName(self.served.of_run());
+        let request = BeginRunRequest {
+            namespace: self.served.namespace(),
+            run: self.served.run(),
+            request_id: request_id(request),
+            policy: Some(policy),
+            lease: said.lease.map(span),
+            host: said.host.clone(),
+            time_left: said.time_left.map(span),
+            ..BeginRunRequest::default()
+        };
+        let begun = self.served.runtime.block_on(self.client.begin_run(request))?.into_inner();
+        Ok(match begun.answer.expect("an answer") {
+            begin_run_response::Answer::Grant(grant) => Observed::Granted(Granted {
+                attempt: grant.attempt,
+                fence: grant.fence,
+                began_at: instant(grant.began_at).expect("it began"),
+                lease_until: instant(grant.lease_until).expect("it has a lease"),
+                replayed: begun.replayed,
+                // Runs are told no hosts; who excluded one is told when refused.
+                excluded_hosts: Vec::new(),
+                ends_by: instant(grant.ends_by),
+                counters: counts(grant.counters.as_ref()),
+            }),
+            begin_run_response::Answer::Refusal(decision) => Observed::Refused(seen(&decision)),
+        })
+    }
+
+    fn heartbeat(
+        &mut self,
+        step: u8,
+        fence: u64,
+        lease: Option<u64>,
+        progress: Option<u64>,
+    ) -> Result<Observed, Status> {
         let request = HeartbeatRequest {
-            namespace: namespace(self.served.case),
+            namespace: self.served.namespace(),
             run: self.served.run(),
             step: step_name(step),
             fence,
             lease: lease.map(span),
-            progress: None,
+            progress,
         };
         let beat = self.served.runtime.block_on(self.client.heartbeat(request))?.into_inner();
         Ok(match beat.state() {
             LeaseState::Held => {
-                Observed::Held { lease_until: instant(beat.lease_until).expect("it is held") }
+                let lease_until = instant(beat.lease_until).expect("it is held");
+                Observed::Held { lease_until, cancel: beat.cancel_requested }
             }
             LeaseState::Lost => Observed::Lost,
             LeaseState::Unspecified => panic!("never sent"),
@@ -96,12 +138,15 @@ impl<S: Store> Called<S> {
         name: Name,
         failure: Option<&Failed>,
     ) -> Result<Observed, Status> {
+        if step == RUN {
+            return self.report_run(name, failure);
+        }
         let outcome = match failure {
             None => report_attempt_request::Outcome::Success(Success {}),
             Some(failed) => report_attempt_request::Outcome::Failure(failure_of(failed)),
         };
         let mut request = ReportAttemptRequest {
-            namespace: namespace(self.served.case),
+            namespace: self.served.namespace(),
             run: self.served.run(),
             step: step_name(step),
             outcome: Some(outcome),
@@ -114,15 +159,57 @@ impl<S: Store> Called<S> {
         }
         let report =
             self.served.runtime.block_on(self.client.report_attempt(request))?.into_inner();
-        let status = match report.status() {
-            ReportStatus::Recorded => Taken::Recorded,
-            ReportStatus::Stale => Taken::Stale,
-            ReportStatus::Late => Taken::Late,
-            ReportStatus::Unspecified => panic!("never sent"),
-        };
+        let status = taken(report.status());
         let decision = seen(&report.decision.expect("a decision"));
         let (attempt, replayed) = (report.attempt, report.replayed);
         Ok(Observed::Reported { attempt, status, replayed, decision })
+    }
+
+    fn report_run(&mut self, name: Name, failure: Option<&Failed>) -> Result<Observed, Status> {
+        let outcome = match failure {
+            None => report_run_request::Outcome::Success(Success {}),
+            Some(failed) => report_run_request::Outcome::Failure(failure_of(failed)),
+        };
+        let mut request = ReportRunRequest {
+            namespace: self.served.namespace(),
+            run: self.served.run(),
+            outcome: Some(outcome),
+            step_failed: failure.is_some_and(|failed| failed.of_step),
+            ..ReportRunRequest::default()
+        };
+        match name {
+            Name::Fence(fence) => request.fence = fence,
+            Name::Number(number) => request.attempt = number,
+            Name::Request(id) => request.request_id = request_id(id),
+        }
+        let report = self.served.runtime.block_on(self.client.report_run(request))?.into_inner();
+        let status = taken(report.status());
+        let decision = seen(&report.decision.expect("a decision"));
+        let (attempt, replayed) = (report.attempt, report.replayed);
+        Ok(Observed::Reported { attempt, status, replayed, decision })
+    }
+
+    /// The step, or the run.
+    fn shown(&mut self, step: u8) -> Result<proto::Step, Status> {
+        let (namespace, run) = (self.served.namespace(), self.served.run());
+        if step == RUN {
+            let request = GetRunRequest { namespace, run };
+            let shown = self.served.runtime.block_on(self.client.get_run(request))?;
+            let run = shown.into_inner().run.expect("a run");
+            return Ok(run.record.expect("a record"));
+        }
+        let request = GetStepRequest { namespace, run, step: step_name(step) };
+        let shown = self.served.runtime.block_on(self.client.get_step(request))?;
+        Ok(shown.into_inner().step.expect("a step"))
+    }
+}
+
+fn taken(status: ReportStatus) -> Taken {
+    match status {
+        ReportStatus::Recorded => Taken::Recorded,
+        ReportStatus::Stale => Taken::Stale,
+        ReportStatus::Late => Taken::Late,
+        ReportStatus::Unspecified => panic!("never sent"),
     }
 }
 
@@ -131,7 +218,9 @@ impl<S: Store> Subject for Called<S> {
         self.served.reach(op.at);
         let observed = match &op.call {
             Call::Begin { request, said } => self.begin(op.step, *request, said),
-            Call::Heartbeat { fence, lease } => self.heartbeat(op.step, *fence, *lease),
+            Call::Heartbeat { fence, lease, progress } => {
+                self.heartbeat(op.step, *fence, *lease, *progress)
+            }
             Call::Report { name, failure } => self.report(op.step, *name, failure.as_ref()),
             // Orders and ticks are no calls of workers.
             Call::Order { .. } => {
@@ -146,16 +235,8 @@ impl<S: Store> Subject for Called<S> {
     }
 
     fn look(&mut self, step: u8) -> Option<View> {
-        let request = GetStepRequest {
-            namespace: namespace(self.served.case),
-            run: self.served.run(),
-            step: step_name(step),
-        };
-        match self.served.runtime.block_on(self.client.get_step(request)) {
-            Ok(shown) => {
-                let step = shown.into_inner().step.expect("a step");
-                Some(view(&step).earlier_by(self.served.shift()))
-            }
+        match self.shown(step) {
+            Ok(step) => Some(view(&step).earlier_by(self.served.shift())),
             Err(status) if problem(&status) == Problem::UnknownStep => None,
             Err(status) => panic!("{status:?}"),
         }
@@ -198,6 +279,7 @@ fn failure_of(failed: &Failed) -> proto::Failure {
             delay: failed.wish_delay.map(span),
         }),
         retryable: (!failed.retryable).then_some(false),
+        executed: if failed.unstarted { Executed::No } else { Executed::Unspecified }.into(),
         action: failed.action.clone(),
         ..proto::Failure::default()
     }
@@ -207,7 +289,8 @@ fn problem(status: &Status) -> Problem {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("{status:?}"));
     match &*info.reason {
         "IDENTITY_REUSED" => Problem::IdentityReused,
-        "STEP_NOT_FOUND" => Problem::UnknownStep,
+        "STEP_NOT_FOUND" | "RUN_NOT_FOUND" => Problem::UnknownStep,
+        "RUN_ATTEMPT_UNKNOWN" => Problem::RunAttempt(info.metadata["begun"].parse().unwrap()),
         "ATTEMPT_GAP" => Problem::AttemptGap(info.metadata["next"].parse().unwrap()),
         _ => panic!("{status:?}"),
     }
@@ -288,6 +371,9 @@ fn view(step: &proto::Step) -> View {
         attempts: step.attempts.iter().map(|attempt| (attempt.number, ended(attempt))).collect(),
         decision: decision.map(|decision| Seen { hold_answers: Vec::new(), ..seen(decision) }),
         resume_from: step.resume_from.clone(),
+        progress: step.progress,
+        extra_retries: step.extra_retries,
+        is_to_stop: step.cancel_requested,
     }
 }
 

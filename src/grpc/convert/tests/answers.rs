@@ -261,6 +261,7 @@ fn a_step_is_shown_with_its_attempts_and_what_they_said() {
         began_at: at(100),
         begun_by: None,
         host: Some("node-1".into()),
+        began_with: None,
         end,
     };
     let mut record = Record::new(at(90), PolicyChoice::Default);
