@@ -6,6 +6,7 @@ use super::{
     decision::{Counter, Counters, Settled},
     failure::FailureClass,
     id::Id,
+    labels::Labels,
     order::Orders,
     policy::spec::HoldAnswer,
     time::Timestamp,
@@ -46,6 +47,8 @@ pub struct Record {
     pub queue: Option<Id>,
     /// What a worker is handed that claims it; empty when nothing was given.
     pub payload: Box<[u8]>,
+    /// What tells it apart from other steps of its queue.
+    pub labels: Labels,
     /// Whether the latest attempt was claimed, and nothing was heard of it since.
     pub is_silent: bool,
     /// Claims in a row of which nothing was heard until their leases ended.
@@ -290,6 +293,7 @@ impl Record {
             targets: Vec::new(),
             queue: None,
             payload: Box::default(),
+            labels: Labels::default(),
             is_silent: false,
             silent_claims: 0,
             deadline: None,

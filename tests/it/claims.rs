@@ -9,6 +9,7 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
         failure::{Failure, FailureClass},
         id::StepKey,
+        labels::Labels,
         limit::spec::TargetSpec,
         plan::{Answer, Grant},
         record::{Identity, Record, State},
@@ -58,6 +59,10 @@ impl<S: Store + Clone> Stage<S> {
 
     /// Begins a step of the queue on host `a`.
     async fn begin(&mut self, run: &str, step: &str, targets: &[&str]) -> Grant {
+        self.begin_with(run, step, targets, "").await
+    }
+
+    async fn begin_with(&mut self, run: &str, step: &str, targets: &[&str], labels: &str) -> Grant {
         self.calls += 1;
         let begin = Begin {
             identity: Identity { id: self.calls, payload: 1 },
@@ -69,6 +74,7 @@ impl<S: Store + Clone> Stage<S> {
                 queue: Some(id("etl")),
                 payload: b"what to load".as_slice().into(),
                 targets: targets.iter().map(|name| id(name)).collect(),
+                labels: Labels::parse(labels).unwrap(),
                 ..StepTerms::default()
             },
         };
@@ -80,6 +86,16 @@ impl<S: Store + Clone> Stage<S> {
 
     async fn fail(&mut self, run: &str, step: &str, targets: &[&str]) {
         let grant = self.begin(run, step, targets).await;
+        self.report_failed(run, step, &grant).await;
+    }
+
+    /// Has a step fail that was begun with these labels.
+    async fn fail_with(&mut self, step: &str, labels: &str) {
+        let grant = self.begin_with("r", step, &[], labels).await;
+        self.report_failed("r", step, &grant).await;
+    }
+
+    async fn report_failed(&self, run: &str, step: &str, grant: &Grant) {
         let report = Report {
             attempt: AttemptName::Fence(grant.fence),
             payload: 1,
@@ -89,9 +105,9 @@ impl<S: Store + Clone> Stage<S> {
         self.apply(key("n", run, step), &Event::Report(report)).await;
     }
 
-    async fn claim_on(&mut self, host: &str, most: usize) -> Vec<Claimed> {
+    fn claim_of(&mut self, host: &str, most: usize, labels: &str) -> Claim {
         self.calls += 1;
-        let claim = Claim {
+        Claim {
             namespace: "n".to_owned(),
             queue: id("etl"),
             request_id: self.calls.to_le_bytes().to_vec(),
@@ -99,13 +115,22 @@ impl<S: Store + Clone> Stage<S> {
             lease: Some(SECOND),
             host: Some(host.into()),
             worker: "w".to_owned(),
-        };
+            labels: Labels::parse(labels).unwrap(),
+        }
+    }
+
+    async fn claim_on(&mut self, host: &str, most: usize) -> Vec<Claimed> {
+        let claim = self.claim_of(host, most, "");
         self.service.claim(&claim, Instant::now()).await.unwrap()
     }
 
+    async fn claim_with(&mut self, labels: &str) -> Vec<String> {
+        let claim = self.claim_of("b", 64, labels);
+        names(self.service.claim(&claim, Instant::now()).await.unwrap())
+    }
+
     async fn claim(&mut self) -> Vec<String> {
-        let claimed = self.claim_on("b", 64).await;
-        claimed.into_iter().map(|step| format!("{}/{}", step.name.run, step.name.step)).collect()
+        names(self.claim_on("b", 64).await)
     }
 
     async fn pass(&self, mut span: Duration) {
@@ -129,6 +154,14 @@ impl<S: Store + Clone> Stage<S> {
         let written = self.service.write_target(&namespace, &name, &write, |_| spec.clone());
         written.await.unwrap();
     }
+}
+
+/// Steps in the order of their names.
+fn names(claimed: Vec<Claimed>) -> Vec<String> {
+    let name = |step: Claimed| format!("{}/{}", step.name.run, step.name.step);
+    let mut names: Vec<String> = claimed.into_iter().map(name).collect();
+    names.sort();
+    names
 }
 
 const FIXED: &str = "backoff: {fixed: {delay: 1s}}";
@@ -184,6 +217,51 @@ async fn a_step_is_left_to_hosts_that_may_run_it<S: Store + Clone>(subject: Subj
     stage.pass(SECOND).await;
     assert!(stage.claim_on("a", 1).await.is_empty());
     assert_eq!(stage.claim_on("b", 1).await.len(), 1);
+}
+
+async fn who_may_not_run_a_step_holds_up_nobody_who_may<S: Store + Clone>(subject: Subject<S>) {
+    let policy = "{backoff: {fixed: {delay: 1s}}, host_anti_affinity: {mode: hard}}";
+    let mut stage = Stage::on(subject, policy).await;
+    let excluded = stage.claim_of("a", 1, "");
+    let elsewhere = stage.claim_of("b", 1, "gpu=l4");
+    let fit = stage.claim_of("c", 1, "");
+    let patience = Instant::now() + Duration::from_secs(60);
+    stage.fail_with("a", "gpu=a100").await;
+    stage.pass(SECOND).await;
+    // Those who wait first are never served, and are still there at the end.
+    let waiting = async {
+        tokio::join!(
+            stage.service.claim(&excluded, patience),
+            stage.service.claim(&elsewhere, patience),
+        )
+    };
+    let served = async {
+        tokio::task::yield_now().await;
+        stage.service.claim(&fit, patience).await
+    };
+    tokio::select! {
+        biased;
+        _ = waiting => panic!("they have nothing to claim"),
+        served = served => assert_eq!(names(served.unwrap()), ["r/a"]),
+    }
+}
+
+async fn labels_choose_among_the_steps_of_a_queue<S: Store + Clone>(subject: Subject<S>) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    for (step, labels) in [("a", "gpu=a100,zone=eu"), ("b", "gpu=a100"), ("c", "gpu=l4"), ("d", "")]
+    {
+        stage.fail_with(step, labels).await;
+    }
+    stage.pass(SECOND).await;
+    assert!(stage.claim_with("gpu=h100").await.is_empty());
+    assert_eq!(stage.claim_with("gpu=a100,zone=eu").await, ["r/a"]);
+    assert_eq!(stage.claim_with("gpu=a100").await, ["r/b"]);
+    let claim = stage.claim_of("b", 64, "");
+    let claimed = stage.service.claim(&claim, Instant::now()).await.unwrap();
+    let labels: BTreeSet<String> =
+        claimed.iter().map(|step| step.record.labels.to_string()).collect();
+    assert_eq!(labels, BTreeSet::from([String::new(), "gpu=l4".to_owned()]));
+    assert_eq!(names(claimed), ["r/c", "r/d"]);
 }
 
 async fn runs_take_turns<S: Store + Clone>(subject: Subject<S>) {
@@ -258,6 +336,8 @@ stories!(
     nothing_is_claimed_at_a_paused_target,
     a_claim_is_held_to_permits_and_made_when_one_is_free,
     a_step_is_left_to_hosts_that_may_run_it,
+    who_may_not_run_a_step_holds_up_nobody_who_may,
+    labels_choose_among_the_steps_of_a_queue,
     runs_take_turns,
     a_claim_of_which_nothing_is_heard_returns_uncounted_three_times,
     a_claim_that_was_heard_of_is_a_crash_like_any_other,
@@ -387,13 +467,14 @@ async fn a_claim_that_is_wrong_is_refused() {
         queue: "e t l".into(),
         request_id: vec![1].into(),
         max_steps: Some(65),
+        labels: [("gpu".to_owned(), "one of a100, h100".to_owned())].into(),
         ..ClaimDueRequest::default()
     };
     let refused = client.claim_due(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     let fields = refused.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<_> = fields.iter().map(|violation| &*violation.field).collect();
-    assert_eq!(fields, ["queue", "request_id", "max_steps"]);
+    assert_eq!(fields, ["queue", "request_id", "max_steps", "labels"]);
     let nowhere = ClaimDueRequest { namespace: "nowhere".into(), ..claim() };
     assert_eq!(client.claim_due(nowhere).await.unwrap_err().code(), Code::NotFound);
 }

@@ -4,7 +4,7 @@
 //! since a newer worker's report must still count: an unknown class as FAILURE,
 //! an unknown `executed` as MAYBE.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     check::{Check, Invalid, Part, shown},
@@ -16,6 +16,7 @@ use crate::{
         event::{AttemptName, Begin, Comes, Deadline, Heartbeat, Report, StepTerms},
         failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
         id::{Id, StepName},
+        labels::{LABEL_ACCEPTED, LABELS_MAX, Labels, NotLabels},
         namespace::{LEASE_MAX, LEASE_MIN},
         record::Identity,
     },
@@ -91,6 +92,7 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     let deadline = deadline(&mut check, request.deadline, request.time_left);
     let step = StepTerms {
         payload: payload(&mut check, &request.payload),
+        labels: labels(&mut check, &request.labels),
         of_run: request.run_attempt,
         ..step_terms(&mut check, request.kind, &request.targets, queue, deadline)
     };
@@ -194,6 +196,7 @@ pub fn claim_due(request: proto::ClaimDueRequest) -> Result<(Claim, Duration), I
     let lease = lease(&mut check, request.lease);
     check.text("host", &request.host, LABEL_MAX);
     check.text("worker", &request.worker, LABEL_MAX);
+    let labels = labels(&mut check, &request.labels);
     let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
     let claim = queue.map(|queue| Claim {
         namespace,
@@ -203,6 +206,7 @@ pub fn claim_due(request: proto::ClaimDueRequest) -> Result<(Claim, Duration), I
         lease,
         host: (!request.host.is_empty()).then(|| Arc::from(request.host)),
         worker: request.worker,
+        labels,
     });
     match (check.into_invalid(), claim) {
         (None, Some(claim)) => Ok((claim, timeout.unwrap_or(WAIT_DEFAULT))),
@@ -335,6 +339,22 @@ fn payload(check: &mut Check, payload: &[u8]) -> Box<[u8]> {
     payload.into()
 }
 
+/// What tells a step apart, or is demanded of one.
+fn labels(check: &mut Check, given: &BTreeMap<String, String>) -> Labels {
+    Labels::of(given).unwrap_or_else(|wrong| {
+        let (value, accepted) = match wrong {
+            NotLabels::TooMany(count) => {
+                (format!("{count} entries"), format!("at most {LABELS_MAX}"))
+            }
+            NotLabels::Illegal(pair) => {
+                (shown(&pair), format!("keys and values of {LABEL_ACCEPTED}"))
+            }
+        };
+        check.refuse("labels", value, format!("accepted: {accepted}"));
+        Labels::default()
+    })
+}
+
 pub(super) fn lease(check: &mut Check, lease: Option<prost_types::Duration>) -> Option<Duration> {
     check.bounded_span("lease", lease, LEASE_MIN..=LEASE_MAX)
 }
@@ -371,7 +391,7 @@ fn step_terms(
         check.within(Part::Item("targets", at), |check| check.id("", target))
     };
     let targets = targets.iter().take(TARGETS_MAX).enumerate().filter_map(target).collect();
-    StepTerms { kind, targets, queue, payload: Box::default(), deadline, of_run: 0 }
+    StepTerms { kind, targets, queue, deadline, ..StepTerms::default() }
 }
 
 /// Reads a failure, wherever it stands.
@@ -576,6 +596,11 @@ pub(super) fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
     }
     if step.of_run > 0 {
         payload.number(u64::from(step.of_run));
+    }
+    if !step.labels.is_empty() {
+        // No length and no attempt of a run, either of which may stand here.
+        payload.number(u64::MAX);
+        payload.text(step.labels.as_str());
     }
     payload.digest()
 }

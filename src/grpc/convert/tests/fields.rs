@@ -92,6 +92,11 @@ fn await_decision(edit: impl FnOnce(&mut proto::AwaitDecisionRequest)) -> Option
     request::await_decision(request).err()
 }
 
+/// So many labels, each of this value.
+fn labels(count: usize, value: &str) -> std::collections::BTreeMap<String, String> {
+    (0..count).map(|at| (format!("k{at}"), value.to_owned())).collect()
+}
+
 fn claim_due(edit: impl FnOnce(&mut proto::ClaimDueRequest)) -> Option<Invalid> {
     let mut request = proto::ClaimDueRequest {
         queue: "etl".into(),
@@ -399,6 +404,16 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
             "BeginAttemptRequest.payload",
             refused("payload", begin(|r| r.payload = vec![0; 4097].into())),
         ),
+        (
+            "BeginAttemptRequest.labels",
+            refused("labels", begin(|r| r.labels = labels(1, "a100 or more"))),
+        ),
+        ("BeginAttemptRequest.labels", refused("labels", begin(|r| r.labels = labels(9, "a")))),
+        (
+            "ClaimDueRequest.labels",
+            refused("labels", claim_due(|r| r.labels = labels(1, &"a".repeat(64)))),
+        ),
+        ("ClaimDueRequest.labels", refused("labels", claim_due(|r| r.labels = labels(9, "a")))),
         ("ClaimDueRequest.namespace", refused("namespace", claim_due(|r| r.namespace = id("a b")))),
         ("ClaimDueRequest.queue", refused("queue", claim_due(|r| r.queue = id("")))),
         (
@@ -1437,7 +1452,8 @@ fn request_fields() -> BTreeSet<String> {
                 .type_name()
                 .strip_prefix(".reprise.v1.")
                 .filter(|_| field.r#type() == Type::Message);
-            open.extend(within);
+            // A map's keys and values are told by the name of the map.
+            open.extend(within.filter(|within| messages.contains_key(within)));
         }
     }
     fields
