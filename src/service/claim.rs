@@ -46,7 +46,7 @@ const LOOKED_AT: usize = 256;
 const PASSED_OVER_MAX: usize = 4096;
 /// How often a queue is looked at in which nothing is due, and how long what was
 /// seen there is good for.
-const LOOK_EVERY: Duration = Duration::from_millis(40);
+const LOOK_EVERY: Duration = Duration::from_millis(30);
 /// How long a step is left alone that is due and may not start, such as at a paused
 /// target.
 const PUT_OFF: Duration = Duration::from_secs(1);
