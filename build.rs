@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("reprise.binpb"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".reprise.v1")
+        // In the order of their keys, so that what is told is always told alike.
+        .btree_map(".reprise.v1")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .compile_fds(descriptors)?;
     Ok(())

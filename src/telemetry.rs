@@ -47,7 +47,7 @@ pub struct Telemetry {
     pub steps: Gauge<u64, AtomicU64>,
     /// Bytes that the store has on the disk.
     pub store_bytes: Gauge<u64, AtomicU64>,
-    /// Calls that wait for a decision.
+    /// Calls that wait for a decision, and attempts that streams have handed out.
     pub calls_awaiting: Gauge<u64, AtomicU64>,
     /// Whether the store answers: 1 or 0.
     pub store_up: Gauge<u64, AtomicU64>,
@@ -273,7 +273,7 @@ impl Telemetry {
         );
         registry.register(
             "calls_awaiting",
-            "Calls that wait for a decision",
+            "Calls that wait for a decision, and attempts that streams have handed out",
             self.calls_awaiting.clone(),
         );
         registry.register("store_up", "Whether the store answers", self.store_up.clone());

@@ -22,6 +22,7 @@ mod giver;
 mod healthcheck;
 mod id;
 mod import;
+mod label;
 mod namespace;
 mod order;
 mod output;

@@ -168,6 +168,7 @@ fn summary(step: &view::Step) -> Vec<(&'static str, String)> {
         ("kind", step.kind.clone()),
         ("targets", Some(step.targets.join(", ")).filter(|targets| !targets.is_empty())),
         ("queue", step.queue.clone()),
+        ("labels", Some(labels_of(step)).filter(|labels| !labels.is_empty())),
         ("resume from", step.resume_from.clone()),
         ("forgotten", at(step.purge_at)),
     ];
@@ -179,6 +180,11 @@ fn summary(step: &view::Step) -> Vec<(&'static str, String)> {
     ];
     fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     fields
+}
+
+fn labels_of(step: &view::Step) -> String {
+    let pairs = step.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 fn name_of(view::Step { namespace, run, step, .. }: &view::Step) -> (&'static str, String) {

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 pub use super::limit::Comes;
-use super::{failure::Failure, id::Id, order::Order, record::Identity, time::Timestamp};
+use super::{
+    failure::Failure, id::Id, labels::Labels, order::Order, record::Identity, time::Timestamp,
+};
 
 /// Something that happens to a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +65,8 @@ pub struct StepTerms {
     pub queue: Option<Id>,
     /// What a worker is handed that claims it; empty leaves it.
     pub payload: Box<[u8]>,
+    /// What tells it apart from other steps of its queue; none leave them.
+    pub labels: Labels,
     /// When the step must have ended.
     pub deadline: Option<Deadline>,
     /// The attempt of its run that the worker belongs to; 0 leaves it.

@@ -5,6 +5,7 @@
 
 pub mod time;
 pub mod id;
+pub mod labels;
 pub mod violation;
 pub mod draw;
 pub mod failure;

@@ -6,6 +6,7 @@ use super::{
     decision::{Counter, Counters, Settled, Verdict},
     failure::FailureClass,
     id::Id,
+    labels::Labels,
     order::Orders,
     policy::spec::HoldAnswer,
     time::Timestamp,
@@ -47,6 +48,8 @@ pub struct Record {
     pub queue: Option<Id>,
     /// What a worker is handed that claims it; empty when nothing was given.
     pub payload: Box<[u8]>,
+    /// What tells it apart from other steps of its queue.
+    pub labels: Labels,
     /// Whether the latest attempt was claimed, and nothing was heard of it since.
     pub is_silent: bool,
     /// Claims in a row of which nothing was heard until their leases ended.
@@ -294,6 +297,7 @@ impl Record {
             targets: Vec::new(),
             queue: None,
             payload: Box::default(),
+            labels: Labels::default(),
             is_silent: false,
             silent_claims: 0,
             deadline: None,

@@ -69,6 +69,7 @@ impl Shift {
             targets: _,
             queue: _,
             payload: _,
+            labels: _,
             is_silent: _,
             silent_claims: _,
             deadline,

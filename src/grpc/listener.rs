@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use self::connection::farewell;
 pub use self::settings::{Http2Settings, ListenerSettings};
 pub use self::socket::{Address, AddressError, BindError, Peer};
 

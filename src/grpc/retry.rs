@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::{
+    future::join_all,
+    stream::{BoxStream, StreamExt as _, try_unfold},
+};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -15,6 +18,7 @@ use super::{
         request::{self, Batch, Call},
         run::{self, RunContext, StepsWanted},
     },
+    listener::farewell,
     status,
 };
 use crate::{
@@ -26,10 +30,13 @@ use crate::{
         time::Timestamp,
     },
     proto::{self, retry_service_server::RetryService},
-    service::{Awaited, Claim, GivenPolicy, Handled, Service, ServiceError},
+    service::{Awaited, Claim, GivenPolicy, Handed, Handled, Service, ServiceError, Supply},
     store::Store,
     telemetry::{MethodMetrics, Telemetry},
 };
+
+/// Steps as they come due.
+type DueStream = BoxStream<'static, Result<proto::StreamDueResponse, Status>>;
 
 /// The workers' calls on a service.
 #[derive(Debug)]
@@ -47,6 +54,8 @@ struct Metrics {
     batch: MethodMetrics,
     await_decision: MethodMetrics,
     claim_due: MethodMetrics,
+    /// How streams were opened; what follows has no end to measure.
+    stream_due: MethodMetrics,
     get_step: MethodMetrics,
     begin_run: MethodMetrics,
     report_run: MethodMetrics,
@@ -194,6 +203,23 @@ impl<S: Store> Retry<S> {
         Ok(proto::ClaimDueResponse { steps })
     }
 
+    fn stream_due(&self, call: Result<(Claim, Vec<Handed>), Invalid>) -> Result<DueStream, Status> {
+        let (claim, running) = call?;
+        let supply = Supply::new(Arc::clone(&self.service), claim, running, farewell());
+        // It is asked for more only when what it gave before has been handed to the
+        // connection, which takes no more than the client is ready to read.
+        let steps = try_unfold(supply, |mut supply| async {
+            let claimed = supply.next().await;
+            let key = StepKey { namespace: supply.namespace(), run: "", step: "" };
+            let claimed = claimed.map_err(|error| status::service(&error, &key, ""))?;
+            Ok(claimed.map(|claimed| {
+                let steps = claimed.into_iter().map(answer::claimed).collect();
+                (proto::StreamDueResponse { steps }, supply)
+            }))
+        });
+        Ok(steps.boxed())
+    }
+
     async fn step(
         &self,
         name: Result<StepName, Invalid>,
@@ -279,6 +305,7 @@ impl Metrics {
             batch: telemetry.method("BatchReportAttempts"),
             await_decision: telemetry.method("AwaitDecision"),
             claim_due: telemetry.method("ClaimDue"),
+            stream_due: telemetry.method("StreamDue"),
             get_step: telemetry.method("GetStep"),
             begin_run: telemetry.method("BeginRun"),
             report_run: telemetry.method("ReportRun"),
@@ -293,6 +320,8 @@ impl Metrics {
 // times as large, and each call's future is copied to the heap.
 #[tonic::async_trait]
 impl<S: Store> RetryService for Retry<S> {
+    type StreamDueStream = DueStream;
+
     async fn begin_attempt(
         &self,
         request: Request<proto::BeginAttemptRequest>,
@@ -345,6 +374,15 @@ impl<S: Store> RetryService for Retry<S> {
         let started = self.clock.now();
         let answer = self.claim_due(request::claim_due(request.into_inner())).await;
         self.measured(&self.metrics.claim_due, started, answer)
+    }
+
+    async fn stream_due(
+        &self,
+        request: Request<proto::StreamDueRequest>,
+    ) -> Result<Response<DueStream>, Status> {
+        let started = self.clock.now();
+        let answer = self.stream_due(request::stream_due(request.into_inner()));
+        self.measured(&self.metrics.stream_due, started, answer)
     }
 
     async fn get_step(

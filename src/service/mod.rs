@@ -10,6 +10,7 @@ mod force;
 mod line;
 mod order;
 mod run;
+mod supply;
 mod sweep;
 mod target;
 mod wait;
@@ -25,6 +26,7 @@ pub use force::ForceOrder;
 pub use line::wake_until;
 pub use order::{Listed, ListedStep, StepFilter};
 pub use run::RunStep;
+pub use supply::{Handed, Supply};
 pub use sweep::sweep_until;
 pub use target::{PauseEnd, PauseOrder, TargetWrite};
 pub use wait::{Awaited, WaitEnd};
@@ -63,7 +65,7 @@ pub struct Service<S> {
     /// Lines that have moved.
     lines: Lines,
     /// Who waits for a step.
-    waiters: Waiters,
+    waiters: Arc<Waiters>,
     /// Queues at which somebody waits.
     queues: Queues,
 }
@@ -176,7 +178,7 @@ impl<S: Store> Service<S> {
     /// A service on a store.
     #[must_use]
     pub fn new(store: S, telemetry: Arc<Telemetry>, clock: Clock) -> Self {
-        let (lines, waiters, queues) = <(Lines, Waiters, Queues)>::default();
+        let (lines, waiters, queues) = <(Lines, Arc<Waiters>, Queues)>::default();
         Self { store, telemetry, clock, lines, waiters, queues }
     }
 

@@ -106,22 +106,25 @@ impl<S: Store> Service<S> {
     async fn look(&self, key: &StepKey<'_>) -> Result<Look, ServiceError> {
         // Never closed; and without a turn the look is only not in turn.
         let _turn = self.waiters.looks.acquire().await;
+        let Loaded { record, configuration, salt, now, .. } = self.current(key).await?;
+        let record = record.ok_or(Refusal::UnknownStep)?;
+        let policy = self.in_force(key, &record.policy, &configuration).await?;
+        let ground = Ground { configuration: &configuration, salt, now };
+        let run = self.run_of(key, Some(&record), 0, ground).await?;
+        let bounds = run::bounds(key, &record.targets, run.as_ref(), ground);
+        let terms = Terms { run, ..terms(&policy, &record.policy, &configuration, salt, &bounds) };
+        let outlook = plan::outlook(&terms, &record, now);
+        Ok(Look { record, outlook, policy, at: now.at })
+    }
+
+    /// A step as it is, not as it may be remembered; nobody's turn is kept.
+    pub(super) async fn current(&self, key: &StepKey<'_>) -> Result<Loaded, ServiceError> {
         for _ in 0..ROUNDS {
-            let Loaded { record, basis, turn, configuration, salt, now } =
-                self.store.load(key, Expect::Anything).await?;
-            drop(turn);
-            if !self.store.confirm(key, &basis).await? {
-                continue;
+            let loaded = self.store.load(key, Expect::Anything).await?;
+            let loaded = Loaded { turn: None, ..loaded };
+            if self.store.confirm(key, &loaded.basis).await? {
+                return Ok(loaded);
             }
-            let record = record.ok_or(Refusal::UnknownStep)?;
-            let policy = self.in_force(key, &record.policy, &configuration).await?;
-            let ground = Ground { configuration: &configuration, salt, now };
-            let run = self.run_of(key, Some(&record), 0, ground).await?;
-            let bounds = run::bounds(key, &record.targets, run.as_ref(), ground);
-            let terms =
-                Terms { run, ..terms(&policy, &record.policy, &configuration, salt, &bounds) };
-            let outlook = plan::outlook(&terms, &record, now);
-            return Ok(Look { record, outlook, policy, at: now.at });
         }
         Err(ServiceError::Contended)
     }

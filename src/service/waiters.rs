@@ -67,9 +67,9 @@ struct Waiter {
 }
 
 /// A place among those who wait. Dropping it gives it up.
-pub(super) struct Place<'a> {
-    waiters: &'a Waiters,
-    namespace: &'a str,
+pub(super) struct Place {
+    waiters: Arc<Waiters>,
+    namespace: Box<str>,
     joined: String,
     waiter: Arc<Waiter>,
 }
@@ -88,7 +88,7 @@ impl Default for Waiters {
 
 impl Waiters {
     /// Begins to wait for a step; None when too many do.
-    pub fn enter<'a>(&'a self, key: &StepKey<'a>) -> Option<Place<'a>> {
+    pub fn enter(self: &Arc<Self>, key: &StepKey<'_>) -> Option<Place> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= WAITERS_MAX {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -101,7 +101,8 @@ impl Waiters {
         let space = spaces.entry(key.namespace.into()).or_default();
         space.entry(joined.as_str().into()).or_default().push(Arc::clone(&waiter));
         drop(spaces);
-        Some(Place { waiters: self, namespace: key.namespace, joined, waiter })
+        let waiters = Arc::clone(self);
+        Some(Place { waiters, namespace: key.namespace.into(), joined, waiter })
     }
 
     /// How many wait.
@@ -150,7 +151,7 @@ impl Waiters {
     }
 }
 
-impl Place<'_> {
+impl Place {
     /// Resolves when the step may have changed.
     pub async fn news(&self) {
         self.waiter.news.notified().await;
@@ -162,11 +163,11 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.waiters.count.fetch_sub(1, Ordering::Relaxed);
         let mut spaces = self.waiters.spaces();
-        let Some(space) = spaces.get_mut(self.namespace) else { return };
+        let Some(space) = spaces.get_mut(&self.namespace) else { return };
         if let Some(waiters) = space.get_mut(self.joined.as_str()) {
             waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             if waiters.is_empty() {
@@ -174,7 +175,7 @@ impl Drop for Place<'_> {
             }
         }
         if space.is_empty() {
-            spaces.remove(self.namespace);
+            spaces.remove(&self.namespace);
         }
     }
 }
@@ -277,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_told_to_those_who_wait_for_its_step_alone() {
-        let waiters = Waiters::default();
+        let waiters = Arc::<Waiters>::default();
         let (one, other) = (waiters.enter(&key("a")).unwrap(), waiters.enter(&key("a")).unwrap());
         let elsewhere = waiters.enter(&key("b")).unwrap();
         waiters.changed(&key("a"));
@@ -289,8 +290,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_leaves_nothing_behind() {
-        let waiters = Waiters::default();
-        let places: Vec<Place<'_>> =
+        let waiters = Arc::<Waiters>::default();
+        let places: Vec<Place> =
             ["a", "a", "b"].iter().map(|step| waiters.enter(&key(step)).unwrap()).collect();
         assert_eq!((waiters.count(), waiters.namespaces().len()), (3, 1));
         drop(places);
@@ -299,7 +300,7 @@ mod tests {
 
     #[test]
     fn no_more_wait_than_may() {
-        let waiters = Waiters::default();
+        let waiters = Arc::<Waiters>::default();
         waiters.count.store(WAITERS_MAX, Ordering::Relaxed);
         assert!(waiters.enter(&key("a")).is_none());
         assert_eq!(waiters.count(), WAITERS_MAX);

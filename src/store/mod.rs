@@ -25,6 +25,7 @@ use self::{
 use crate::domain::{
     draw::Salt,
     id::{Id, StepKey},
+    labels::Labels,
     limit::{Bound, usage::Usage},
     plan::{Answer, Draft, Now},
     record::{Evidence, Record},
@@ -349,6 +350,8 @@ pub struct Queued {
     pub joined: String,
     /// When it is due.
     pub due: Timestamp,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// Some steps.

@@ -24,8 +24,9 @@
 //! Format 4 is that of steps of which there is more to say: the flags tell what,
 //! and in which of the earlier formats the rest is written. The queue, its length
 //! in a byte, stands right behind the instant with which every body begins, where
-//! a script finds it. All else stands at the end, a block for each flag, in the
-//! order of the flags.
+//! a script finds it; so do the labels of a step that has any, behind the queue, as
+//! one text, its length in two bytes. All else stands at the end, a block for each
+//! flag, in the order of the flags.
 
 mod orders;
 
@@ -36,6 +37,7 @@ use crate::domain::{
     decision::{Counter, Counters, Reason, Settled, Verdict},
     failure::FailureClass,
     id::Id,
+    labels::Labels,
     policy::{RuleName, spec::HoldAnswer},
     record::{
         Attempt, Claims, EVIDENCE_MAX, End, Ending, Evidence, FailureText, HISTORY_MAX, Hold,
@@ -65,10 +67,13 @@ const IS_ORDERED: u8 = 1 << 3;
 const IS_OF_RUN: u8 = 1 << 4;
 /// The flag of steps that tell how far they are, or did not start.
 const IS_GETTING_ON: u8 = 1 << 5;
+/// The flag of steps that have labels; a script reads it.
+const IS_LABELED: u8 = 1 << 6;
 /// The flag of steps whose counters began anew, or which forgot attempts.
-const IS_COUNTED_ANEW: u8 = 1 << 6;
+const IS_COUNTED_ANEW: u8 = 1 << 7;
 /// Every flag there is.
-const FLAGS: u8 = REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON | IS_COUNTED_ANEW;
+const FLAGS: u8 =
+    REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON | IS_LABELED | IS_COUNTED_ANEW;
 /// Where the queue begins in format 4.
 const QUEUE_AT: usize = HEADER + 8;
 
@@ -165,6 +170,9 @@ pub fn encode(record: &Record, event_at: Timestamp) -> Vec<u8> {
         out.bytes(&[u8::try_from(queue.len()).unwrap_or_default()]);
         out.bytes(queue.as_bytes());
     }
+    if blocks & IS_LABELED != 0 {
+        put_labels(&mut out, &record.labels);
+    }
     let due = match &record.state {
         State::Waiting { due } if rest > UNBOUND => Some(*due),
         _ => None,
@@ -204,6 +212,7 @@ fn blocks_of(record: &Record) -> u8 {
         | flag(record.orders.is_some(), IS_ORDERED)
         | flag(record.of_run > 0, IS_OF_RUN)
         | flag(is_getting_on, IS_GETTING_ON)
+        | flag(!record.labels.is_empty(), IS_LABELED)
         | flag(record.attempts.iter().any(|attempt| attempt.began_with.is_some()), IS_COUNTED_ANEW)
 }
 
@@ -247,6 +256,20 @@ fn take_began_with(input: &mut Reader<'_>, record: &mut Record) -> Result<(), Ma
     Ok(())
 }
 
+fn put_labels(out: &mut Writer, labels: &Labels) {
+    let text = labels.as_str();
+    // Eight pairs of at most 63 bytes each.
+    out.bytes(&u16::try_from(text.len()).unwrap_or_default().to_le_bytes());
+    out.bytes(text.as_bytes());
+}
+
+fn take_labels(input: &mut Reader<'_>) -> Result<Labels, Malformed> {
+    let length = input.bytes(2)?.try_into().map_err(|_| Malformed)?;
+    let text = input.bytes(usize::from(u16::from_le_bytes(length)))?;
+    let text = std::str::from_utf8(text).map_err(|_| Malformed)?;
+    Labels::parse(text).map_err(|_| Malformed)
+}
+
 fn put_offer(out: &mut Writer, record: &Record) {
     out.number(record.payload.len() as u64);
     out.bytes(&record.payload);
@@ -272,6 +295,19 @@ pub fn offered(bytes: &[u8]) -> Option<(&str, Timestamp)> {
     let length = usize::from(*bytes.get(QUEUE_AT)?);
     let queue = std::str::from_utf8(bytes.get(QUEUE_AT + 1..)?.get(..length)?).ok()?;
     (!queue.is_empty()).then(|| (queue, Timestamp::from_micros(u64_at(bytes, 32))))
+}
+
+/// The labels of a stored step.
+///
+/// # Errors
+/// When the record is damaged.
+pub fn labels(bytes: &[u8]) -> Result<Labels, RecordError> {
+    if bytes.first() != Some(&FORMAT) || bytes.get(2).is_none_or(|flags| flags & IS_LABELED == 0) {
+        return Ok(Labels::default());
+    }
+    let mut input = Reader::new(bytes.get(QUEUE_AT..).ok_or(RecordError::Malformed)?);
+    offered_queue(&mut input)?;
+    Ok(take_labels(&mut input)?)
 }
 
 /// Whether a stored step belongs to a run which was begun.
@@ -304,11 +340,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     }
     let due = (format > UNBOUND && fixed.state == WAITING).then_some(fixed.instant);
     let queue = if has_blocks { offered_queue(&mut input)? } else { None };
+    let labels =
+        if blocks & IS_LABELED == 0 { Labels::default() } else { take_labels(&mut input)? };
     let mut record =
         Parse { input: &mut input, names: Vec::new(), base, format, due }.record(&fixed)?;
     if has_blocks {
         record.queue = queue;
     }
+    record.labels = labels;
     if blocks & IS_OFFERED != 0 {
         take_offer(&mut input, &mut record)?;
     }
@@ -707,6 +746,7 @@ impl Parse<'_, '_> {
             targets,
             queue,
             payload: Box::default(),
+            labels: Labels::default(),
             is_silent: false,
             silent_claims: 0,
             deadline,

@@ -89,6 +89,28 @@ async fn what_a_killed_exec_leaves_behind_a_worker_finishes() {
 }
 
 #[tokio::test]
+async fn a_worker_runs_only_steps_with_the_labels_that_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(folder.path()).await;
+    let mut execs = Vec::new();
+    for (name, gpu) in [("other", "gpu=l4"), ("ours", "gpu=a100")] {
+        let args = ["exec", "--run", "r", "--step", name, "--queue", "etl", "--label", gpu];
+        let terms =
+            ["--label", "zone=eu", "--lease", "1s", "--max-retries", "3", "--delay", "10ms"];
+        let command = ["--", "sh", "-c", "echo started; exec sleep 600"];
+        let mut exec = reprise(&server, &[&args[..], &terms, &command].concat()).spawn().unwrap();
+        assert_eq!(line(&mut exec).await, "started");
+        signal(&exec, Signal::KILL);
+        execs.push(exec);
+    }
+    let mut worker = worker(&server, &["--label", "gpu=a100"], "echo $REPRISE_STEP");
+    assert_eq!(line(&mut worker).await, "ours");
+    let shown = reprise(&server, &["step", "get", "r", "other"]).output().await.unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("gpu=l4, zone=eu"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_worker_that_is_told_to_end_lets_its_command_finish() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(folder.path()).await;

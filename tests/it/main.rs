@@ -12,6 +12,7 @@ mod awaits;
 mod bench;
 mod chance;
 mod claims;
+mod claims_figures;
 mod cli_ask;
 mod cli_config;
 mod cli_exec;

@@ -12,7 +12,7 @@ use reprise::proto::{
     BatchReportAttemptsResponse, BeginAttemptRequest, BeginAttemptResponse, ClaimDueRequest,
     ClaimDueResponse, Counters, Decision, GetStepRequest, GetStepResponse, Grant, HeartbeatRequest,
     HeartbeatResponse, LeaseState, PolicyReference, Reason, ReportAttemptRequest,
-    ReportAttemptResponse, ReportStatus, Verdict,
+    ReportAttemptResponse, ReportStatus, StreamDueRequest, StreamDueResponse, Verdict,
     begin_attempt_response::Answer,
     retry_service_server::{RetryService, RetryServiceServer},
 };
@@ -214,6 +214,15 @@ impl RetryService for State {
         &self,
         _: Request<ClaimDueRequest>,
     ) -> Result<Response<ClaimDueResponse>, Status> {
+        Err(Status::unimplemented("nothing is claimed here"))
+    }
+
+    type StreamDueStream = tokio_stream::Empty<Result<StreamDueResponse, Status>>;
+
+    async fn stream_due(
+        &self,
+        _: Request<StreamDueRequest>,
+    ) -> Result<Response<Self::StreamDueStream>, Status> {
         Err(Status::unimplemented("nothing is claimed here"))
     }
 

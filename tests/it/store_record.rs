@@ -3,13 +3,18 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+};
 use reprise::{
     domain::{
         decision::{Counter, Counters, Reason, Settled, Verdict},
         event::Deadline,
         failure::FailureClass,
         id::Id,
+        labels::{LABELS_MAX, Labels},
         order::{
             EXCLUDED_MAX, Extension, Footing, Given, ORDERS_MAX, Orders, Stage, StepPause, What,
         },
@@ -22,7 +27,7 @@ use reprise::{
     },
     store::record::{
         Header, RecordError, add_evidence, decode, decode_evidence, encode, encode_evidence,
-        offered,
+        labels as labels_of, offered,
     },
 };
 
@@ -264,6 +269,11 @@ fn policy() -> impl Strategy<Value = PolicyChoice> {
     ]
 }
 
+fn labels() -> impl Strategy<Value = Labels> {
+    let pairs = btree_map("[A-Za-z0-9._~:/@+-]{1,63}", "[A-Za-z0-9._~:/@+-]{1,63}", 0..=LABELS_MAX);
+    prop_oneof![Just(Labels::default()), pairs.prop_map(|pairs| Labels::of(&pairs).unwrap())]
+}
+
 prop_compose! {
     fn record()(
         (version, fence, created_at, state) in (any::<u64>(), any::<u64>(), instant(), state()),
@@ -276,6 +286,7 @@ prop_compose! {
         standing in option::of(settled().boxed()),
         (claims, orders) in (option::of(claims()), option::of(orders())).boxed(),
         (progress, has_moved) in prop_oneof![Just((0, false)), any::<(u64, bool)>()].boxed(),
+        labels in labels().boxed(),
         (payload, is_silent, silent_claims) in (vec(any::<u8>(), 0..300), any::<bool>(), any::<u32>()).boxed(),
         is_offered in any::<bool>(),
     ) -> Record {
@@ -297,6 +308,7 @@ prop_compose! {
             is_silent: is_offered && is_silent,
             silent_claims: if is_offered { silent_claims } else { 0 },
             of_run: if is_silent { silent_claims } else { 0 },
+            labels,
         }
     }
 }
@@ -323,6 +335,7 @@ proptest! {
         prop_assert_eq!((header.version, header.event_at), (record.version, event_at));
         prop_assert_eq!(header.is_over, record.is_over());
         prop_assert_eq!(header.is_running, matches!(record.state, State::Running { .. }));
+        prop_assert_eq!(labels_of(&bytes), Ok(record.labels.clone()));
         prop_assert_eq!(decode(&bytes), Ok(record));
     }
 
@@ -411,6 +424,7 @@ proptest! {
             texts[in_texts] = byte;
         }
         let _ = decode(&bytes);
+        let _ = labels_of(&bytes);
         let _ = decode_evidence(&texts);
         let _ = add_evidence(Some(&texts), &FailureText::default());
     }
@@ -609,6 +623,8 @@ fn offered_samples() -> Vec<(&'static str, Record)> {
     let end = getting_on.attempts[2].end.as_mut().unwrap();
     end.counted = Some(Counter::Unstarted);
     end.settled.reason = Reason::Unstarted;
+    let labels = Labels::parse("gpu=a100,zone=eu-1").unwrap();
+    let labeled = Record { labels, ..waiting.clone() };
     vec![
         ("waiting", waiting),
         ("bound", bound),
@@ -616,6 +632,7 @@ fn offered_samples() -> Vec<(&'static str, Record)> {
         ("ordered", ordered),
         ("getting-on", getting_on),
         ("of-run", of_run),
+        ("labeled", labeled),
     ]
 }
 

@@ -21,7 +21,8 @@ use crate::proto::{
     ClaimDueRequest, ClaimDueResponse, Constraint, ConstraintKind, Counters, Decision,
     GetStepRequest, GetStepResponse, Grant, HeartbeatRequest, HeartbeatResponse, LeaseState,
     PolicyReference, Reason, ReportAttemptRequest, ReportAttemptResponse, ReportStatus, Step,
-    StepState, Verdict, batch_report_result, begin_attempt_response,
+    StepState, StreamDueRequest, StreamDueResponse, Verdict, batch_report_result,
+    begin_attempt_response,
     retry_service_server::{RetryService, RetryServiceServer},
 };
 
@@ -216,6 +217,15 @@ impl RetryService for Echo {
         &self,
         _: Request<ClaimDueRequest>,
     ) -> Result<Response<ClaimDueResponse>, Status> {
+        Err(Status::unimplemented("nothing is claimed here"))
+    }
+
+    type StreamDueStream = tokio_stream::Empty<Result<StreamDueResponse, Status>>;
+
+    async fn stream_due(
+        &self,
+        _: Request<StreamDueRequest>,
+    ) -> Result<Response<Self::StreamDueStream>, Status> {
         Err(Status::unimplemented("nothing is claimed here"))
     }
 

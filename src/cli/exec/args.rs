@@ -1,6 +1,6 @@
 //! What `exec` is told on its command line, and the requests that follow from it.
 
-use std::{env, ffi::OsString, time::Duration};
+use std::{collections::BTreeMap, env, ffi::OsString, time::Duration};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -11,7 +11,15 @@ use super::{
     supervise::Bounds,
 };
 use crate::{
-    cli::{Global, connect::Address, error::CliError, id, policy_flags::PolicyFlags, text},
+    cli::{
+        Global,
+        connect::Address,
+        error::CliError,
+        id,
+        label::{self, Label},
+        policy_flags::PolicyFlags,
+        text,
+    },
     domain::policy::spec::PolicySpec,
     grpc::convert::policy::to_proto,
     proto::{
@@ -82,6 +90,9 @@ pub struct ExecArgs {
         requires = "queue"
     )]
     payload: String,
+    /// What tells the step apart from others of its queue (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE", requires = "queue")]
+    labels: Vec<Label>,
     #[command(flatten)]
     pub command: CommandArgs,
 }
@@ -224,6 +235,7 @@ pub struct Job {
     targets: Vec<String>,
     queue: String,
     payload: String,
+    labels: BTreeMap<String, String>,
     lease: Option<Duration>,
 }
 
@@ -245,6 +257,7 @@ impl Job {
             targets: args.targets,
             queue: args.queue,
             payload: args.payload,
+            labels: label::by_key(&args.labels)?,
             ..job
         })
     }
@@ -282,6 +295,7 @@ impl Job {
             targets: Vec::new(),
             queue: String::new(),
             payload: String::new(),
+            labels: BTreeMap::new(),
             lease: args.lease,
         })
     }
@@ -332,6 +346,7 @@ impl Job {
             targets: self.targets.clone(),
             queue: self.queue.clone(),
             payload: self.payload.as_bytes().to_vec().into(),
+            labels: self.labels.clone(),
             deadline: self.deadline.map(text::to_proto_timestamp),
             time_left: self.time_left.filter(|_| first).map(text::to_proto_duration),
             policy: self.policy(),

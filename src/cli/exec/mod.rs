@@ -192,8 +192,10 @@ impl Exec {
 
     async fn begin(&mut self) -> Result<Begun, Leave> {
         self.settle_debts().await?;
+        // Who may leave soon is told when to come by itself.
+        let stays = self.job.max_wait.is_none_or(|longest| TOLD_WITHIN <= longest);
         let request = BeginAttemptRequest {
-            awaits: self.service.tells(),
+            awaits: stays && self.service.tells(),
             ..self.job.begin(id::request_id(), &self.place, !self.answered)
         };
         let asked = self.service.begin(request.clone(), self.job.patience());

@@ -1,6 +1,6 @@
 //! `reprise worker`: claims due steps of a queue and runs a command for each.
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::Args;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -18,7 +18,14 @@ use super::{
     supervise::{Bounds, Ended, supervise},
 };
 use crate::{
-    cli::{Global, error::CliError, exit::Exit, id, text},
+    cli::{
+        Global,
+        error::CliError,
+        exit::Exit,
+        id,
+        label::{self, Label},
+        text,
+    },
     proto::{
         ClaimDueRequest, ClaimedStep, HeartbeatRequest, ReportAttemptRequest, Success,
         report_attempt_request::Outcome,
@@ -29,6 +36,7 @@ const EXAMPLES: &str = "\
 Examples:
   reprise worker --queue etl -- ./load.sh
   reprise worker --queue etl -j 8 --lease 1m -- python load.py
+  reprise worker --queue train --label gpu=a100 -- python train.py
 
 The command finds the step's payload on its stdin, and REPRISE_NAMESPACE,
 REPRISE_RUN, REPRISE_STEP, REPRISE_KIND, REPRISE_ATTEMPT, REPRISE_FENCE,
@@ -48,6 +56,9 @@ pub struct WorkerArgs {
     /// The queue, as steps were begun with it
     #[arg(long, value_name = "QUEUE")]
     queue: String,
+    /// Run only steps that have this label (repeatable: each of them)
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
     /// Commands that run at the same time
     #[arg(
         short = 'j',
@@ -97,6 +108,7 @@ pub async fn run(global: &Global, args: WorkerArgs) -> Result<ExitCode, CliError
         address: global.address().to_string(),
         classes: Classes::new(&args.class_of),
         bounds: Bounds { timeout: args.timeout, kill_after: args.kill_after, end_when_lost: true },
+        labels: label::by_key(&args.labels)?,
         teller: teller.clone(),
         stop: CancellationToken::new(),
         args,
@@ -141,6 +153,7 @@ struct Desk {
     place: Place,
     namespace: String,
     address: String,
+    labels: BTreeMap<String, String>,
     classes: Classes,
     bounds: Bounds,
     teller: Teller,
@@ -243,6 +256,7 @@ impl Desk {
             lease: self.args.lease.map(text::to_proto_duration),
             host: self.place.host.clone(),
             worker: self.place.worker.clone(),
+            labels: self.labels.clone(),
             ..ClaimDueRequest::default()
         }
     }

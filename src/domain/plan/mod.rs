@@ -862,6 +862,9 @@ fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Times
     if !said.payload.is_empty() {
         record.payload.clone_from(&said.payload);
     }
+    if !said.labels.is_empty() {
+        record.labels.clone_from(&said.labels);
+    }
     match said.deadline {
         Some(Deadline::At(deadline)) => record.deadline = Some(deadline),
         Some(Deadline::After(span)) => record.deadline = Some(at.plus(span)),

@@ -22,7 +22,7 @@ pub fn class_of(path: &str) -> Option<Class> {
                 Some(Class::Report)
             }
             "BeginAttempt" | "BeginRun" => Some(Class::Begin),
-            "AwaitDecision" | "ClaimDue" => None,
+            "AwaitDecision" | "ClaimDue" | "StreamDue" => None,
             _ => Some(Class::Other),
         };
     }

@@ -732,7 +732,9 @@ fn the_class_is_read_off_the_path() {
         assert_eq!(retry(method), Some(Class::Begin));
     }
     assert_eq!(retry("GetStep"), Some(Class::Other));
-    assert_eq!(retry("AwaitDecision"), None);
+    for method in ["AwaitDecision", "ClaimDue", "StreamDue"] {
+        assert_eq!(retry(method), None);
+    }
     assert_eq!(class_of("/reprise.v1.AdminService/Pause"), Some(Class::Other));
     assert_eq!(class_of("/reprise.v1.AdminService/WatchEvents"), None);
     assert_eq!(class_of(HEALTH), None);

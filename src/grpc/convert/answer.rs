@@ -4,7 +4,10 @@
 //! answer, since a worker's clock may be wrong and a repeated answer is
 //! repeated later than it was first given.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     check::{INSTANT_SECONDS_MAX, SPAN_SECONDS_MAX},
@@ -18,6 +21,7 @@ use crate::{
             Verdict,
         },
         id::StepKey,
+        labels::Labels,
         namespace::LEASE_MIN,
         plan::{Answer, Grant, ReportStatus, Reported, standing_constraints},
         record::{Attempt, Ending, Evidence, FailureText, Outcome, Record, State},
@@ -105,6 +109,7 @@ pub fn claimed(claimed: Claimed) -> proto::ClaimedStep {
         kind: record.kind.to_string(),
         targets: record.targets.iter().map(ToString::to_string).collect(),
         payload: record.payload.into_vec().into(),
+        labels: labels(&record.labels),
         grant: Some(grant(granted, Context { at, policy: policy.stamp() })),
     }
 }
@@ -264,7 +269,12 @@ pub fn step(
             _ => None,
         },
         progress: record.progress,
+        labels: labels(&record.labels),
     }
+}
+
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// Where a step stands.

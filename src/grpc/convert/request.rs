@@ -4,7 +4,7 @@
 //! since a newer worker's report must still count: an unknown class as FAILURE,
 //! an unknown `executed` as MAYBE.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     check::{Check, Invalid, Part, shown},
@@ -16,11 +16,12 @@ use crate::{
         event::{AttemptName, Begin, Comes, Deadline, Heartbeat, Report, StepTerms},
         failure::{Code, Executed, Failure, FailureClass, Pushback, Wish},
         id::{Id, StepName},
+        labels::{LABEL_ACCEPTED, LABELS_MAX, Labels, NotLabels},
         namespace::{LEASE_MAX, LEASE_MIN},
         record::Identity,
     },
     proto::{self, begin_attempt_request, report_attempt_request},
-    service::{Claim, GivenPolicy},
+    service::{Claim, GivenPolicy, Handed},
 };
 
 /// Reports of one batch at most.
@@ -91,6 +92,7 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
     let deadline = deadline(&mut check, request.deadline, request.time_left);
     let step = StepTerms {
         payload: payload(&mut check, &request.payload),
+        labels: labels(&mut check, &request.labels),
         of_run: request.run_attempt,
         ..step_terms(&mut check, request.kind, &request.targets, queue, deadline)
     };
@@ -115,15 +117,9 @@ pub fn begin(request: proto::BeginAttemptRequest) -> Result<Call<Begin>, Invalid
 pub fn heartbeat(request: proto::HeartbeatRequest) -> Result<(StepName, Heartbeat), Invalid> {
     let mut check = Check::default();
     let name = check.step_or_run(request.namespace, request.run, request.step);
-    if !(1..FENCE_END).contains(&request.fence) {
-        check.refuse(
-            "fence",
-            request.fence.to_string(),
-            "accepted: the fence of the grant, 1 to 9007199254740991",
-        );
-    }
+    let fence = fence(&mut check, request.fence);
     let lease = lease(&mut check, request.lease);
-    let heartbeat = Heartbeat { fence: request.fence, lease, progress: request.progress };
+    let heartbeat = Heartbeat { fence, lease, progress: request.progress };
     check.finish((name, heartbeat))
 }
 
@@ -184,31 +180,82 @@ pub fn await_decision(
 /// Everything that is wrong with it.
 pub fn claim_due(request: proto::ClaimDueRequest) -> Result<(Claim, Duration), Invalid> {
     let mut check = Check::default();
+    let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
+    let claim = claim(&mut check, request, "max_steps");
+    claimed_with(check, claim, timeout.unwrap_or(WAIT_DEFAULT))
+}
+
+/// Reads a call of `StreamDue`: for what, and what the worker runs already.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn stream_due(request: proto::StreamDueRequest) -> Result<(Claim, Vec<Handed>), Invalid> {
+    let mut check = Check::default();
+    let asked = proto::ClaimDueRequest {
+        namespace: request.namespace,
+        queue: request.queue,
+        request_id: request.request_id,
+        max_steps: request.max_running,
+        lease: request.lease,
+        host: request.host,
+        worker: request.worker,
+        timeout: None,
+        labels: request.labels,
+    };
+    let claim = claim(&mut check, asked, "max_running");
+    let namespace = claim.as_ref().map(|claim| claim.namespace.clone()).unwrap_or_default();
+    let running = running(&mut check, &namespace, request.running);
+    claimed_with(check, claim, running)
+}
+
+/// What `ClaimDue` and `StreamDue` have in common; how many steps, `most` says. None
+/// without a legal queue, which was told then.
+fn claim(check: &mut Check, request: proto::ClaimDueRequest, most: &str) -> Option<Claim> {
     let namespace = check.namespace(request.namespace);
     let queue = check.id("queue", &request.queue);
-    request_id(&mut check, &request.request_id);
-    let most = request.max_steps.unwrap_or(1);
-    if !(1..=CLAIMS_MAX).contains(&most) {
-        check.refuse("max_steps", most.to_string(), format!("accepted: 1 to {CLAIMS_MAX}"));
+    request_id(check, &request.request_id);
+    let count = request.max_steps.unwrap_or(1);
+    if !(1..=CLAIMS_MAX).contains(&count) {
+        check.refuse(most, count.to_string(), format!("accepted: 1 to {CLAIMS_MAX}"));
     }
-    let lease = lease(&mut check, request.lease);
+    let lease = lease(check, request.lease);
     check.text("host", &request.host, LABEL_MAX);
     check.text("worker", &request.worker, LABEL_MAX);
-    let timeout = check.bounded_span("timeout", request.timeout, Duration::ZERO..=WAIT_MAX);
-    let claim = queue.map(|queue| Claim {
+    let labels = labels(check, &request.labels);
+    queue.map(|queue| Claim {
         namespace,
         queue,
         request_id: request.request_id.to_vec(),
-        most: usize::try_from(most).unwrap_or(1),
+        most: usize::try_from(count).unwrap_or(1),
         lease,
         host: (!request.host.is_empty()).then(|| Arc::from(request.host)),
         worker: request.worker,
-    });
+        labels,
+    })
+}
+
+fn claimed_with<T>(check: Check, claim: Option<Claim>, with: T) -> Result<(Claim, T), Invalid> {
     match (check.into_invalid(), claim) {
-        (None, Some(claim)) => Ok((claim, timeout.unwrap_or(WAIT_DEFAULT))),
+        (None, Some(claim)) => Ok((claim, with)),
         (Some(invalid), _) => Err(invalid),
         (None, None) => Err(Invalid::of("queue", "", "required")),
     }
+}
+
+/// Attempts that a worker runs already.
+fn running(check: &mut Check, namespace: &str, given: Vec<proto::RunningAttempt>) -> Vec<Handed> {
+    let most = usize::try_from(CLAIMS_MAX).unwrap_or(usize::MAX);
+    if given.len() > most {
+        let count = format!("{} entries", given.len());
+        check.refuse("running", count, format!("accepted: at most {CLAIMS_MAX}"));
+    }
+    let attempt = |(at, given): (usize, proto::RunningAttempt)| {
+        check.within(Part::Item("running", at), |check| {
+            let name = check.step(namespace.to_owned(), given.run, given.step);
+            Handed { name, fence: fence(check, given.fence) }
+        })
+    };
+    given.into_iter().take(most).enumerate().map(attempt).collect()
 }
 
 /// Reads a call of `GetStep`.
@@ -269,6 +316,15 @@ fn report_call(check: &mut Check, request: proto::ReportAttemptRequest) -> Call<
     };
     let payload = report_payload(failure.as_ref());
     (name, policy, Report { attempt, payload, failure, step })
+}
+
+/// A fence that must be given.
+fn fence(check: &mut Check, fence: u64) -> u64 {
+    if !(1..FENCE_END).contains(&fence) {
+        let accepted = "accepted: the fence of the grant, 1 to 9007199254740991";
+        check.refuse("fence", fence.to_string(), accepted);
+    }
+    fence
 }
 
 /// The first that is given of fence, number and request id names the attempt.
@@ -338,6 +394,22 @@ fn payload(check: &mut Check, payload: &[u8]) -> Box<[u8]> {
     payload.into()
 }
 
+/// What tells a step apart, or is demanded of one.
+fn labels(check: &mut Check, given: &BTreeMap<String, String>) -> Labels {
+    Labels::of(given).unwrap_or_else(|wrong| {
+        let (value, accepted) = match wrong {
+            NotLabels::TooMany(count) => {
+                (format!("{count} entries"), format!("at most {LABELS_MAX}"))
+            }
+            NotLabels::Illegal(pair) => {
+                (shown(&pair), format!("keys and values of {LABEL_ACCEPTED}"))
+            }
+        };
+        check.refuse("labels", value, format!("accepted: {accepted}"));
+        Labels::default()
+    })
+}
+
 pub(super) fn lease(check: &mut Check, lease: Option<prost_types::Duration>) -> Option<Duration> {
     check.bounded_span("lease", lease, LEASE_MIN..=LEASE_MAX)
 }
@@ -374,7 +446,7 @@ fn step_terms(
         check.within(Part::Item("targets", at), |check| check.id("", target))
     };
     let targets = targets.iter().take(TARGETS_MAX).enumerate().filter_map(target).collect();
-    StepTerms { kind, targets, queue, payload: Box::default(), deadline, of_run: 0 }
+    StepTerms { kind, targets, queue, deadline, ..StepTerms::default() }
 }
 
 /// Reads a failure, wherever it stands.
@@ -579,6 +651,11 @@ pub(super) fn begin_payload(step: &StepTerms, lease: Option<Duration>) -> u64 {
     }
     if step.of_run > 0 {
         payload.number(u64::from(step.of_run));
+    }
+    if !step.labels.is_empty() {
+        // No length and no attempt of a run, either of which may stand here.
+        payload.number(u64::MAX);
+        payload.text(step.labels.as_str());
     }
     payload.digest()
 }

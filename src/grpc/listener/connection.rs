@@ -112,6 +112,7 @@ where
     if !spoken.load(Ordering::Relaxed) {
         return End::Silent;
     }
+    calls.farewell.cancel();
     connection.as_mut().graceful_shutdown();
     see_off(connection, &calls, terms, farewell).await
 }
@@ -159,12 +160,26 @@ fn ended_by_itself(ended: hyper::Result<()>, aged: bool) -> End {
     }
 }
 
+tokio::task_local! {
+    /// Cancelled when the connection of the call that runs is told to go. With the
+    /// task and not with the request: that would cost each call three allocations.
+    static FAREWELL: CancellationToken;
+}
+
+/// Cancelled when the connection of the call that runs here is told to go: an
+/// answer that has no end of its own is to come to one. Never outside of a call.
+pub fn farewell() -> CancellationToken {
+    FAREWELL.try_with(CancellationToken::clone).unwrap_or_default()
+}
+
 /// Runs the calls of one connection as tasks, and counts them: a call runs until
 /// the last byte of its answer has been handed to the connection.
 #[derive(Clone, Default)]
 struct Calls {
     running: TaskTracker,
     started: Arc<AtomicU64>,
+    /// Cancelled when the connection is told to go.
+    farewell: CancellationToken,
 }
 
 impl Calls {
@@ -186,7 +201,7 @@ where
 {
     fn execute(&self, call: F) {
         self.started.fetch_add(1, Ordering::Relaxed);
-        self.running.spawn(call);
+        self.running.spawn(FAREWELL.scope(self.farewell.clone(), call));
     }
 }
 

@@ -24,7 +24,8 @@ use super::*;
 /// Longer than anything here takes; a test that gets there has hung.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers at once, except `hold`, which waits to be released.
+/// Answers at once, except `hold`, which waits to be released, and `endless`, which
+/// waits for its connection to be told to go.
 struct Scripted {
     begun: mpsc::UnboundedSender<()>,
     release: Arc<Semaphore>,
@@ -39,6 +40,9 @@ impl Health for Scripted {
         if request.get_ref().service == "hold" {
             let _ = self.begun.send(());
             let _ = self.release.acquire().await;
+        }
+        if request.get_ref().service == "endless" {
+            farewell().cancelled().await;
         }
         let status = ServingStatus::Serving.into();
         Ok(Response::new(HealthCheckResponse { status }))
@@ -405,6 +409,20 @@ async fn an_aged_connection_that_stays_is_closed_after_its_grace() {
     assert!(call.await.unwrap().is_err());
     served.open_is(0).await;
     assert_eq!(served.stats.aborted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_call_without_an_end_hears_that_its_connection_is_told_to_go() {
+    let settings = ListenerSettings { age_max: Duration::from_millis(50), ..Default::default() };
+    for served in [serve(settings), serve(ListenerSettings::default())] {
+        let mut client = served.client().await;
+        let call = tokio::spawn(async move { client.check(check("endless")).await });
+        if served.stats.aged.load(Ordering::Relaxed) == 0 {
+            served.open_is(1).await;
+        }
+        assert_eq!(served.drained().await, Drained::default());
+        call.await.unwrap().unwrap();
+    }
 }
 
 #[test]

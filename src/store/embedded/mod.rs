@@ -601,8 +601,7 @@ impl Store for Embedded {
         limit: usize,
     ) -> Result<Vec<Queued>, StoreError> {
         let held = self.0.held();
-        let queued = namespace(&held.state, name)?.steps.queued(queue, limit);
-        Ok(queued.map(|(due, joined)| Queued { joined: joined.to_owned(), due }).collect())
+        Ok(namespace(&held.state, name)?.steps.queued(queue, limit).collect())
     }
 
     async fn run_steps(

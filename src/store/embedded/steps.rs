@@ -15,7 +15,10 @@ use std::{
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
-use super::super::record::{Header, RecordError, is_of_run, offered};
+use super::super::{
+    Queued,
+    record::{Header, RecordError, is_of_run, labels, offered},
+};
 use crate::domain::{id::StepKey, time::Timestamp};
 
 /// Event entries that are filed anew at a time, so that the lock is not held
@@ -129,10 +132,14 @@ impl Steps {
         }
     }
 
-    /// The steps that wait in a queue, the first due first, at most `limit`.
-    pub fn queued(&self, queue: &str, limit: usize) -> impl Iterator<Item = (Timestamp, &str)> {
+    /// The steps that wait in a queue, the first due first, at most `limit`. One whose
+    /// labels are damaged is nobody's to claim.
+    pub fn queued(&self, queue: &str, limit: usize) -> impl Iterator<Item = Queued> {
         let entries = self.queues.get(queue).into_iter().flatten().take(limit);
-        entries.filter_map(|(due, number)| Some((*due, &*self.slot(*number)?.joined)))
+        entries.filter_map(|(due, number)| {
+            let Slot { joined, value, .. } = self.slot(*number)?;
+            Some(Queued { joined: joined.to_string(), due: *due, labels: labels(value).ok()? })
+        })
     }
 
     /// The steps of a run after the step `after`, by name, at most `limit`. Those

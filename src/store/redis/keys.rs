@@ -12,8 +12,9 @@
 //! reprise:{NAMESPACE}:permits:STATE  zset     "RUN STEP" → end of the lease of who has a permit, µs
 //! reprise:{NAMESPACE}:line:STATE     zset     "RUN STEP" → since when who stands in line has been waiting, µs
 //! reprise:{NAMESPACE}:events         zset     "RUN STEP" → next event, µs, or an earlier instant
-//! reprise:{NAMESPACE}:lists          zset     "QUEUE DUE RUN STEP" of steps that wait in a queue, " RUN STEP" of
-//!                                             steps that belong to a run which was begun, by name
+//! reprise:{NAMESPACE}:lists          zset     "QUEUE DUE RUN STEP" of steps that wait in a queue, with " LABELS" behind it
+//!                                             where they have any, " RUN STEP" of steps that belong to a run which was
+//!                                             begun, by name
 //! reprise:{NAMESPACE}:changes        stream   the latest changes: "RUN STEP" → version
 //! reprise:{NAMESPACE}:step:RUN STEP  string   a step: operation, filed event, record
 //! reprise:{NAMESPACE}:text:RUN STEP  list     texts of its latest failures

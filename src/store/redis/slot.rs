@@ -26,6 +26,7 @@ use super::{
 };
 use crate::domain::{
     id::Id,
+    labels::Labels,
     limit::{Bound, Episodes},
     plan::Now,
     record::PolicyChoice,
@@ -354,9 +355,14 @@ pub fn changes(latest: u64, rest: Vec<Value>, after: u64, limit: usize) -> Resul
 #[must_use]
 pub fn queued(entry: &str) -> Option<Queued> {
     let (_, rest) = entry.split_once(' ')?;
-    let (due, joined) = rest.split_once(' ')?;
+    let (due, rest) = rest.split_once(' ')?;
     let due = Timestamp::from_micros(due.parse().ok()?);
-    Some(Queued { joined: joined.to_owned(), due })
+    // Neither a name nor labels have a space in them.
+    let (joined, labels) = match rest.match_indices(' ').nth(1) {
+        None => (rest, ""),
+        Some((end, _)) => (&rest[..end], &rest[end + 1..]),
+    };
+    Some(Queued { joined: joined.to_owned(), due, labels: Labels::parse(labels).ok()? })
 }
 
 /// The changes of one entry, whose latest has this number.

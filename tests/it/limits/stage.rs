@@ -10,6 +10,7 @@ use reprise::{
         event::{AttemptName, Begin, Comes, Deadline, Event, Heartbeat, Report, StepTerms},
         failure::{Failure, FailureClass, Pushback},
         id::{Id, StepKey},
+        labels::Labels,
         limit::{ForcedState, spec::TargetSpec, usage::Usage},
         namespace::Settings,
         order::{Order, What},
@@ -352,6 +353,7 @@ impl<S: Store> Stage<S> {
             lease: None,
             host: Some(host.into()),
             worker: String::new(),
+            labels: Labels::default(),
         };
         let claimed = self.service.claim(&claim, tokio::time::Instant::now()).await.unwrap();
         let mut steps: Vec<String> =

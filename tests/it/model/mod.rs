@@ -6,6 +6,7 @@
 //! knows the bounds and takes over the instant that was drawn.
 
 pub mod agreement;
+mod claims;
 mod orders;
 pub mod policies;
 pub mod runs;

@@ -304,6 +304,7 @@ impl Stage {
             awaits: false,
             payload: Default::default(),
             run_attempt: 0,
+            labels: Default::default(),
         };
         self.send(Call::Begin(request)).await
     }

@@ -42,6 +42,7 @@ macro_rules! suite {
         configuration::namespaces_are_listed_in_pages,
         configuration::what_happens_in_one_namespace_does_not_show_in_another,
         queues::a_step_is_in_its_queue_while_it_waits,
+        queues::a_step_is_in_its_queue_with_its_labels,
         history::every_history_is_kept_as_planned,
         }
     };

@@ -4,6 +4,7 @@ use reprise::{
     domain::{
         event::{AttemptName, Begin, Event, StepTerms},
         failure::{Failure, FailureClass},
+        labels::Labels,
         record::State,
     },
     store::{Queued, Store},
@@ -38,10 +39,11 @@ impl<S: Store> Subject<S> {
     async fn queued(&self, queue: &str) -> Vec<String> {
         let queued = self.store.queued("n", queue, 100).await.unwrap();
         let mut before = None;
-        for Queued { joined, due } in &queued {
+        for Queued { joined, due, labels } in &queued {
             let (run, step) = joined.split_once(' ').unwrap();
             let record = self.record(key("n", run, step)).await.unwrap();
             assert_eq!(record.state, State::Waiting { due: *due }, "{joined}");
+            assert_eq!(record.labels, *labels, "{joined}");
             assert!(before <= Some(*due), "in their order");
             before = Some(*due);
         }
@@ -80,4 +82,34 @@ pub async fn a_step_is_in_its_queue_while_it_waits<S: Store>(subject: Subject<S>
     subject.apply(key("n", "r", "b"), &begun_with(2, "etl", b"")).await;
     subject.ends("b", None).await;
     assert!(subject.queued("etl").await.is_empty());
+}
+
+pub async fn a_step_is_in_its_queue_with_its_labels<S: Store>(subject: Subject<S>) {
+    subject.create("n").await;
+    let begin = |request, labels: &str| {
+        let Event::Begin(begin) = begun_with(request, "etl", b"") else { unreachable!() };
+        let step = StepTerms { labels: Labels::parse(labels).unwrap(), ..begin.step };
+        Event::Begin(Begin { step, ..begin })
+    };
+    let most = (0..8).map(|at| format!("{at}{}={}", "k".repeat(62), "v".repeat(63)));
+    let most = most.collect::<Vec<_>>().join(",");
+    for (step, labels) in [("a", "gpu=a100,zone=eu"), ("b", ""), ("c", &most)] {
+        subject.apply(key("n", "r", step), &begin(1, labels)).await;
+        subject.fails(step).await;
+    }
+    let mut queued = subject.queued("etl").await;
+    queued.sort();
+    assert_eq!(queued, ["r a", "r b", "r c"]);
+
+    subject.clock.advance(10 * subject::SECOND);
+    // None keep what it has, and others take their place.
+    for (request, labels, expected) in [(2, "", "gpu=a100,zone=eu"), (3, "gpu=l4", "gpu=l4")] {
+        subject.apply(key("n", "r", "a"), &begin(request, labels)).await;
+        assert!(!subject.queued("etl").await.contains(&"r a".to_owned()));
+        subject.fails("a").await;
+        assert!(subject.queued("etl").await.contains(&"r a".to_owned()));
+        let record = subject.record(key("n", "r", "a")).await.unwrap();
+        assert_eq!(record.labels.as_str(), expected);
+        subject.clock.advance(10 * subject::SECOND);
+    }
 }

@@ -185,7 +185,9 @@ class Course:
         time_left = None if self._told_time_left else self._time_left()
         request = self.job.begin(self._context.settings, self._chance.identity(), time_left)
         if isinstance(request, calls.BeginAttemptRequest):
-            request.awaits = self._service.tells
+            # Who may leave soon is told when to come by itself.
+            stays = self.job.max_wait is None or self.job.max_wait >= TOLD_WITHIN
+            request.awaits = stays and self._service.tells
         self._unanswered = request
         begun, self._sent_at = yield from self._service.begin(request, patience)
         self._unanswered = None

@@ -92,6 +92,11 @@ fn await_decision(edit: impl FnOnce(&mut proto::AwaitDecisionRequest)) -> Option
     request::await_decision(request).err()
 }
 
+/// So many labels, each of this value.
+fn labels(count: usize, value: &str) -> std::collections::BTreeMap<String, String> {
+    (0..count).map(|at| (format!("k{at}"), value.to_owned())).collect()
+}
+
 fn claim_due(edit: impl FnOnce(&mut proto::ClaimDueRequest)) -> Option<Invalid> {
     let mut request = proto::ClaimDueRequest {
         queue: "etl".into(),
@@ -100,6 +105,23 @@ fn claim_due(edit: impl FnOnce(&mut proto::ClaimDueRequest)) -> Option<Invalid> 
     };
     edit(&mut request);
     request::claim_due(request).err()
+}
+
+fn stream(edit: impl FnOnce(&mut proto::StreamDueRequest)) -> Option<Invalid> {
+    let mut request = proto::StreamDueRequest {
+        queue: "etl".into(),
+        request_id: vec![1; 16].into(),
+        running: vec![an_attempt(|_| {})],
+        ..Default::default()
+    };
+    edit(&mut request);
+    request::stream_due(request).err()
+}
+
+fn an_attempt(edit: impl FnOnce(&mut proto::RunningAttempt)) -> proto::RunningAttempt {
+    let mut attempt = proto::RunningAttempt { run: "r".into(), step: "s".into(), fence: 1 };
+    edit(&mut attempt);
+    attempt
 }
 
 fn begin_run(edit: impl FnOnce(&mut proto::BeginRunRequest)) -> Option<Invalid> {
@@ -399,6 +421,16 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
             "BeginAttemptRequest.payload",
             refused("payload", begin(|r| r.payload = vec![0; 4097].into())),
         ),
+        (
+            "BeginAttemptRequest.labels",
+            refused("labels", begin(|r| r.labels = labels(1, "a100 or more"))),
+        ),
+        ("BeginAttemptRequest.labels", refused("labels", begin(|r| r.labels = labels(9, "a")))),
+        (
+            "ClaimDueRequest.labels",
+            refused("labels", claim_due(|r| r.labels = labels(1, &"a".repeat(64)))),
+        ),
+        ("ClaimDueRequest.labels", refused("labels", claim_due(|r| r.labels = labels(9, "a")))),
         ("ClaimDueRequest.namespace", refused("namespace", claim_due(|r| r.namespace = id("a b")))),
         ("ClaimDueRequest.queue", refused("queue", claim_due(|r| r.queue = id("")))),
         (
@@ -411,6 +443,43 @@ fn retry_entries() -> Vec<(&'static str, Entry)> {
         ("ClaimDueRequest.host", refused("host", claim_due(|r| r.host = long(129)))),
         ("ClaimDueRequest.worker", refused("worker", claim_due(|r| r.worker = long(129)))),
         ("ClaimDueRequest.timeout", refused("timeout", claim_due(|r| r.timeout = seconds(61)))),
+        ("StreamDueRequest.namespace", refused("namespace", stream(|r| r.namespace = id("a b")))),
+        ("StreamDueRequest.queue", refused("queue", stream(|r| r.queue = id("")))),
+        (
+            "StreamDueRequest.request_id",
+            refused("request_id", stream(|r| r.request_id = vec![1; 17].into())),
+        ),
+        (
+            "StreamDueRequest.max_running",
+            refused("max_running", stream(|r| r.max_running = Some(0))),
+        ),
+        (
+            "StreamDueRequest.max_running",
+            refused("max_running", stream(|r| r.max_running = Some(65))),
+        ),
+        ("StreamDueRequest.lease", refused("lease", stream(|r| r.lease = seconds(0)))),
+        ("StreamDueRequest.host", refused("host", stream(|r| r.host = long(129)))),
+        ("StreamDueRequest.worker", refused("worker", stream(|r| r.worker = long(129)))),
+        ("StreamDueRequest.labels", refused("labels", stream(|r| r.labels = labels(9, "a")))),
+        (
+            "StreamDueRequest.running",
+            refused("running", stream(|r| r.running = vec![an_attempt(|_| {}); 65])),
+        ),
+        (
+            "RunningAttempt.run",
+            refused("running[0].run", stream(|r| r.running = vec![an_attempt(|a| a.run = id(""))])),
+        ),
+        (
+            "RunningAttempt.step",
+            refused(
+                "running[0].step",
+                stream(|r| r.running = vec![an_attempt(|a| a.step = id(""))]),
+            ),
+        ),
+        (
+            "RunningAttempt.fence",
+            refused("running[0].fence", stream(|r| r.running = vec![an_attempt(|a| a.fence = 0)])),
+        ),
         ("GetStepRequest.namespace", refused("namespace", get_step(|r| r.namespace = id("a b")))),
         ("GetStepRequest.run", refused("run", get_step(|r| r.run = id("")))),
         ("GetStepRequest.step", refused("step", get_step(|r| r.step = id("")))),
@@ -1460,7 +1529,8 @@ fn request_fields() -> BTreeSet<String> {
                 .type_name()
                 .strip_prefix(".reprise.v1.")
                 .filter(|_| field.r#type() == Type::Message);
-            open.extend(within);
+            // A map's keys and values are told by the name of the map.
+            open.extend(within.filter(|within| messages.contains_key(within)));
         }
     }
     fields
@@ -1518,6 +1588,7 @@ fn what_the_table_spoils_was_good() {
     assert_eq!(batch(|_| {}), None);
     assert_eq!(await_decision(|_| {}), None);
     assert_eq!(claim_due(|_| {}), None);
+    assert_eq!(stream(|_| {}), None);
     assert_eq!(get_step(|_| {}), None);
     assert_eq!(begin_run(|_| {}), None);
     assert_eq!(report_run(|_| {}), None);

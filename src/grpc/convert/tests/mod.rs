@@ -32,6 +32,7 @@ fn begin_request() -> proto::BeginAttemptRequest {
         awaits: true,
         payload: Default::default(),
         run_attempt: 0,
+        labels: Default::default(),
         policy: Some(proto::begin_attempt_request::Policy::InlinePolicy(policy())),
     }
 }

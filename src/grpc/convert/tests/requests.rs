@@ -186,9 +186,19 @@ fn a_repeated_begin_may_come_from_elsewhere() {
         payload(|r| r.targets = vec![]),
         payload(|r| r.queue = "x".into()),
         payload(|r| r.lease = seconds(31)),
+        payload(|r| r.payload = b"gpu=a100".as_slice().into()),
+        payload(|r| r.labels = labels("a100")),
+        payload(|r| r.labels = labels("l4")),
     ] {
         assert_ne!(other, first);
     }
+    let labeled = payload(|r| r.labels = labels("a100"));
+    assert_ne!(payload(|r| r.payload = b"gpu=a100".as_slice().into()), labeled);
+    assert_ne!(payload(|r| r.labels = labels("l4")), labeled);
+}
+
+fn labels(gpu: &str) -> std::collections::BTreeMap<String, String> {
+    [("gpu".to_owned(), gpu.to_owned())].into()
 }
 
 #[test]

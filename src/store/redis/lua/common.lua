@@ -20,12 +20,13 @@ local function push(list, ...)
 end
 
 -- The entry of a step in its queue, among those of all queues: in the order of
--- queues, then of instants. None unless the step waits in one. A value is as
--- settle.lua has it, a record as src/store/record.rs has it.
-local LISTED_FORMAT, WAITING, OF_RUN = 4, 0, 16
+-- queues, then of instants; its labels at the end, where it has any. None unless
+-- the step waits in one. A value is as settle.lua has it, a record as
+-- src/store/record.rs has it.
+local LISTED_FORMAT, WAITING, OF_RUN, LABELED = 4, 0, 16, 64
 local function queue_entry(value, member)
   local from = 17 + string.byte(value, 17)
-  local format, state = string.byte(value, from + 1, from + 2)
+  local format, state, flags = string.byte(value, from + 1, from + 3)
   local length = string.byte(value, from + 49)
   if format ~= LISTED_FORMAT or state ~= WAITING or not length or length == 0 then
     return nil
@@ -33,7 +34,13 @@ local function queue_entry(value, member)
   local queue = string.sub(value, from + 50, from + 49 + length)
   local due = text((struct.unpack('<I8', value, from + 33)))
   -- Of one length, so that instants sort as numbers do.
-  return queue .. ' ' .. string.rep('0', 16 - #due) .. due .. ' ' .. member
+  local entry = queue .. ' ' .. string.rep('0', 16 - #due) .. due .. ' ' .. member
+  if math.floor(flags / LABELED) % 2 == 0 then
+    return entry
+  end
+  local at = from + 50 + length
+  local size = struct.unpack('<I2', value, at)
+  return entry .. ' ' .. string.sub(value, at + 2, at + 1 + size)
 end
 
 -- The entry of a step that belongs to a run which was begun, among those of all

@@ -46,7 +46,14 @@ REPORT_STATUS_STALE: ReportStatus
 REPORT_STATUS_LATE: ReportStatus
 
 class BeginAttemptRequest(_message.Message):
-    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits", "payload", "run_attempt")
+    __slots__ = ("namespace", "run", "step", "request_id", "policy_name", "inline_policy", "lease", "host", "worker", "kind", "targets", "queue", "deadline", "time_left", "awaits", "payload", "run_attempt", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +71,7 @@ class BeginAttemptRequest(_message.Message):
     AWAITS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     RUN_ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -81,7 +89,8 @@ class BeginAttemptRequest(_message.Message):
     awaits: bool
     payload: bytes
     run_attempt: int
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ..., payload: _Optional[bytes] = ..., run_attempt: _Optional[int] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., request_id: _Optional[bytes] = ..., policy_name: _Optional[str] = ..., inline_policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., time_left: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., awaits: bool = ..., payload: _Optional[bytes] = ..., run_attempt: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class BeginAttemptResponse(_message.Message):
     __slots__ = ("grant", "refusal", "replayed")
@@ -142,7 +151,14 @@ class AwaitDecisionResponse(_message.Message):
     def __init__(self, state: _Optional[_Union[AwaitState, str]] = ..., decision: _Optional[_Union[_step_pb2.Decision, _Mapping]] = ...) -> None: ...
 
 class ClaimDueRequest(_message.Message):
-    __slots__ = ("namespace", "queue", "request_id", "max_steps", "lease", "host", "worker", "timeout")
+    __slots__ = ("namespace", "queue", "request_id", "max_steps", "lease", "host", "worker", "timeout", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +167,7 @@ class ClaimDueRequest(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     queue: str
     request_id: bytes
@@ -159,7 +176,8 @@ class ClaimDueRequest(_message.Message):
     host: str
     worker: str
     timeout: _duration_pb2.Duration
-    def __init__(self, namespace: _Optional[str] = ..., queue: _Optional[str] = ..., request_id: _Optional[bytes] = ..., max_steps: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, namespace: _Optional[str] = ..., queue: _Optional[str] = ..., request_id: _Optional[bytes] = ..., max_steps: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ClaimDueResponse(_message.Message):
     __slots__ = ("steps",)
@@ -168,20 +186,74 @@ class ClaimDueResponse(_message.Message):
     def __init__(self, steps: _Optional[_Iterable[_Union[ClaimedStep, _Mapping]]] = ...) -> None: ...
 
 class ClaimedStep(_message.Message):
-    __slots__ = ("run", "step", "kind", "targets", "payload", "grant")
+    __slots__ = ("run", "step", "kind", "targets", "payload", "grant", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     run: str
     step: str
     kind: str
     targets: _containers.RepeatedScalarFieldContainer[str]
     payload: bytes
     grant: Grant
-    def __init__(self, run: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., payload: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., payload: _Optional[bytes] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class StreamDueRequest(_message.Message):
+    __slots__ = ("namespace", "queue", "request_id", "max_running", "lease", "host", "worker", "labels", "running")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    queue: str
+    request_id: bytes
+    max_running: int
+    lease: _duration_pb2.Duration
+    host: str
+    worker: str
+    labels: _containers.ScalarMap[str, str]
+    running: _containers.RepeatedCompositeFieldContainer[RunningAttempt]
+    def __init__(self, namespace: _Optional[str] = ..., queue: _Optional[str] = ..., request_id: _Optional[bytes] = ..., max_running: _Optional[int] = ..., lease: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., host: _Optional[str] = ..., worker: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., running: _Optional[_Iterable[_Union[RunningAttempt, _Mapping]]] = ...) -> None: ...
+
+class RunningAttempt(_message.Message):
+    __slots__ = ("run", "step", "fence")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    step: str
+    fence: int
+    def __init__(self, run: _Optional[str] = ..., step: _Optional[str] = ..., fence: _Optional[int] = ...) -> None: ...
+
+class StreamDueResponse(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[ClaimedStep]
+    def __init__(self, steps: _Optional[_Iterable[_Union[ClaimedStep, _Mapping]]] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("namespace", "run", "step", "fence", "lease", "progress")

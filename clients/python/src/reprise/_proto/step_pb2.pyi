@@ -326,7 +326,14 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ended_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., exit_code: _Optional[int] = ..., host: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., message: _Optional[str] = ..., error_type: _Optional[str] = ..., worker: _Optional[str] = ..., cause: _Optional[str] = ..., late_message: _Optional[str] = ..., **kwargs) -> None: ...
 
 class Step(_message.Message):
-    __slots__ = ("namespace", "run", "step", "state", "counters", "attempts", "policy", "next_event_at", "first_began_at", "deadline", "kind", "targets", "queue", "fence", "resume_from", "decision", "read_at", "purge_at", "ends_by", "orders", "pause", "cancel_requested", "extra_retries", "manual_retries", "held_since", "progress")
+    __slots__ = ("namespace", "run", "step", "state", "counters", "attempts", "policy", "next_event_at", "first_began_at", "deadline", "kind", "targets", "queue", "fence", "resume_from", "decision", "read_at", "purge_at", "ends_by", "orders", "pause", "cancel_requested", "extra_retries", "manual_retries", "held_since", "progress", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -353,6 +360,7 @@ class Step(_message.Message):
     MANUAL_RETRIES_FIELD_NUMBER: _ClassVar[int]
     HELD_SINCE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     run: str
     step: str
@@ -379,7 +387,8 @@ class Step(_message.Message):
     manual_retries: int
     held_since: _timestamp_pb2.Timestamp
     progress: int
-    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., state: _Optional[_Union[StepState, str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., policy: _Optional[_Union[PolicyReference, _Mapping]] = ..., next_event_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., fence: _Optional[int] = ..., resume_from: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., read_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., purge_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., orders: _Optional[_Iterable[_Union[GivenOrder, _Mapping]]] = ..., pause: _Optional[_Union[StepPause, _Mapping]] = ..., cancel_requested: bool = ..., extra_retries: _Optional[int] = ..., manual_retries: _Optional[int] = ..., held_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[int] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, namespace: _Optional[str] = ..., run: _Optional[str] = ..., step: _Optional[str] = ..., state: _Optional[_Union[StepState, str]] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., policy: _Optional[_Union[PolicyReference, _Mapping]] = ..., next_event_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., first_began_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., kind: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., queue: _Optional[str] = ..., fence: _Optional[int] = ..., resume_from: _Optional[str] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., read_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., purge_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., ends_by: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., orders: _Optional[_Iterable[_Union[GivenOrder, _Mapping]]] = ..., pause: _Optional[_Union[StepPause, _Mapping]] = ..., cancel_requested: bool = ..., extra_retries: _Optional[int] = ..., manual_retries: _Optional[int] = ..., held_since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., progress: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class StepFooting(_message.Message):
     __slots__ = ("state", "retries")
