@@ -120,8 +120,8 @@ impl<S: Store> Service<S> {
     /// A step as it is, not as it may be remembered; nobody's turn is kept.
     pub(super) async fn current(&self, key: &StepKey<'_>) -> Result<Loaded, ServiceError> {
         for _ in 0..ROUNDS {
-            let loaded = self.store.load(key, Expect::Anything).await?;
-            let loaded = Loaded { turn: None, ..loaded };
+            let mut loaded = self.store.load(key, Expect::Anything).await?;
+            loaded.turn = None;
             if self.store.confirm(key, &loaded.basis).await? {
                 return Ok(loaded);
             }

@@ -17,7 +17,8 @@ use reprise::{
     proto::{
         BeginAttemptRequest, ClaimDueRequest, ClaimedStep, Counters, FailureClass as Class,
         ReportAttemptRequest, StreamDueRequest, Success, begin_attempt_request,
-        report_attempt_request::Outcome, retry_service_client::RetryServiceClient,
+        begin_attempt_response, report_attempt_request::Outcome,
+        retry_service_client::RetryServiceClient,
     },
     service::{Claim, Claimed, Handed, PauseOrder, Service, Supply, TargetWrite},
     store::{ConfigurationChange, Store},
@@ -497,12 +498,16 @@ async fn fail(client: &mut Client, run: &str, step: &str) {
         policy: Some(begin_attempt_request::Policy::InlinePolicy(policy)),
         ..BeginAttemptRequest::default()
     };
-    insisted!(client.begin_attempt(begin));
+    // An attempt that holds its lease is ended by its fence alone.
+    let fence = match insisted!(client.begin_attempt(begin)).answer {
+        Some(begin_attempt_response::Answer::Grant(grant)) => grant.fence,
+        other => panic!("{other:?}"),
+    };
     let failure = reprise::proto::Failure { class: Class::Transient.into(), ..Default::default() };
     let report = ReportAttemptRequest {
         run: run.into(),
         step: step.into(),
-        attempt: 1,
+        fence,
         outcome: Some(Outcome::Failure(failure)),
         ..ReportAttemptRequest::default()
     };

@@ -15,7 +15,8 @@ use reprise::{
     proto::{
         BatchReportAttemptsRequest, BeginAttemptRequest, ClaimDueRequest, ClaimedStep, Failure,
         FailureClass, ReportAttemptRequest, batch_report_result, begin_attempt_request,
-        report_attempt_request::Outcome, retry_service_client::RetryServiceClient,
+        begin_attempt_response::Answer, report_attempt_request::Outcome,
+        retry_service_client::RetryServiceClient,
     },
 };
 use tokio::{sync::mpsc::unbounded_channel, task::JoinSet, time::Instant};
@@ -35,7 +36,7 @@ const BATCH: usize = 64;
 /// Claimers at full speed.
 const CLAIMERS: usize = 8;
 /// Steps that come due while nothing else happens.
-const ALONE: usize = 300;
+const ALONE: usize = 200;
 /// Calls that wait in vain, and the connections that they share.
 const IDLE: (usize, usize) = (10_000, 100);
 /// How long they are watched.
@@ -108,13 +109,14 @@ fn begin(queue: &str, at: usize, delay: Duration) -> BeginAttemptRequest {
     }
 }
 
-fn failed(at: usize) -> ReportAttemptRequest {
+/// The report of an attempt, by the fence of its grant: it holds its lease.
+fn failed(at: usize, fence: u64) -> ReportAttemptRequest {
     let (run, step) = name(at);
     let failure = Failure { class: FailureClass::Transient.into(), ..Failure::default() };
     ReportAttemptRequest {
         run,
         step,
-        attempt: 1,
+        fence,
         outcome: Some(Outcome::Failure(failure)),
         ..ReportAttemptRequest::default()
     }
@@ -126,6 +128,8 @@ fn claim(queue: &str, most: usize, timeout: Duration) -> ClaimDueRequest {
         request_id: chance::bytes::<16>().to_vec().into(),
         max_steps: Some(u32::try_from(most).unwrap()),
         timeout: Some(span(timeout)),
+        // Nobody reports, and nothing is to return meanwhile.
+        lease: Some(span(Duration::from_secs(3600))),
         ..ClaimDueRequest::default()
     }
 }
@@ -139,18 +143,29 @@ async fn claimed(client: &mut Client, request: ClaimDueRequest) -> Vec<ClaimedSt
     }
 }
 
+/// The fence of an attempt that begins, however often the server is overloaded.
+async fn granted(client: &mut Client, request: BeginAttemptRequest) -> u64 {
+    loop {
+        let Ok(begun) = client.begin_attempt(request.clone()).await else { continue };
+        match begun.into_inner().answer {
+            Some(Answer::Grant(grant)) => return grant.fence,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Fills a queue with steps that are due.
 async fn fill(clients: &[Client], queue: &str, count: usize) {
-    let begun = stream::iter(0..count).map(|at| {
-        let mut client = clients[at % clients.len()].clone();
-        async move {
-            let request = begin(queue, at, Duration::from_millis(1));
-            while client.begin_attempt(request.clone()).await.is_err() {}
-        }
-    });
-    begun.buffer_unordered(ABREAST).for_each(async |()| {}).await;
-    for from in (0..count).step_by(BATCH) {
-        let reports: Vec<_> = (from..count.min(from + BATCH)).map(failed).collect();
+    let begun =
+        stream::iter(0..count).map(|at| {
+            let mut client = clients[at % clients.len()].clone();
+            async move {
+                failed(at, granted(&mut client, begin(queue, at, Duration::from_millis(1))).await)
+            }
+        });
+    let failures: Vec<_> = begun.buffer_unordered(ABREAST).collect().await;
+    for (from, reports) in failures.chunks(BATCH).enumerate() {
+        let reports = reports.to_vec();
         let request = BatchReportAttemptsRequest { reports, ..Default::default() };
         let mut client = clients[from % clients.len()].clone();
         let results = loop {
@@ -202,7 +217,7 @@ async fn steps_handed_out_a_second() {
 #[ignore = "prints figures, for a quiet machine"]
 async fn from_due_to_handed_out_while_idle() {
     let stage = Stage::on_redis().await;
-    for delay in [1, 20, 300].map(Duration::from_millis) {
+    for delay in [1, 20, 100].map(Duration::from_millis) {
         let queue = format!("after-{}", delay.as_millis());
         let (sender, mut arrivals) = unbounded_channel();
         let mut tasks = JoinSet::new();
@@ -220,8 +235,11 @@ async fn from_due_to_handed_out_while_idle() {
         let mut client = stage.server.client();
         let (mut due, mut waits) = (HashMap::new(), Vec::new());
         for at in 0..ALONE {
-            client.begin_attempt(begin(&queue, at, delay)).await.unwrap();
-            let decision = client.report_attempt(failed(at)).await.unwrap().into_inner().decision;
+            // Each delay has steps of its own.
+            let at = usize::try_from(delay.as_millis()).unwrap() * ALONE + at;
+            let fence = granted(&mut client, begin(&queue, at, delay)).await;
+            let report = client.report_attempt(failed(at, fence)).await.unwrap().into_inner();
+            let decision = report.decision;
             let left: Duration = decision.unwrap().delay.unwrap().try_into().unwrap();
             due.insert(name(at).1, Instant::now() + left);
             let (step, at) = arrivals.recv().await.unwrap();
