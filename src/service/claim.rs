@@ -126,9 +126,9 @@ struct Hand {
     /// Steps that one of them reaches for.
     reached_for: HashSet<String>,
     /// Steps that are left alone until an instant.
-    put_off: HashMap<String, Instant>,
+    put_off: HashMap<String, Timestamp>,
     /// Steps that a host leaves alone until an instant, by the host.
-    unfit: HashMap<Arc<str>, HashMap<String, Instant>>,
+    unfit: HashMap<Arc<str>, HashMap<String, Timestamp>>,
     /// The run that was served last: the next one comes first.
     served: String,
 }
@@ -201,8 +201,8 @@ impl Queue {
 
     /// Deals steps that are due to those who wait, the first come first. Returns
     /// whether anybody got any.
-    fn deal(self: &Arc<Self>, due: Vec<Queued>) -> bool {
-        let dealt = self.hand().deal(due, Instant::now());
+    fn deal(self: &Arc<Self>, due: Vec<Queued>, now: Timestamp) -> bool {
+        let dealt = self.hand().deal(due, now);
         let has_dealt = !dealt.is_empty();
         self.hand_out(dealt);
         has_dealt
@@ -223,7 +223,7 @@ impl Hand {
         self.reached_for.len() + self.put_off.len().min(PASSED_OVER_MAX)
     }
 
-    fn deal(&mut self, due: Vec<Queued>, now: Instant) -> Vec<(Waiting, Vec<String>)> {
+    fn deal(&mut self, due: Vec<Queued>, now: Timestamp) -> Vec<(Waiting, Vec<String>)> {
         self.put_off.retain(|_, until| now < *until);
         for steps in self.unfit.values_mut() {
             steps.retain(|_, until| now < *until);
@@ -233,7 +233,7 @@ impl Hand {
             !self.reached_for.contains(&step.joined) && !self.put_off.contains_key(&step.joined)
         };
         self.left = due.into_iter().filter(is_free).take(LOOKED_AT).collect();
-        self.left_until = Some(now + LOOK_EVERY);
+        self.left_until = Some(Instant::now() + LOOK_EVERY);
         let (mut dealt, mut in_vain) = (Vec::new(), HashSet::new());
         let in_turn: Vec<u64> = self.waiting.keys().copied().collect();
         for number in in_turn {
@@ -241,14 +241,17 @@ impl Hand {
                 break;
             }
             let Some(Waiting { demand, .. }) = self.waiting.get(&number) else { continue };
-            // What there was nothing for before there is nothing for now.
-            if in_vain.contains(demand) {
+            // What there was nothing for before there is nothing for now; a host matters
+            // where steps are not for it.
+            let host = demand.host.clone().filter(|host| self.unfit.contains_key(host));
+            let demand = Demand { labels: demand.labels.clone(), host };
+            if in_vain.contains(&demand) {
                 continue;
             }
             match self.serve(number) {
                 Some(served) => dealt.push(served),
                 None => {
-                    in_vain.extend(self.waiting.get(&number).map(|waiting| waiting.demand.clone()));
+                    in_vain.insert(demand);
                 }
             }
         }
@@ -378,7 +381,7 @@ impl<S: Store> Service<S> {
             let now = self.store.now().at;
             let next = queued.iter().map(|step| step.due).find(|due| *due > now);
             let due = queued.into_iter().filter(|step| step.due <= now).collect();
-            let has_dealt = queue.deal(due);
+            let has_dealt = queue.deal(due, now);
             if until <= Instant::now() || self.waiters.closing.is_cancelled() {
                 return Ok(());
             }
@@ -403,16 +406,18 @@ impl<S: Store> Service<S> {
     ) -> Result<Vec<Claimed>, ServiceError> {
         let tries = reaching.steps.iter().map(|joined| self.reach_for(claim, joined));
         let (mut claimed, mut failed) = (Vec::new(), None);
-        for reached in join_all(tries).await {
+        let reached = join_all(tries).await;
+        let now = self.store.now().at;
+        for reached in reached {
             match reached {
                 Ok(Reached::Claimed(step)) => claimed.push(*step),
                 Ok(Reached::Unfit(step)) => {
                     let mut hand = reaching.queue.hand();
                     let host = claim.host.clone().unwrap_or_default();
-                    hand.unfit.entry(host).or_default().insert(step, Instant::now() + UNFIT);
+                    hand.unfit.entry(host).or_default().insert(step, now.plus(UNFIT));
                 }
                 Ok(Reached::PutOff(step)) => {
-                    reaching.queue.hand().put_off.insert(step, Instant::now() + PUT_OFF);
+                    reaching.queue.hand().put_off.insert(step, now.plus(PUT_OFF));
                 }
                 Ok(Reached::Gone) => {}
                 Err(error) => failed = Some(error),
@@ -445,8 +450,10 @@ impl<S: Store> Service<S> {
             Err(error) => return Err(error),
         };
         let grant = match handled.answer {
-            // An earlier attempt that was begun under this id is over.
-            Answer::Granted(grant) if grant.lease_until <= handled.at => return Ok(Reached::Gone),
+            // An earlier attempt that was begun under this id is over: the step is for others.
+            Answer::Granted(grant) if grant.lease_until <= handled.at => {
+                return Ok(Reached::PutOff(joined.to_owned()));
+            }
             Answer::Granted(grant) => *grant,
             Answer::Refused(decision) => return Ok(refused(&decision, joined)),
             _ => return Ok(Reached::Gone),
@@ -485,6 +492,8 @@ impl Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
 
     fn queued(steps: &[&str]) -> Vec<Queued> {
         let queued = |step: &&str| {
@@ -539,13 +548,13 @@ mod tests {
     fn who_came_first_is_served_first_and_nobody_reaches_for_the_same() {
         let queue = Arc::<Queue>::default();
         let mut places = [1, 5].map(|most| queue.enter(&claim(most, "", "h")));
-        assert!(queue.deal(queued(&["a 1", "a 2"])));
+        assert!(queue.deal(queued(&["a 1", "a 2"]), NOW));
         let reaching = places.each_mut().map(|place| given(place).unwrap());
         assert_eq!(reaching.each_ref().map(|it| it.steps.join(",")), ["a 1", "a 2"]);
         let mut later = queue.enter(&claim(5, "", "h"));
-        assert!(!queue.deal(queued(&["a 1", "a 2"])), "others reach for them");
+        assert!(!queue.deal(queued(&["a 1", "a 2"]), NOW), "others reach for them");
         drop(reaching);
-        assert!(queue.deal(queued(&["a 1", "a 2"])));
+        assert!(queue.deal(queued(&["a 1", "a 2"]), NOW));
         assert_eq!(steps(&mut later), ["a 1", "a 2"]);
     }
 
@@ -555,7 +564,7 @@ mod tests {
         let due = ["a 1", "a 2 / gpu=a100", "a 3 / gpu=a100,zone=eu", "a 4 / zone=eu"];
         let mut gpu = queue.enter(&claim(5, "gpu=a100", "h"));
         let mut tape = queue.enter(&claim(5, "tape=yes", "h"));
-        assert!(queue.deal(queued(&due)));
+        assert!(queue.deal(queued(&due), NOW));
         assert_eq!(steps(&mut gpu), ["a 2", "a 3"]);
         // Who comes now need not look anew.
         let mut any = queue.enter(&claim(5, "", "h"));
@@ -570,19 +579,19 @@ mod tests {
         let mut due: Vec<String> = (0..LOOKED_AT).map(|at| format!("a {at}")).collect();
         due.push("b 1 / gpu=a100".to_owned());
         let due: Vec<&str> = due.iter().map(String::as_str).collect();
-        assert!(!queue.deal(queued(&due)));
-        assert!(queue.deal(queued(&due[1..])));
+        assert!(!queue.deal(queued(&due), NOW));
+        assert!(queue.deal(queued(&due[1..]), NOW));
         assert_eq!(steps(&mut gpu), ["b 1"]);
     }
 
     #[test]
     fn a_host_that_may_not_run_a_step_leaves_it_to_others() {
         let queue = Arc::<Queue>::default();
-        let until = Instant::now() + UNFIT;
+        let until = NOW.plus(UNFIT);
         let unfit = HashMap::from([("a 1".to_owned(), until)]);
         queue.hand().unfit.insert("h".into(), unfit);
         let mut places = ["h", "other"].map(|host| queue.enter(&claim(1, "", host)));
-        assert!(queue.deal(queued(&["a 1"])));
+        assert!(queue.deal(queued(&["a 1"]), NOW));
         assert_eq!(places.each_mut().map(steps), [vec![], vec!["a 1".to_owned()]]);
         // Until it may try again.
         let dealt = queue.hand().deal(queued(&["a 1"]), until);
@@ -593,7 +602,7 @@ mod tests {
     fn who_leaves_takes_nothing_along() {
         let queue = Arc::<Queue>::default();
         let place = queue.enter(&claim(1, "", "h"));
-        assert!(queue.deal(queued(&["a 1"])));
+        assert!(queue.deal(queued(&["a 1"]), NOW));
         assert_eq!(queue.hand().reached_for.len(), 1);
         drop(place);
         let hand = queue.hand();

@@ -72,7 +72,7 @@ impl<S: Store> Supply<S> {
         farewell: CancellationToken,
     ) -> Self {
         let supply = Self { service, claim, farewell, running: FuturesUnordered::new(), claims: 0 };
-        running.into_iter().for_each(|handed| supply.takes_place(handed));
+        running.into_iter().for_each(|handed| supply.takes_place(handed, Known::Before));
         supply
     }
 
@@ -106,7 +106,8 @@ impl<S: Store> Supply<S> {
             let claimed = self.service.reach_for_all(&claim, &reaching).await?;
             if !claimed.is_empty() {
                 for Claimed { name, grant, .. } in &claimed {
-                    self.takes_place(Handed { name: name.clone(), fence: grant.fence });
+                    let handed = Handed { name: name.clone(), fence: grant.fence };
+                    self.takes_place(handed, Known::NotYet);
                 }
                 return Ok(Some(claimed));
             }
@@ -122,17 +123,24 @@ impl<S: Store> Supply<S> {
         claim
     }
 
-    fn takes_place(&self, handed: Handed) {
-        self.running.push(ended(Arc::clone(&self.service), handed).boxed());
+    fn takes_place(&self, handed: Handed, known: Known) {
+        self.running.push(ended(Arc::clone(&self.service), handed, known).boxed());
     }
 }
 
+/// Whether the worker has shown that it knows of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    NotYet,
+    Before,
+}
+
 /// Waits until an attempt has ended.
-async fn ended<S: Store>(service: Arc<Service<S>>, handed: Handed) -> Ended {
+async fn ended<S: Store>(service: Arc<Service<S>>, handed: Handed, known: Known) -> Ended {
     let key = handed.name.key();
     // Where too many wait already nobody tells it anything: it looks now and then.
     let place = service.waiters.enter(&key);
-    let mut is_silent = true;
+    let mut is_silent = known == Known::NotYet;
     loop {
         let look = match service.seen(&handed).await {
             Ok((None, _)) => return Ended::Heard,
@@ -140,7 +148,7 @@ async fn ended<S: Store>(service: Arc<Service<S>>, handed: Handed) -> Ended {
                 None if is_silent && crashed(&record, handed.fence) => return Ended::Unheard,
                 None => return Ended::Heard,
                 Some(until) => {
-                    is_silent = record.is_silent;
+                    is_silent &= record.is_silent;
                     LOOK_EVERY.max(if place.is_some() { until - at } else { LOOK_EVERY })
                 }
             },

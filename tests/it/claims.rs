@@ -224,7 +224,7 @@ async fn nothing_is_claimed_at_a_paused_target<S: Store + Clone>(subject: Subjec
     assert!(stage.claim().await.is_empty());
     stage.service.resume_target(&id("n"), &id("db")).await.unwrap();
     // It is left alone for a moment.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    stage.pass(2 * SECOND).await;
     assert_eq!(stage.claim().await, ["r/a"]);
 }
 
@@ -377,6 +377,37 @@ async fn a_supply_counts_what_its_worker_runs_already<S: Store + Clone>(subject:
     assert_eq!(supply.next().await.unwrap().unwrap().len(), 1);
 }
 
+async fn a_supply_outlives_what_its_worker_has_lost_of_before<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.due(&["a"]).await;
+    let claimed = stage.claim_on("b", 1).await.pop().unwrap();
+    let fence = claimed.grant.fence;
+    stage.heartbeat("a", fence).await;
+    stage.pass(3 * SECOND).await;
+    let mut supply = stage.supply(1, vec![Handed { name: claimed.name, fence }]);
+    let again = supply.next().await.unwrap().expect("its worker is alive");
+    assert_eq!((&*again[0].name.step, again[0].grant.attempt), ("a", 3));
+}
+
+async fn a_call_that_is_repeated_too_late_leaves_its_steps_to_others<S: Store + Clone>(
+    subject: Subject<S>,
+) {
+    let mut stage = Stage::on(subject, FIXED).await;
+    stage.due(&["a"]).await;
+    let claim = stage.claim_of("b", 1, "");
+    for lapsed in [false, true] {
+        if lapsed {
+            stage.pass(2 * SECOND).await;
+        }
+        let claimed = stage.service.claim(&claim, Instant::now()).await.unwrap();
+        assert_eq!(claimed.is_empty(), lapsed);
+    }
+    stage.pass(2 * SECOND).await;
+    assert_eq!(stage.claim().await, ["r/a"]);
+}
+
 async fn a_supply_ends_when_nothing_is_heard_of_a_claim<S: Store + Clone>(subject: Subject<S>) {
     let mut stage = Stage::on(subject, FIXED).await;
     stage.due(&["a"]).await;
@@ -444,6 +475,8 @@ stories!(
     a_claim_that_was_heard_of_is_a_crash_like_any_other,
     a_supply_claims_for_the_places_that_are_free,
     a_supply_counts_what_its_worker_runs_already,
+    a_supply_outlives_what_its_worker_has_lost_of_before,
+    a_call_that_is_repeated_too_late_leaves_its_steps_to_others,
     a_supply_ends_when_nothing_is_heard_of_a_claim,
     a_supply_ends_with_its_connection_and_with_the_server,
 );

@@ -15,7 +15,7 @@ use reprise::{
         plan::{Answer, Grant, Refusal, ReportStatus, Reported},
         record::{Ending, Identity, Record, State},
     },
-    service::{GivenPolicy, Handled, Service, ServiceError, TargetWrite, WaitEnd},
+    service::{GivenPolicy, Handled, PauseOrder, Service, ServiceError, TargetWrite, WaitEnd},
     store::{ConfigurationChange, Store},
     telemetry::Telemetry,
 };
@@ -451,6 +451,31 @@ async fn a_held_step_starts_again_with_its_run<S: Store + Clone>(mut stage: Stag
     assert!(grant.ends_by.unwrap() >= grant.began_at, "{grant:?}");
 }
 
+async fn a_step_that_starts_again_waits_for_its_paused_target<S: Store + Clone>(
+    mut stage: Stage<S>,
+) {
+    let (namespace, db, write) =
+        (id("n"), id("db"), TargetWrite { may_be_missing: true, ..TargetWrite::default() });
+    stage.service.write_target(&namespace, &db, &write, |_| TargetSpec::default()).await.unwrap();
+    stage.policy("steps", "{max_retries: 0}").await;
+    let step = |of_run| StepTerms { of_run, targets: vec![id("db")], ..StepTerms::default() };
+    stage.begin_run(ONE_RETRY).await;
+    let begin = stage.begins(step(1));
+    granted(stage.apply(key("n", "r", "a"), Some("steps"), begin).await.unwrap().answer);
+    stage.report("a", Some(failure())).await;
+    stage.report_run(Some(failure())).await;
+    stage.begin_run(ONE_RETRY).await;
+    let order = PauseOrder { reason: "it moves".to_owned(), by: "ann".to_owned(), end: None };
+    stage.service.pause_target(&namespace, &db, &order).await.unwrap();
+    let begin = stage.begins(step(2));
+    let answer = stage.apply(key("n", "r", "a"), Some("steps"), begin).await.unwrap().answer;
+    assert_eq!(refused(answer).1, Reason::Paused);
+    let awaited = stage.service.await_decision(&key("n", "r", "a"), Instant::now()).await.unwrap();
+    assert_eq!(awaited.end, WaitEnd::StillWaiting, "it would be asked about again and again");
+    stage.service.resume_target(&namespace, &db).await.unwrap();
+    assert_eq!(stage.begin("a", 2).await.attempt, 2);
+}
+
 async fn steps_that_are_only_reported_belong_to_their_run<S: Store + Clone>(mut stage: Stage<S>) {
     let policy = "{max_retries: 1, backoff: {fixed: {delay: 0s}}, run: {max_total_retries: 1}}";
     stage.policy("steps", "{max_retries: 1, backoff: {fixed: {delay: 0s}}}").await;
@@ -643,6 +668,7 @@ stories_on_every_store!(
     a_name_that_is_used_again_has_all_its_retries,
     a_held_step_starts_again_with_its_run,
     steps_that_are_only_reported_belong_to_their_run,
+    a_step_that_starts_again_waits_for_its_paused_target,
     a_run_whose_worker_vanished_is_tried_again,
     steps_are_remembered_as_long_as_their_run,
     a_run_that_nobody_wanted_tried_again_is_not,

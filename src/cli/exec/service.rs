@@ -93,6 +93,9 @@ pub struct Service {
     outage: Option<Outage>,
     /// Whether the service tells when there is something to do, as far as we know.
     tells: bool,
+    /// Of the run's attempt with this fence, whether a step is why it failed: what a
+    /// report has said once it says again.
+    step_failed: Option<(u64, bool)>,
 }
 
 impl NoAnswer {
@@ -109,7 +112,7 @@ impl Service {
     /// Connects with the first call.
     pub fn at(address: Address, call_timeout: Duration, teller: Teller) -> Self {
         let client = RetryServiceClient::new(address.channel(call_timeout));
-        Self { client, address, call_timeout, teller, outage: None, tells: true }
+        Self { client, address, call_timeout, teller, outage: None, tells: true, step_failed: None }
     }
 
     /// Asks for the right to run the next attempt, of a run where no step is named.
@@ -155,9 +158,9 @@ impl Service {
         request: ReportAttemptRequest,
         patience: Patience,
     ) -> Result<ReportAttemptResponse, NoAnswer> {
+        let step_failed = request.step.is_empty() && self.step_failed(&request).await;
         self.insist(patience, self.call_timeout, async |mut client, within| {
             if request.step.is_empty() {
-                let step_failed = of_run::step_failed(&mut client, &request, within).await?;
                 let report = of_run::report(request.clone(), step_failed);
                 let request = call::request(report, within);
                 return Ok(of_run::reported(client.report_run(request).await?.into_inner()));
@@ -166,6 +169,22 @@ impl Service {
             Ok(client.report_attempt(request).await?.into_inner())
         })
         .await
+    }
+
+    /// Whether a step is why an attempt of a run failed. A report is worth more than
+    /// that: where it cannot be found out soon it is said that none is.
+    async fn step_failed(&mut self, report: &ReportAttemptRequest) -> bool {
+        if let Some((fence, step_failed)) = self.step_failed
+            && fence == report.fence
+        {
+            return step_failed;
+        }
+        let mut client = self.client.clone();
+        let looked = of_run::step_failed(&mut client, report, self.call_timeout);
+        let looked = tokio::time::timeout(self.call_timeout, looked).await;
+        let step_failed = matches!(looked, Ok(Ok(true)));
+        self.step_failed = Some((report.fence, step_failed));
+        step_failed
     }
 
     /// Whether the service tells when there is something to do, as far as we know:

@@ -70,6 +70,7 @@ pub(super) fn plan(
 /// Grants the next attempt, unless the step must have ended by now.
 fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
     take_over(&mut record, terms, &begin.step, now.at);
+    record.of_run = record.of_run.max(begin.step.of_run);
     let passed = |max_elapsed| {
         let bound = ends_within(terms, &record, max_elapsed);
         bound.filter(|(bound, _)| *bound < now.at).map(|(_, reason)| reason)

@@ -359,7 +359,7 @@ pub fn plan(
     event: &Event,
     now: Now,
 ) -> Result<Plan, Refusal> {
-    run::check(terms, event)?;
+    run::check(terms, record.as_ref(), event)?;
     if let Event::Begin(begin) = event
         && let Some(refused) = run::refused(terms, record.as_ref(), begin, now)
     {
@@ -368,14 +368,19 @@ pub fn plan(
     let resumed = record.as_ref().and_then(|record| run::resumed(terms, record, event, now));
     let forgiven = resumed.as_ref().or(record.as_ref()).and_then(|it| outage::forgiven(terms, it));
     let is_resumed = resumed.is_some();
+    let put_off = resumed.clone().filter(|it| limits::paused(terms, it, now).is_some());
     let Some(changed) = forgiven.or(resumed) else {
         return follow(terms, key, record, event, now);
     };
-    match follow(terms, key, Some(changed), event, now)? {
+    match (follow(terms, key, Some(changed), event, now)?, put_off) {
+        // Who waits for it, or would claim it, finds it when the pause of its target ends.
+        (Plan::Stands(answer @ Answer::Refused(_)), Some(resumed)) => {
+            Ok(Draft::new(terms, resumed, answer).into_plan())
+        }
         // What is not written is told of the step as it is written, unless it is to
         // start again with its run: then it has not ended as is written.
-        Plan::Stands(_) if !is_resumed => follow(terms, key, record, event, now),
-        plan => Ok(plan),
+        (Plan::Stands(_), _) if !is_resumed => follow(terms, key, record, event, now),
+        (plan, _) => Ok(plan),
     }
 }
 
@@ -870,7 +875,6 @@ fn take_over(record: &mut Record, terms: &Terms<'_>, said: &StepTerms, at: Times
         Some(Deadline::After(span)) => record.deadline = Some(at.plus(span)),
         None => {}
     }
-    record.of_run = record.of_run.max(said.of_run);
 }
 
 /// The attempt that this identity belongs to.

@@ -158,6 +158,7 @@ fn begin_and_record(
     let host =
         failure.map(|failure| failure.host.as_str()).filter(|host| !host.is_empty()).map(Arc::from);
     record.worker = Box::default();
+    record.of_run = record.of_run.max(report.step.of_run);
     record.begin(began_at, None, host, now.at);
     record_end(terms, key, record, report, now)
 }

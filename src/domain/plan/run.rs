@@ -72,11 +72,28 @@ impl RunTerms {
     }
 }
 
-/// Nobody belongs to an attempt of the run that was not begun.
-pub(super) fn check(terms: &Terms<'_>, event: &Event) -> Result<(), Refusal> {
+/// Nobody belongs to an attempt of the run that was not begun. What ends an attempt
+/// that was begun before says nothing of it.
+pub(super) fn check(
+    terms: &Terms<'_>,
+    record: Option<&Record>,
+    event: &Event,
+) -> Result<(), Refusal> {
+    if !begins(record, event) {
+        return Ok(());
+    }
     let said = event.said().map_or(0, |said| said.of_run);
     let begun = terms.run.map_or(0, |run| run.attempt);
     if said > begun { Err(Refusal::UnknownRunAttempt { said, begun }) } else { Ok(()) }
+}
+
+/// Whether an event begins an attempt, unless something is in its way.
+fn begins(record: Option<&Record>, event: &Event) -> bool {
+    match event {
+        Event::Begin(_) => true,
+        Event::Report(report) => record.is_none_or(|record| report::is_implicit(record, report)),
+        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => false,
+    }
 }
 
 /// Whether a later attempt of the run has begun than the one that a worker says it
@@ -136,13 +153,8 @@ pub(super) fn resumed(
     now: Now,
 ) -> Option<Record> {
     let run = terms.run?;
-    let begins = match event {
-        Event::Begin(_) => true,
-        Event::Report(report) => report::is_implicit(record, report),
-        Event::Heartbeat(_) | Event::Order(_) | Event::Tick | Event::Wake => false,
-    };
     let is_running = matches!(record.state, State::Running { .. });
-    if !begins || run.attempt <= record.of_run || run.is_over || is_running {
+    if !begins(Some(record), event) || run.attempt <= record.of_run || run.is_over || is_running {
         return None;
     }
     let mut resumed = order::counted(record.clone(), now);
