@@ -154,6 +154,10 @@ pub(super) fn resumed(
 ) -> Option<Record> {
     let run = terms.run?;
     let is_running = matches!(record.state, State::Running { .. });
+    // Who only reports may be of an earlier attempt, unless it says of which.
+    if matches!(event, Event::Report(report) if report.step.of_run < run.attempt) {
+        return None;
+    }
     if !begins(Some(record), event) || run.attempt <= record.of_run || run.is_over || is_running {
         return None;
     }

@@ -451,21 +451,19 @@ impl Judge<'_> {
         }
     }
 
-    /// The next attempt, begun by its report: of the step as its run has left it.
+    /// The next attempt, begun by its report.
     fn implicit(
         &self,
-        step: Step,
+        mut step: Step,
         name: Name,
         failure: Option<&Failed>,
         at: u64,
         drawn: Drawn,
     ) -> (Option<Step>, Observed) {
-        let mut found = self.found(step.clone(), at);
-        let Place::Waiting(_) = found.place else {
+        let Place::Waiting(_) = step.place else {
             let latest = step.attempts();
             return step.stale(latest, at);
         };
-        let step = &mut found;
         let ran = failure.and_then(|failure| failure.ran).unwrap_or(0);
         let before =
             step.tries.last().and_then(|attempt| attempt.end.as_ref()).map_or(0, |end| end.at);
@@ -484,7 +482,7 @@ impl Judge<'_> {
             began_with,
             end: None,
         });
-        self.end(found, request_of(name), failure, at, drawn)
+        self.end(step, request_of(name), failure, at, drawn)
     }
 
     /// Ends the running attempt by a report.
