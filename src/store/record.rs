@@ -71,9 +71,6 @@ const IS_GETTING_ON: u8 = 1 << 5;
 const IS_LABELED: u8 = 1 << 6;
 /// The flag of steps whose counters began anew, or which forgot attempts.
 const IS_COUNTED_ANEW: u8 = 1 << 7;
-/// Every flag there is.
-const FLAGS: u8 =
-    REST | IS_OFFERED | IS_ORDERED | IS_OF_RUN | IS_GETTING_ON | IS_LABELED | IS_COUNTED_ANEW;
 /// Where the queue begins in format 4.
 const QUEUE_AT: usize = HEADER + 8;
 
@@ -335,7 +332,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
     let has_blocks = bytes[0] == FORMAT;
     let (format, blocks) =
         if has_blocks { (bytes[2] & REST, bytes[2] & !REST) } else { (bytes[0], 0) };
-    if format < UNBOUND || blocks & !FLAGS != 0 {
+    // Each bit is the flag of a block.
+    if format < UNBOUND {
         return Err(RecordError::Malformed);
     }
     let due = (format > UNBOUND && fixed.state == WAITING).then_some(fixed.instant);
