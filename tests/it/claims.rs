@@ -1,7 +1,7 @@
 //! Steps that any worker of a queue may run: claimed once each, never before they
 //! are due, in turn by run, and back in the queue when nothing is heard of a claim.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use reprise::{
     chance,
@@ -579,6 +579,17 @@ async fn claimers(instances: &[&Server], count: usize) {
     assert!(claimed(&mut client, 0).await.is_empty());
 }
 
+/// Two servers on one Redis.
+async fn two_instances(redis: &Standalone, folder: &Path) -> [Server; 2] {
+    let start = async |name: &str| {
+        let data = folder.join(name);
+        let mut command = serve(&data, "127.0.0.1:0");
+        command.args(["--store", &redis.url()]);
+        Server::start_with(&data, command).await
+    };
+    [start("one").await, start("other").await]
+}
+
 #[tokio::test]
 async fn a_thousand_claimers_get_a_thousand_steps_each_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -590,13 +601,7 @@ async fn a_thousand_claimers_get_a_thousand_steps_each_once() {
 async fn claimers_at_two_instances_get_each_step_once() {
     let redis = Standalone::start(Kind::Redis70, Options::default()).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut instances = Vec::new();
-    for name in ["one", "other"] {
-        let data = folder.path().join(name);
-        let mut command = serve(&data, "127.0.0.1:0");
-        command.args(["--store", &redis.url()]);
-        instances.push(Server::start_with(&data, command).await);
-    }
+    let instances = two_instances(&redis, folder.path()).await;
     claimers(&[&instances[0], &instances[1]], 300).await;
 }
 
@@ -676,13 +681,7 @@ async fn streams_and_claimers_get_each_step_once() {
 async fn streams_at_two_instances_get_each_step_once() {
     let redis = Standalone::start(Kind::Redis70, Options::default()).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut instances = Vec::new();
-    for name in ["one", "other"] {
-        let data = folder.path().join(name);
-        let mut command = serve(&data, "127.0.0.1:0");
-        command.args(["--store", &redis.url()]);
-        instances.push(Server::start_with(&data, command).await);
-    }
+    let instances = two_instances(&redis, folder.path()).await;
     streams(&[&instances[0], &instances[1]], 200).await;
 }
 

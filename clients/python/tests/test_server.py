@@ -380,4 +380,5 @@ def test_the_answer_of_a_person_is_told_at_once(address: str, run: str) -> None:
                     threading.Thread(target=answer_hold, args=(address, run)).start()
                     raise ConnectionResetError("peer")
         assert loop.succeeded
+    assert connection.calls["AwaitDecision"] > 0
     assert connection.calls["BeginAttempt"] == 2, "it was told, and has not asked again and again"

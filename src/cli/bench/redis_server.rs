@@ -78,7 +78,9 @@ impl OwnRedis {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        let process = command.spawn()?;
+        let process = command.spawn().map_err(|error| {
+            io::Error::new(error.kind(), format!("could not start {}: {error}", program.display()))
+        })?;
         let own = Self { address: format!("redis://{listen}"), process, _dir: dir };
         own.answers().await?;
         Ok(own)

@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
                 && let Some(Redis::Program(program)) = &self.place.redis
             {
                 let cost = set_cost(program, &self.place.parent, self.length).await;
-                report.redis_set_us = report.keep(case.name, cost);
+                report.redis_set_us = report.keep("SET on Redis", cost);
             }
             let measured = self.case(case).await;
             let measured = report.keep(case.name, measured);

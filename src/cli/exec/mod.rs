@@ -17,6 +17,7 @@ mod worker;
 
 use std::{collections::VecDeque, process::ExitCode, time::Duration};
 
+use futures_util::future::join;
 use rustix::process::Signal;
 use tokio::{
     sync::mpsc,
@@ -184,7 +185,9 @@ impl Exec {
                 Next::After(pause) => self.signals.unless_ended(sleep(pause)).await?,
                 Next::WhenTold(pause) => {
                     let wait = self.service.wait(self.job.wait(), pause);
-                    self.signals.unless_ended(wait).await?;
+                    // However soon it is told, no answer makes us ask in a tight loop.
+                    let least = sleep(pause.min(WAIT_MIN));
+                    self.signals.unless_ended(join(wait, least)).await?;
                 }
             }
         }

@@ -162,9 +162,11 @@ class Course:
     def _pause(self) -> Plan[None]:
         """Waits until the next attempt may be asked for."""
         if self._is_told:
+            earliest = min(self._due, self._clock.now() + WAIT_MIN)
             yield from self._service.wait(self.job.wait(self.settings), self._left)
-            self._is_told, self._due = False, self._clock.now()
-        elif self._left > 0:
+            # However soon it is told, no answer makes a busy loop.
+            self._is_told, self._due = False, max(earliest, self._clock.now())
+        if self._left > 0:
             yield Sleep(self._left)
 
     def _ask(self) -> Plan[Begun]:
