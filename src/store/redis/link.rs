@@ -121,7 +121,7 @@ impl Link {
     /// # Errors
     /// See [`Fault`].
     pub async fn send(&self, command: &Cmd) -> Result<Value, Fault> {
-        let Some(live) = self.shared.live().await else {
+        let Some(live) = self.shared.live() else {
             let why = self.shared.up.borrow().clone().err();
             return Err(Fault::Away(why.unwrap_or_else(|| "it was just lost".to_owned())));
         };
@@ -142,32 +142,32 @@ impl Link {
 }
 
 impl Shared {
-    /// The connection. It is told to be there a moment before it is.
-    async fn live(&self) -> Option<Arc<Live>> {
-        const MOMENT: u32 = 64;
-        for _ in 0..MOMENT {
-            if let Some(live) = self.live.load_full() {
-                return Some(live);
-            }
-            if self.up.borrow().is_err() {
-                return None;
-            }
-            tokio::task::yield_now().await;
-        }
-        None
+    /// The connection. It comes and goes together with the word that it does, so
+    /// that whoever was told finds it.
+    fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full().or_else(|| {
+            let _no_word_meanwhile = self.up.borrow();
+            self.live.load_full()
+        })
     }
 
     /// Gives a connection up, unless that was done already.
     fn lose(&self, live: &Arc<Live>, fault: &Fault) {
-        let before = self.live.compare_and_swap(live, None);
-        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live)) {
-            let why = match fault {
-                Fault::Elsewhere(why) => (*why).to_owned(),
-                Fault::Away(why) => why.clone(),
-                other => format!("{other:?}"),
-            };
+        let why = match fault {
+            Fault::Elsewhere(why) => (*why).to_owned(),
+            Fault::Away(why) => why.clone(),
+            other => format!("{other:?}"),
+        };
+        let is_lost = self.up.send_if_modified(|told| {
+            let before = self.live.compare_and_swap(live, None);
+            let is_live = before.as_ref().is_some_and(|before| Arc::ptr_eq(before, live));
+            if is_live {
+                *told = Err(why.clone());
+            }
+            is_live
+        });
+        if is_lost {
             tracing::warn!(address = %self.address, why, "the connection to Redis was given up");
-            self.tell(Err(why));
             self.broken.notify_one();
         }
     }
@@ -191,9 +191,10 @@ impl Shared {
     /// Lets a connection be used until it is no good any more.
     async fn hold(&self, live: &Arc<Live>) {
         self.made.fetch_add(1, Ordering::Release);
-        // In this order: who loses it says so later.
-        self.tell(Ok(()));
-        self.live.store(Some(Arc::clone(live)));
+        self.up.send_modify(|told| {
+            self.live.store(Some(Arc::clone(live)));
+            *told = Ok(());
+        });
         tokio::select! {
             () = self.lost(live) => {}
             why = self.demoted(live) => self.lose(live, &Fault::Elsewhere(why)),
