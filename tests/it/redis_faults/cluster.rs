@@ -63,7 +63,7 @@ fn a_replica_takes_over_when_told_to() {
 #[test]
 fn a_node_is_killed_that_has_no_replica() {
     on_one_thread(async {
-        let configuration = &["appendonly yes", "appendfsync everysec"];
+        let configuration = &["appendonly yes", "appendfsync always"];
         let mut cluster = Cluster::start(Kind::Valkey81, false, configuration).await;
         let stage = Stage::start(cluster.url(), 1, 6).await;
         let slot = cluster.slot(KEY).await;
@@ -80,7 +80,7 @@ fn a_node_is_killed_that_has_no_replica() {
 #[test]
 fn all_its_nodes_are_killed_and_come_back() {
     on_one_thread(async {
-        let configuration = &["appendonly yes", "appendfsync everysec"];
+        let configuration = &["appendonly yes", "appendfsync always"];
         let mut cluster = Cluster::start(Kind::Redis70, false, configuration).await;
         let stage = Stage::start(cluster.url(), 1, 6).await;
         for node in 0..3 {

@@ -16,7 +16,7 @@ fn killed_and_started_again(aof: Aof) {
     on_one_thread(async {
         let (mut server, mut stage) = standalone(kept(aof)).await;
         for _ in 0..3 {
-            server.kill();
+            kill(&mut server, &stage, aof).await;
             stage.health(ServingStatus::NotServing).await;
             stage.listen_anew();
             stage.told("STORE_UNAVAILABLE").await;
@@ -27,6 +27,23 @@ fn killed_and_started_again(aof: Aof) {
         stage.holds().await;
         each_step_is_filed(&server).await;
     });
+}
+
+/// Ends the server while everybody works. With a sync every second not before it
+/// has written what was acknowledged: while a sync lasts it keeps that to itself,
+/// for two seconds at most.
+async fn kill(server: &mut Standalone, stage: &Stage, aof: Aof) {
+    if aof == Aof::Always {
+        server.kill();
+    } else {
+        let _quiet = stage.fleet.world.quiet.write().await;
+        crate::redis_servers::until("everything is written", || async {
+            let field = server.endpoint().field("INFO persistence", "aof_buffer_length").await?;
+            (field == "0").then_some(())
+        })
+        .await;
+        server.kill();
+    }
 }
 
 #[test]

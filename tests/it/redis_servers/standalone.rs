@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 /// When the append-only file is synced.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Aof {
     /// There is none: a restart forgets everything.
     #[default]
