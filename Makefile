@@ -115,7 +115,7 @@ faults: ## Plant bugs one by one, and see that some test catches each
 fuzz: ## Fuzz what reads foreign bytes, SECONDS_EACH seconds each (60), from SEED
 	fuzz/run
 
-ON_REDIS := redis,redis-naive,redis-one,redis-one-script,redis-batch16,redis-batch64,redis-everysec,redis-always
+ON_REDIS := redis,redis-naive,redis-one,redis-one-script,redis-batch16,redis-batch64,redis-rate,redis-limited,redis-rate-batch64,redis-limited-batch64,redis-everysec,redis-always
 
 .PHONY: bench
 bench: build $(SERVERS)/stamp ## Measure: the whole service against a bare echo, on Redis and Valkey too, then rule, conditions, store, memory and log

@@ -5,7 +5,7 @@ use super::{
     load::Shape,
     process::{Program, Store, Threads},
     redis_server::Aof,
-    workload::Scenario,
+    workload::{Limits, Scenario},
 };
 
 /// A load on one server, compared with the same load on the baseline.
@@ -17,6 +17,7 @@ pub(super) struct Case {
     pub(super) baseline: Program,
     pub(super) transport: Transport,
     pub(super) scenario: Scenario,
+    pub(super) limits: Limits,
     pub(super) shape: Shape,
     pub(super) drive: Drive,
 }
@@ -53,6 +54,7 @@ const PLAIN: Case = Case {
     baseline: Program::Echo,
     transport: Transport::Tcp,
     scenario: Scenario::Report,
+    limits: Limits::None,
     shape: shape(64, 4),
     drive: Drive::Closed,
 };
@@ -65,14 +67,18 @@ const REDIS: Case = Case {
     ..PLAIN
 };
 
+const REDIS_BATCH: Case =
+    Case { name: "redis-batch64", scenario: Scenario::Batch64, shape: shape(16, 4), ..REDIS };
+
 /// Every case, in the order in which they are measured.
-pub(super) const CASES: [Case; 21] = [
+pub(super) const CASES: [Case; 26] = [
     // The baseline against itself: how far equal servers differ here.
     Case { name: "echo", program: Program::Echo, ..PLAIN },
     PLAIN,
     Case { name: "report-one", shape: shape(1, 1), ..PLAIN },
     Case { name: "report-256", shape: shape(256, 4), ..PLAIN },
     Case { name: "report-socket", transport: Transport::Unix, ..PLAIN },
+    Case { name: "limited", limits: Limits::Three, ..PLAIN },
     Case { name: "begin-report", scenario: Scenario::BeginReport, ..PLAIN },
     Case { name: "batch16", scenario: Scenario::Batch16, shape: shape(16, 4), ..PLAIN },
     Case { name: "mixed", scenario: Scenario::Mixed, ..PLAIN },
@@ -99,7 +105,11 @@ pub(super) const CASES: [Case; 21] = [
         ..REDIS
     },
     Case { name: "redis-batch16", scenario: Scenario::Batch16, shape: shape(16, 4), ..REDIS },
-    Case { name: "redis-batch64", scenario: Scenario::Batch64, shape: shape(16, 4), ..REDIS },
+    REDIS_BATCH,
+    Case { name: "redis-rate", limits: Limits::Rate, ..REDIS },
+    Case { name: "redis-limited", limits: Limits::Three, ..REDIS },
+    Case { name: "redis-rate-batch64", limits: Limits::Rate, ..REDIS_BATCH },
+    Case { name: "redis-limited-batch64", limits: Limits::Three, ..REDIS_BATCH },
     Case {
         name: "redis-everysec",
         program: Program::Reprise(Store::Redis(Aof::EverySecond)),

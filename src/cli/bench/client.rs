@@ -83,6 +83,7 @@ pub(super) enum Call {
     Report,
     Batch,
     Get,
+    CreateTarget,
 }
 
 /// Why a call brought no answer.
@@ -107,6 +108,7 @@ pub(super) struct Connection {
     report: Uri,
     batch: Uri,
     get: Uri,
+    create_target: Uri,
     headers: HeaderMap,
 }
 
@@ -141,22 +143,24 @@ impl Connection {
             .handshake(stream)
             .await
             .map_err(io::Error::other)?;
+        const RETRY: &str = "RetryService";
         // What ends a connection also ends the calls on it, and they say so.
         tokio::spawn(async move { drop(connection.await) });
-        let uri = |call| {
+        let uri = |service, call| {
             Uri::builder()
                 .scheme("http")
                 .authority(authority)
-                .path_and_query(format!("/reprise.v1.RetryService/{call}"))
+                .path_and_query(format!("/reprise.v1.{service}/{call}"))
                 .build()
                 .map_err(io::Error::other)
         };
         Ok(Self {
             send,
-            begin: uri("BeginAttempt")?,
-            report: uri("ReportAttempt")?,
-            batch: uri("BatchReportAttempts")?,
-            get: uri("GetStep")?,
+            begin: uri(RETRY, "BeginAttempt")?,
+            report: uri(RETRY, "ReportAttempt")?,
+            batch: uri(RETRY, "BatchReportAttempts")?,
+            get: uri(RETRY, "GetStep")?,
+            create_target: uri("AdminService", "CreateTarget")?,
             headers: request_headers(),
         })
     }
@@ -175,6 +179,7 @@ impl Connection {
             Call::Report => &self.report,
             Call::Batch => &self.batch,
             Call::Get => &self.get,
+            Call::CreateTarget => &self.create_target,
         };
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;

@@ -22,7 +22,7 @@ use super::{
     pacer,
     process::{Cpu, Server},
     tally::{Ledger, Tally},
-    workload::{Caller, Chance, Scenario},
+    workload::{Caller, Chance, Limits, Scenario},
 };
 
 /// How long the last calls of a load may take.
@@ -69,7 +69,7 @@ pub(super) enum Arrivals {
 impl Fleet {
     pub(super) async fn connect(
         server: &Server,
-        scenario: Scenario,
+        (scenario, limits): (Scenario, Limits),
         shape: Shape,
         seed: u64,
     ) -> io::Result<Self> {
@@ -84,7 +84,8 @@ impl Fleet {
             .take(shape.callers)
             .map(|(caller, connection)| {
                 let chance = Chance::new(chance.next());
-                Caller::new(connection.clone(), Arc::clone(&ledger), scenario, caller, chance)
+                let connection = connection.clone();
+                Caller::new(connection, Arc::clone(&ledger), scenario, limits, caller, chance)
             })
             .collect();
         Ok(Self { callers, ledger })

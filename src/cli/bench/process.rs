@@ -21,7 +21,7 @@ use super::{
     client::{Address, Connection, Transport},
     echo::Replies,
     redis_server::{Aof, OwnRedis, Redis},
-    workload,
+    workload::{self, Limits},
 };
 
 /// How long a server may take to its first answer.
@@ -229,6 +229,12 @@ impl Server {
         let pid = child.id();
         let own = Some(Own { child, dir });
         Ok(Self { address, pid, started_in, replies, metrics: None, own, redis: None })
+    }
+
+    /// Creates the target that the steps of a load name.
+    pub(super) async fn limit(&self, limits: Limits) -> io::Result<()> {
+        let mut connection = Connection::open(&self.address).await?;
+        workload::limit(&mut connection, limits).await.map_err(io::Error::other)
     }
 
     /// A server that somebody else started.

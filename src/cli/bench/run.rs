@@ -205,6 +205,7 @@ impl<'a> Run<'a> {
     async fn compare(&self, case: &Case, rate: Option<f64>) -> io::Result<Measurement> {
         let shape = self.shape(case);
         let subject = self.subject(case).await?;
+        subject.limit(case.limits).await?;
         let transport = self.transport(case);
         let replies = &subject.replies;
         let baseline =
@@ -291,7 +292,7 @@ impl Side {
         shape: Shape,
         seed: u64,
     ) -> io::Result<Self> {
-        let fleet = Fleet::connect(&server, case.scenario, shape, seed).await?;
+        let fleet = Fleet::connect(&server, (case.scenario, case.limits), shape, seed).await?;
         Ok(Self { name, server, fleet, rounds: Vec::new() })
     }
 

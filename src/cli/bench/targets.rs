@@ -80,6 +80,30 @@ pub(super) fn evaluate(report: &Report) -> Vec<Target> {
             AtMost(5.0),
             redis_cpu(report, found("redis")),
         ),
+        bound(
+            "redis-limited: Redis's CPU",
+            "× redis",
+            AtMost(2.0),
+            redis_cpu_over(found("redis-limited"), found("redis")),
+        ),
+        bound(
+            "redis-limited-batch64: Redis's CPU",
+            "× redis-batch64",
+            AtMost(1.7),
+            redis_cpu_over(found("redis-limited-batch64"), found("redis-batch64")),
+        ),
+        bound(
+            "redis-rate-batch64: Redis's CPU",
+            "× redis-batch64",
+            AtMost(1.4),
+            redis_cpu_over(found("redis-rate-batch64"), found("redis-batch64")),
+        ),
+        bound(
+            "limited: CPU per decision",
+            "µs more than report",
+            AtMost(2.0),
+            cpu_more(found("limited"), found("report")),
+        ),
         bound("redis: throughput", "× naive", AtLeast(1.5), throughput("redis-naive")),
         bound("redis-one: p50", "× one script", AtMost(1.3), p50("redis-one-script")),
         bound(
@@ -135,6 +159,14 @@ fn throughput_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Op
 
 fn cpu_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {
     Some(one?.subject.cpu_us? / other?.subject.cpu_us?)
+}
+
+fn redis_cpu_over(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {
+    Some(one?.subject.redis_cpu_us? / other?.subject.redis_cpu_us?)
+}
+
+fn cpu_more(one: Option<&Measurement>, other: Option<&Measurement>) -> Option<f64> {
+    Some(one?.subject.cpu_us? - other?.subject.cpu_us?)
 }
 
 #[cfg(test)]

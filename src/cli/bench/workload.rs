@@ -16,9 +16,9 @@ use super::{
     tally::{Judged, Ledger},
 };
 use crate::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Failure, FailureClass, GetStepRequest, Policy,
-    ReportAttemptRequest, ReportStatus, Verdict, begin_attempt_request, failure,
-    report_attempt_request,
+    BatchReportAttemptsRequest, BeginAttemptRequest, Concurrency, CreateTargetRequest, Failure,
+    FailureClass, GetStepRequest, NamedTarget, Policy, Rate, ReportAttemptRequest, ReportStatus,
+    RetryBudget, Target, Verdict, begin_attempt_request, failure, report_attempt_request,
 };
 
 /// Steps that one caller keeps going.
@@ -47,6 +47,54 @@ pub(super) enum Scenario {
     /// Of ten steps six as in `Report`, three as in `BeginReport`, and one that
     /// is read after each report.
     Mixed,
+}
+
+/// What limits the target of every step. None is ever reached: what it costs to
+/// ask them is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Limits {
+    /// Steps name no target.
+    None,
+    /// A rate.
+    Rate,
+    /// A rate, permits and a retry budget.
+    Three,
+}
+
+impl Limits {
+    /// What steps name as their target.
+    fn targets(self) -> Vec<String> {
+        if self == Self::None { Vec::new() } else { vec![TARGET.to_owned()] }
+    }
+
+    /// The target, as it is created before a load.
+    fn target(self) -> NamedTarget {
+        let most = || Some(Concurrency { max: 1_000_000 });
+        let budget = || Some(RetryBudget { ratio: Some(10.0), ..RetryBudget::default() });
+        let is_three = self == Self::Three;
+        let target = Target {
+            rate: Some(Rate { limit: 100_000, ..Rate::default() }),
+            concurrency: is_three.then(most).flatten(),
+            budget: is_three.then(budget).flatten(),
+            ..Target::default()
+        };
+        NamedTarget { name: TARGET.to_owned(), target: Some(target), ..NamedTarget::default() }
+    }
+}
+
+/// Name of the target.
+const TARGET: &str = "warehouse-db";
+
+/// Creates the target that steps name, if they name one.
+pub(super) async fn limit(connection: &mut Connection, limits: Limits) -> Result<(), CallError> {
+    if limits == Limits::None {
+        return Ok(());
+    }
+    let target = Some(limits.target());
+    let create = CreateTargetRequest { target, ..CreateTargetRequest::default() };
+    let framed = framed(&create, &mut BytesMut::new());
+    connection.call(Call::CreateTarget, framed).await.map(drop)
 }
 
 /// A small generator for arrivals and for what makes messages differ
@@ -97,12 +145,13 @@ impl Caller {
         connection: Connection,
         ledger: Arc<Ledger>,
         scenario: Scenario,
+        limits: Limits,
         caller: u64,
         mut chance: Chance,
     ) -> Self {
         // Two loads never meet in one store, not even with equal seeds.
         let load = getrandom::u32().unwrap_or_default();
-        let mut track = |slot: usize| Track::new(load, caller, slot, &mut chance);
+        let mut track = |slot: usize| Track::new(load, caller, slot, limits, &mut chance);
         let acts = match scenario {
             Scenario::Report => (0..STEPS).map(|slot| Act::Report(track(slot))).collect(),
             Scenario::BeginReport => {
@@ -229,7 +278,8 @@ async fn report_batch(
 /// Lets a server show that it can answer, and how: one reply for each kind of
 /// call.
 pub(super) async fn greet(connection: &mut Connection) -> Result<Replies, CallError> {
-    let mut track = Track::new(getrandom::u32().unwrap_or_default(), 0, 0, &mut Chance::new(0));
+    let mut track =
+        Track::new(getrandom::u32().unwrap_or_default(), 0, 0, Limits::None, &mut Chance::new(0));
     let buffer = &mut BytesMut::new();
     let decided = connection.call(Call::Report, framed(&track.report, buffer)).await?;
     let get = GetStepRequest {
@@ -359,11 +409,12 @@ const MESSAGES: [&str; 4] = [
 ];
 
 impl Track {
-    fn new(load: u32, caller: u64, slot: usize, chance: &mut Chance) -> Self {
+    fn new(load: u32, caller: u64, slot: usize, limits: Limits, chance: &mut Chance) -> Self {
         let chance = Chance::new(chance.next());
         let report = ReportAttemptRequest {
             step: format!("load-orders/partition-{slot:04}"),
             kind: KIND.to_owned(),
+            targets: limits.targets(),
             ..ReportAttemptRequest::default()
         };
         let mut track =
@@ -539,7 +590,7 @@ mod tests {
     use super::*;
 
     fn track() -> Track {
-        Track::new(0xfeed_f00d, 3, 1, &mut Chance::new(7))
+        Track::new(0xfeed_f00d, 3, 1, Limits::None, &mut Chance::new(7))
     }
 
     #[test]
