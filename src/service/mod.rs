@@ -38,7 +38,7 @@ use crate::{
     clock::Clock,
     domain::{
         draw::Salt,
-        event::{Comes, Event, StepTerms},
+        event::{AttemptName, Begin, Comes, Event, Report, StepTerms},
         id::{Id, StepKey},
         limit::Bound,
         plan::{self, Answer, Plan, Refusal, Terms},
@@ -206,10 +206,7 @@ impl<S: Store> Service<S> {
         event: &Event,
     ) -> Result<Handled, ServiceError> {
         let mut is_change = false;
-        let mut expect = match event {
-            Event::Begin(begin) if begin.comes != Comes::Claiming => Expect::Unknown,
-            _ => Expect::Anything,
-        };
+        let mut expect = expected(event);
         for _ in 0..ROUNDS {
             // The turn ends with the round.
             let Loaded { record, basis, turn: _turn, configuration, salt, now } =
@@ -412,6 +409,18 @@ impl<S: Store> Service<S> {
                 PolicyChoice::Default | PolicyChoice::Inline(_) => "default".to_owned(),
             })),
         }
+    }
+}
+
+/// What there is reason to expect of the step that an event is about. Where it is
+/// wrong, that costs no more than a look would have.
+const fn expected(event: &Event) -> Expect {
+    match event {
+        Event::Begin(Begin { comes: Comes::ByItself | Comes::WhenWoken, .. })
+        | Event::Report(Report {
+            attempt: AttemptName::Number(1) | AttemptName::Request(_), ..
+        }) => Expect::Unknown,
+        _ => Expect::Anything,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use redis::Value;
 
-use super::wire;
+use super::wire::{self, double};
 use crate::domain::{
     limit::{
         Admission, Admitted, Asks, Bound, Comes, Episodes, Finding, ForcedState, Limit, Rate, Want,
@@ -248,11 +248,6 @@ fn spent(cost: Option<u32>) -> f64 {
     cost.map_or(-1.0, f64::from)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what is sent is below 2⁵³, or an end of time")]
-fn double(number: u64) -> f64 {
-    number as f64
-}
-
 /// Names of the states that are asked or given back to.
 pub fn names(asks: &Asks) -> impl Iterator<Item = &str> {
     states(asks).map(|(state, _)| state)
@@ -341,12 +336,6 @@ pub fn read_episodes(asks: &Asks, mut bytes: &[u8]) -> Option<Vec<(Box<str>, Epi
     bytes.is_empty().then_some(seen)
 }
 
-/// A whole number that a script packed as a double.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "what scripts count is whole, not negative and below 2⁵³"
-)]
 fn number(bytes: &[u8]) -> Option<u64> {
-    Some(f64::from_le_bytes(bytes.try_into().ok()?) as u64)
+    Some(wire::whole(bytes.try_into().ok()?))
 }

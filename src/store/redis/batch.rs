@@ -5,7 +5,8 @@
 //! under no load a call has one item, and under much load up to [`MOST`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,6 +19,12 @@ pub const MOST: usize = 64;
 const CALLS: usize = 2;
 /// Items that wait at most. Admission lets far fewer in.
 const WAITING: usize = 16 * 1024;
+
+/// Something of which one call takes one for each name.
+pub trait Named {
+    /// What it is about.
+    fn name(&self) -> &str;
+}
 
 /// What one item waits for.
 pub type Reply<R> = oneshot::Receiver<R>;
@@ -51,7 +58,12 @@ impl<I, R> Default for Gathering<I, R> {
     }
 }
 
-impl<I, R> Gathering<I, R> {
+/// Two names with one hash are taken for the same: that costs a turn.
+fn hash(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}
+
+impl<I: Named, R> Gathering<I, R> {
     /// Adds an item.
     pub fn add(&self, item: I) -> Added<R> {
         let mut inner = self.inner();
@@ -68,14 +80,27 @@ impl<I, R> Gathering<I, R> {
         }
     }
 
-    /// The items of the next call; empty when the caller is done.
+    /// The items of the next call, each about something else; empty when the
+    /// caller is done. The second about the same waits for the call after.
     pub fn take(&self) -> Vec<(I, oneshot::Sender<R>)> {
         let mut inner = self.inner();
-        let count = inner.waiting.len().min(MOST);
-        if count == 0 {
+        let (mut names, mut held_back) = (HashSet::new(), Vec::new());
+        let mut taken: Vec<(I, _)> = Vec::new();
+        while taken.len() < MOST {
+            let Some(entry) = inner.waiting.pop_front() else { break };
+            if names.insert(hash(entry.0.name())) {
+                taken.push(entry);
+            } else {
+                held_back.push(entry);
+            }
+        }
+        for entry in held_back.into_iter().rev() {
+            inner.waiting.push_front(entry);
+        }
+        if taken.is_empty() {
             inner.calls -= 1;
         }
-        inner.waiting.drain(..count).collect()
+        taken
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<I, R>> {

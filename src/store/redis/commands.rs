@@ -17,6 +17,14 @@ impl Command {
     pub fn cmd(self) -> Cmd {
         cmd(self.0)
     }
+
+    /// The command, with room for so many arguments of so many bytes in all.
+    #[must_use]
+    pub fn with_room(self, arguments: usize, bytes: usize) -> Cmd {
+        let mut command = Cmd::with_capacity(1 + arguments, self.0.len() + bytes);
+        command.arg(self.0);
+        command
+    }
 }
 
 macro_rules! commands {

@@ -43,7 +43,7 @@ use self::{
     memory::Memory,
     slot::{Heard, Known, Slot},
     turns::Turns,
-    wire::{Ask, Heading, Item, Outcome, Planned, Said, Written},
+    wire::{Ask, Heading, Item, Outcome, Planned, Said, Stored, Written},
 };
 use super::{
     Basis, Change, Changes, Commit, Committed, ConfigurationChange, Description, Due, Expect,
@@ -59,7 +59,7 @@ use crate::{
         id::{Id, StepKey},
         limit::{self, Admitted, Asks, Episodes, ForcedState, usage::Usage},
         namespace::{DEFAULT_NAMESPACE, Settings},
-        plan::{self, Answer, Draft, Now},
+        plan::{self, Answer, Draft, Now, Settlement},
         record::{Evidence, FailureText, PolicyChoice, Record},
         time::Timestamp,
     },
@@ -122,8 +122,8 @@ struct Inner {
     heard: Mutex<Heard>,
     given_time: Option<Clock>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
-    /// Records as they were last seen, by key; None is a step that there was not.
-    memory: Mutex<Memory<String, Option<Arc<[u8]>>>>,
+    /// Steps as they were last seen, by key; None is a step that there was not.
+    memory: Mutex<Memory<String, Option<Stored>>>,
     turns: Turns,
     register: Mutex<Register>,
     /// The connection, by its number, to which what is remembered belongs.
@@ -504,21 +504,24 @@ impl Inner {
     /// The outcome of each item.
     async fn settled(&self, slot: &Slot, items: Vec<Item>) -> Vec<slot::Answered> {
         let granting: Vec<bool> = items.iter().map(Item::grants).collect();
-        let mut keys = slot.keys.of_settle(&items);
         let is_bound = items.iter().any(|item| matches!(item.ask, Ask::Bound(..)));
         let states = states(&items);
+        let place = |state: &str| {
+            let at = states.iter().position(|known| known == state);
+            at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX)
+        };
+        let mut args: Vec<Vec<u8>> = self.times(slot).into();
+        let mut keys: Vec<String> = slot.keys.of_settle().map(String::clone).into();
+        for Item { step, texts, ask } in items {
+            keys.extend([step, texts]);
+            args.push(ask.argument(place));
+        }
         for state in &states {
             keys.extend(slot.keys.target_state(state));
         }
         if is_bound {
             keys.push(slot.keys.parking.clone());
         }
-        let place = |state: &str| {
-            let at = states.iter().position(|known| known == state);
-            at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX)
-        };
-        let mut args: Vec<Vec<u8>> = self.times(slot).into();
-        args.extend(items.into_iter().map(|item| item.argument(place)));
         let (grant, settle) = if is_bound {
             (&*scripts::GRANT_BOUND, &*scripts::SETTLE_BOUND)
         } else {
@@ -549,8 +552,15 @@ impl Inner {
         }
     }
 
-    fn remember(&self, key: String, step: Option<&[u8]>) {
-        lock(&self.memory).put(key, step.map(Arc::from));
+    fn remember(&self, key: String, step: Option<Stored>) {
+        lock(&self.memory).put(key, step);
+    }
+
+    /// Where an event of a step will be filed that is at `event_at`: an earlier
+    /// entry stays.
+    fn filed_at(&self, step: &str, event_at: Timestamp) -> Timestamp {
+        let known = lock(&self.memory).get(step).flatten();
+        known.map_or(event_at, |known| known.filed_at.min(event_at))
     }
 
     /// A step as it is remembered or expected, under a configuration that is
@@ -572,7 +582,7 @@ impl Inner {
             None => return None,
         };
         drop(memory);
-        let record = value.map(|value| record::decode(&value)).transpose().ok()?;
+        let record = value.map(|value| record::decode(&value.record)).transpose().ok()?;
         let now = slot.now(self.local.now());
         Some(Seen { record, known, now, remembered: true })
     }
@@ -584,17 +594,17 @@ impl Inner {
     ) -> Result<Seen, StoreError> {
         let outcome = self.ask(slot, &key.joined(), Ask::Read).await?;
         let value = self.found(key, outcome)?;
-        let record =
-            value.map(|value| record::decode(&value)).transpose().map_err(unreadable(key))?;
+        let record = value.map(|value| record::decode(&value.record)).transpose();
+        let record = record.map_err(unreadable(key))?;
         let known = self.known(key.namespace).await?;
         let now = slot.now(self.local.now());
         Ok(Seen { record, known, now, remembered: false })
     }
 
-    fn found(&self, key: &StepKey<'_>, outcome: Outcome) -> Result<Option<Box<[u8]>>, StoreError> {
+    fn found(&self, key: &StepKey<'_>, outcome: Outcome) -> Result<Option<Stored>, StoreError> {
         match outcome {
             Outcome::Found(value) => {
-                self.remember(self.slot(key.namespace).keys.of(key), value.as_deref());
+                self.remember(self.slot(key.namespace).keys.of(key), value.clone());
                 Ok(value)
             }
             Outcome::Damaged => Err(damaged(key)),
@@ -761,8 +771,9 @@ impl Store for Redis {
             now: commit.now,
             operation: chance::bytes(),
         };
-        let (prepared, ask) = asked(planned, commit.change, &known);
         let step = slot.keys.of(key);
+        let filed_at = |event_at| self.0.filed_at(&step, event_at);
+        let (prepared, ask) = asked(planned, commit.change, &known, filed_at);
         let outcome = match self.0.ask(&slot, &key.joined(), ask).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -771,13 +782,14 @@ impl Store for Redis {
             }
         };
         match outcome {
-            Outcome::Written | Outcome::Admitted(_) | Outcome::Again(_) => {
-                let (answer, record) = prepared.done(outcome).ok_or_else(wire::strange)?;
-                self.0.remember(step, record.as_deref());
+            Outcome::Written(_) | Outcome::Admitted(_) | Outcome::Again(_) => {
+                let (answer, stored) =
+                    prepared.done(outcome, filed_at).ok_or_else(wire::strange)?;
+                self.0.remember(step, stored);
                 return Ok(Committed::Written(answer));
             }
             Outcome::Conflict(value) | Outcome::Time(value) => {
-                self.0.remember(step, value.as_deref());
+                self.0.remember(step, value);
             }
             Outcome::Configuration => slot.unlearn(),
             Outcome::Episodes(told) => {
@@ -805,7 +817,7 @@ impl Store for Redis {
         let slot = self.0.slot(key.namespace);
         let outcome = self.0.ask(&slot, &key.joined(), Ask::Read).await?;
         let value = self.0.found(key, outcome)?;
-        let header = value.map(|value| record::Header::read(&value)).transpose();
+        let header = value.map(|value| record::Header::read(&value.record)).transpose();
         let version = header.map_err(unreadable(key))?.map_or(0, |header| header.version);
         let revision = slot.known().map(|known| known.configuration.revision);
         Ok(version == basis.version && revision == Some(basis.configuration))
@@ -1068,8 +1080,8 @@ fn states(items: &[Item]) -> Vec<String> {
 
 /// A change as it is known before it is made.
 enum Prepared {
-    /// The answer, and the record that is then remembered.
-    Settled(Answer, Option<Vec<u8>>),
+    /// The answer, and the step as it then stands.
+    Settled(Answer, Option<Stored>),
     /// The rest hangs on what the targets answer.
     Bound(Box<Draft>),
 }
@@ -1083,42 +1095,62 @@ impl Prepared {
         }
     }
 
-    /// The answer and the record, once it is made.
-    fn done(self, outcome: Outcome) -> Option<(Answer, Option<Vec<u8>>)> {
+    /// The answer, and the step as it stands once the change is made; `filed_at`
+    /// says where an event is filed.
+    fn done(
+        self,
+        outcome: Outcome,
+        filed_at: impl Fn(Timestamp) -> Timestamp,
+    ) -> Option<(Answer, Option<Stored>)> {
         let draft = match self {
-            Self::Settled(answer, record) => return Some((answer, record)),
+            Self::Settled(answer, stored) => return Some((answer, told(stored, &outcome))),
             Self::Bound(draft) => draft,
         };
         let settled = |draft: Draft, admitted: &Admitted| {
-            let settlement = plan::settle(draft, admitted);
-            let record = record::encode(&settlement.record, settlement.event_at);
-            (settlement.answer, record)
+            let Settlement { record, event_at, answer, .. } = plan::settle(draft, admitted);
+            let record = record::encode(&record, event_at).into();
+            (answer, Stored { filed_at: filed_at(event_at), record })
         };
         match outcome {
             Outcome::Admitted(said) => {
                 let admitted = asks::read(draft.asks()?, &said)?;
-                let (answer, record) = settled(*draft, &admitted);
-                Some((answer, Some(record)))
+                let (answer, stored) = settled(*draft, &admitted);
+                Some((answer, Some(stored)))
             }
             // It was sent twice, and the first answer is gone: what was answered is
             // told by what was written.
             Outcome::Again(found) => {
                 let found = found?;
-                let at = record::Header::read(&found).ok()?.instant;
+                let at = record::Header::read(&found.record).ok()?.instant;
                 let mut answers = asks::Answer::to(draft.asks()?).map(|answer| {
                     let admitted = Admitted { admission: answer.at(at), findings: Vec::new() };
                     settled(Draft::clone(&draft), &admitted)
                 });
-                let (answer, record) = answers.find(|(_, record)| **record == *found)?;
-                Some((answer, Some(record)))
+                let (answer, _) = answers.find(|(_, stored)| stored.record == found.record)?;
+                Some((answer, Some(found)))
             }
             _ => None,
         }
     }
 }
 
+/// A step that was written: the script may have filed it elsewhere than was guessed.
+fn told(stored: Option<Stored>, outcome: &Outcome) -> Option<Stored> {
+    match (stored, outcome) {
+        (Some(stored), Outcome::Written(Some(filed_at))) => {
+            Some(Stored { filed_at: *filed_at, ..stored })
+        }
+        (stored, _) => stored,
+    }
+}
+
 /// What is known of a change before it is made, and what is asked.
-fn asked(planned: Planned, change: Change, known: &Known) -> (Prepared, Ask) {
+fn asked(
+    planned: Planned,
+    change: Change,
+    known: &Known,
+    filed_at: impl Fn(Timestamp) -> Timestamp,
+) -> (Prepared, Ask) {
     let draft = match change {
         Change::Purge => return (Prepared::Settled(Answer::Ticked, None), Ask::Purge(planned)),
         Change::Write(draft) => draft,
@@ -1131,16 +1163,18 @@ fn asked(planned: Planned, change: Change, known: &Known) -> (Prepared, Ask) {
     let grants = draft.is_granting();
     let admitted = draft.admitted();
     let settlement = plan::settle(*draft, &admitted);
-    let record = record::encode(&settlement.record, settlement.event_at);
+    let record: Arc<[u8]> = record::encode(&settlement.record, settlement.event_at).into();
     let written = Written {
-        record: record.clone(),
+        record: Arc::clone(&record),
         event_at: settlement.event_at,
+        filed_at: filed_at(settlement.event_at),
         policy: use_of(&settlement.record.policy),
         text: settlement.text.map(text_bytes),
         live_max,
         grants,
     };
-    (Prepared::Settled(settlement.answer, Some(record)), Ask::Write(planned, Box::new(written)))
+    let stored = Stored { filed_at: written.filed_at, record };
+    (Prepared::Settled(settlement.answer, Some(stored)), Ask::Write(planned, Box::new(written)))
 }
 
 fn text_bytes(text: FailureText) -> Vec<u8> {

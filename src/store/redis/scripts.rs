@@ -4,7 +4,7 @@
 //! grants is refused by a server that is out of memory; one that settles is not,
 //! since what ends or reports has to get in.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use redis::Cmd;
 
@@ -129,11 +129,7 @@ type Spoil = (bool, &'static str, &'static str);
 /// The bugs that can be planted in scripts.
 fn spoils() -> [Spoil; 21] {
     [
-        (
-            planted!("redis-version-not-compared"),
-            "version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0)",
-            "false",
-        ),
+        (planted!("redis-version-not-compared"), "version ~= found_version", "false"),
         (
             planted!("redis-revision-not-compared"),
             "born ~= state.born or revision ~= state.revision",
@@ -147,13 +143,17 @@ fn spoils() -> [Spoil; 21] {
         (planted!("redis-plan-never-old"), " or now - at > PATIENCE", ""),
         (planted!("redis-time-goes-back"), "math.max(wall, state.clock)", "wall"),
         (planted!("redis-quota-not-compared"), "state.live >= live_max", "false"),
-        (planted!("redis-live-never-less"), "lives - lived", "lives"),
+        (planted!("redis-live-never-less"), "new_lives - lives", "new_lives"),
         (
             planted!("redis-change-number-skipped"),
             "state.changes = state.changes + 1",
             "state.changes = state.changes + 2",
         ),
-        (planted!("redis-event-not-filed"), "file(member, event)\n  else", "\n  else"),
+        (
+            planted!("redis-event-not-filed"),
+            "score = event\n    file(member, event)",
+            "score = event",
+        ),
         (planted!("redis-event-filed-late"), "= at, member", "= at + 60e6, member"),
         (planted!("redis-purge-leaves-step"), "gone[#gone + 1] = step\n", "\n"),
         (planted!("redis-use-not-counted"), "count(new_use, 1)", ""),
@@ -190,9 +190,76 @@ fn spoiled(source: String) -> String {
     planted.fold(source, |source, (_, piece, other)| source.replace(piece, other))
 }
 
+/// The names and values of a line of constants: names in capitals, values written
+/// out.
+fn constants(line: &str) -> Option<Vec<(&str, &str)>> {
+    let (names, values) = line.strip_prefix("local ")?.split_once(" = ")?;
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_uppercase())
+            && name.chars().all(|char| char.is_ascii_uppercase() || char == '_')
+    };
+    let is_value = |value: &str| {
+        let quoted = value.strip_prefix('\'').and_then(|value| value.strip_suffix('\''));
+        quoted.is_some() || value.parse::<f64>().is_ok()
+    };
+    let (names, values): (Vec<_>, Vec<_>) =
+        (names.split(", ").collect(), values.split(", ").collect());
+    let is_whole = names.len() == values.len()
+        && names.iter().all(|name| is_name(name))
+        && values.iter().all(|value| is_value(value));
+    is_whole.then(|| names.into_iter().zip(values).collect())
+}
+
+/// A script with its constants' values in their places, and without comments. A
+/// local that a function uses costs time in every call: the function is made anew
+/// each time, and looks for the local among all that are in use.
+fn folded(source: &str) -> String {
+    let mut known = HashMap::new();
+    let mut out = String::with_capacity(source.len());
+    for line in source.lines() {
+        let code = line.split("--").next().unwrap_or_default().trim_end();
+        match constants(code) {
+            Some(more) => known.extend(more),
+            None if code.is_empty() => {}
+            None => {
+                fold(code, &known, &mut out);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// One line of it: names within quotes are none.
+fn fold(code: &str, known: &HashMap<&str, &str>, out: &mut String) {
+    for (at, piece) in code.split('\'').enumerate() {
+        if at > 0 {
+            out.push('\'');
+        }
+        if at % 2 == 1 {
+            out.push_str(piece);
+            continue;
+        }
+        let mut rest = piece;
+        while let Some(start) = rest.find(is_part) {
+            let end = rest[start..].find(|char| !is_part(char)).map_or(rest.len(), |to| start + to);
+            out.push_str(&rest[..start]);
+            let name = &rest[start..end];
+            out.push_str(known.get(name).copied().unwrap_or(name));
+            rest = &rest[end..];
+        }
+        out.push_str(rest);
+    }
+}
+
+/// Whether it may stand in a name.
+const fn is_part(char: char) -> bool {
+    char.is_ascii_alphanumeric() || char == '_'
+}
+
 impl Script {
     fn new(name: &'static str, flags: &str, parts: &[&str]) -> Self {
-        let source = spoiled(format!("#!lua{flags}\n{}", parts.join("\n")));
+        let source = format!("#!lua{flags}\n{}", folded(&spoiled(parts.join("\n"))));
         let digest = redis::Script::new(&source).get_hash().to_owned();
         Self { name, source, digest }
     }
@@ -213,8 +280,13 @@ impl Script {
     /// A call by digest, or with the source for a server that does not know it.
     #[must_use]
     pub fn call(&self, keys: &[impl AsRef<str>], args: &[impl AsRef<[u8]>], known: bool) -> Cmd {
-        let mut call = if known { EVALSHA.cmd() } else { EVAL.cmd() };
-        call.arg(if known { &self.digest } else { &self.source }).arg(keys.len());
+        let (command, script) =
+            if known { (&EVALSHA, &self.digest) } else { (&EVAL, &self.source) };
+        // What is long is not moved while the call grows.
+        let bytes = keys.iter().map(|key| key.as_ref().len()).sum::<usize>()
+            + args.iter().map(|arg| arg.as_ref().len()).sum::<usize>();
+        let mut call = command.with_room(2 + keys.len() + args.len(), 32 + script.len() + bytes);
+        call.arg(script).arg(keys.len());
         for key in keys {
             call.arg(key.as_ref());
         }
@@ -229,10 +301,28 @@ impl Script {
 mod tests {
     use super::*;
 
+    const SETTLE_FILE: &str = include_str!("lua/settle.lua");
+
     #[test]
     fn what_planted_bugs_spoil_is_there() {
+        let files = [COMMON, LIMITS, SETTLE_FILE, include_str!("lua/pause.lua")];
         for (_, piece, _) in spoils() {
-            assert!(all().iter().any(|script| script.source().contains(piece)), "{piece}");
+            assert!(files.iter().any(|file| file.contains(piece)), "{piece}");
+        }
+    }
+
+    #[test]
+    fn constants_give_way_to_their_values() {
+        let lines = [
+            "local ONE, FORM = 1, '<BI4'",
+            "local sum = ONE + ONES -- of ONE",
+            "local TABLE = { ONE, 'ONE' }",
+            "f(FORM, x.ONE2)",
+        ];
+        let expected = "local sum = 1 + ONES\nlocal TABLE = { 1, 'ONE' }\nf('<BI4', x.ONE2)\n";
+        assert_eq!(folded(&lines.join("\n")), expected);
+        for script in all() {
+            assert!(script.source().lines().all(|line| constants(line).is_none()));
         }
     }
 }

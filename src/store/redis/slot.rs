@@ -253,20 +253,14 @@ impl Known {
 }
 
 impl Keys {
-    /// Keys of a call of `settle`.
+    /// Keys of a call of `settle` before those of its items.
     #[must_use]
-    pub fn of_settle(&self, items: &[Item]) -> Vec<String> {
-        let fixed =
-            [&self.state, &self.events, &self.changes, &self.inline, &self.uses, &self.lists];
-        let mut keys: Vec<String> = fixed.into_iter().cloned().collect();
-        for item in items {
-            keys.extend([item.step.clone(), item.texts.clone()]);
-        }
-        keys
+    pub fn of_settle(&self) -> [&String; FIXED] {
+        [&self.state, &self.events, &self.changes, &self.inline, &self.uses, &self.lists]
     }
 }
 
-/// Keys of a call of `settle` before those of its items.
+/// How many those are.
 const FIXED: usize = 6;
 
 /// Takes the granting items out of a call.

@@ -1,11 +1,12 @@
 //! What goes to the scripts and what comes back.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use redis::Value;
 
 use super::{
     asks::{self, Follows},
+    batch::Named,
     fault::Fault,
 };
 use crate::domain::{limit::Asks, plan::Now, time::Timestamp};
@@ -58,9 +59,12 @@ pub struct Planned {
 #[derive(Debug)]
 pub struct Written {
     /// The stored record.
-    pub record: Vec<u8>,
+    pub record: Arc<[u8]>,
     /// Its next event.
     pub event_at: Timestamp,
+    /// Where the event is filed then, as far as is known: a guess that is wrong
+    /// costs the script time.
+    pub filed_at: Timestamp,
     /// The policy that it uses, as the counts of uses name it; empty for the
     /// namespace's default.
     pub policy: String,
@@ -89,23 +93,44 @@ pub struct Bound {
     pub grants: bool,
 }
 
+/// A step as it stands in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where in the event index it is filed: not after its event.
+    pub filed_at: Timestamp,
+    /// The record.
+    pub record: Arc<[u8]>,
+}
+
+impl Stored {
+    /// Reads a value without its operation: score, policy, record.
+    fn read(value: &[u8]) -> Option<Self> {
+        let (score, rest) = value.split_first_chunk()?;
+        let (&policy, rest) = rest.split_first()?;
+        Some(Self {
+            filed_at: Timestamp::from_micros(whole(*score)),
+            record: rest.get(usize::from(policy)..)?.into(),
+        })
+    }
+}
+
 /// What became of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done.
-    Written,
+    /// Done; and where the event is filed, if that was guessed wrong.
+    Written(Option<Timestamp>),
     /// The step is another by now: this.
-    Conflict(Option<Box<[u8]>>),
+    Conflict(Option<Stored>),
     /// The configuration is another by now.
     Configuration,
     /// The time is not what was planned with; the step is this.
-    Time(Option<Box<[u8]>>),
+    Time(Option<Stored>),
     /// The namespace has all the live steps it may.
     Quota,
     /// The policy given inline is not remembered.
     Inline,
     /// The step is this.
-    Found(Option<Box<[u8]>>),
+    Found(Option<Stored>),
     /// Its event has come, at this time.
     Due(Timestamp),
     /// It had not come; it is filed where it belongs.
@@ -117,7 +142,7 @@ pub enum Outcome {
     /// There is no such namespace.
     NamespaceUnknown,
     /// It was done before; the step has been this since.
-    Again(Option<Box<[u8]>>),
+    Again(Option<Stored>),
     /// Done, as the targets' answer has it: this.
     Admitted(Box<[u8]>),
     /// The targets have had other episodes by now: these.
@@ -181,6 +206,22 @@ pub struct Heading {
     pub changes: u64,
 }
 
+impl Heading {
+    fn read(packed: &[u8]) -> Option<Self> {
+        let (words, rest) = packed.as_chunks();
+        let [now, born, revision, before, graced, wall, changes] = words else { return None };
+        rest.is_empty().then(|| Self {
+            now: Timestamp::from_micros(whole(*now)),
+            born: whole(*born),
+            revision: whole(*revision),
+            before: Timestamp::from_micros(whole(*before)),
+            graced: whole(*graced),
+            wall: Timestamp::from_micros(whole(*wall)),
+            changes: whole(*changes),
+        })
+    }
+}
+
 /// What a script says.
 #[derive(Debug)]
 pub enum Said {
@@ -201,33 +242,41 @@ pub enum Said {
 
 const KINDS: [u8; 5] = [0, 1, 2, 3, 4];
 
-impl Item {
-    /// The item as `settle.lua` takes it: header, value, text; `index` places the
+impl Named for Item {
+    fn name(&self) -> &str {
+        &self.step
+    }
+}
+
+impl Ask {
+    /// It as `settle.lua` takes it: header, value, text; `index` places the
     /// states of targets.
     #[must_use]
     pub fn argument(self, index: impl FnMut(&str) -> u16) -> Vec<u8> {
         let [read, write, purge, look, bound] = KINDS;
         let nothing = Lengths::default();
-        match self.ask {
-            Ask::Read => header(read, None, &nothing),
-            Ask::Look => header(look, None, &nothing),
-            Ask::Purge(planned) => header(purge, Some(&planned), &nothing),
-            Ask::Write(planned, written) => {
+        match self {
+            Self::Read => header(read, None, &nothing),
+            Self::Look => header(look, None, &nothing),
+            Self::Purge(planned) => header(purge, Some(&planned), &nothing),
+            Self::Write(planned, written) => {
                 let lengths = Lengths {
                     event: written.event_at.as_micros(),
                     live_max: written.live_max,
                     value: value_length(&written.policy, &written.record),
                 };
                 let mut item = header(write, Some(&planned), &lengths);
-                let event = written.event_at.as_micros();
-                value(planned.operation, event, &written.policy, &written.record, &mut item);
+                let filed = written.filed_at.as_micros();
+                value(planned.operation, filed, &written.policy, &written.record, &mut item);
                 item.extend(written.text.unwrap_or_default());
                 item
             }
-            Ask::Bound(planned, what) => what.argument(bound, &planned, index),
+            Self::Bound(planned, what) => what.argument(bound, &planned, index),
         }
     }
+}
 
+impl Item {
     /// The states of targets that it is about.
     pub fn states(&self) -> impl Iterator<Item = &str> {
         let asks = match &self.ask {
@@ -321,6 +370,16 @@ pub fn double(number: u64) -> f64 {
     number as f64
 }
 
+/// A whole number that a script packed as a double.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what scripts count is whole, not negative and below 2⁵³, or an end of time"
+)]
+pub const fn whole(word: [u8; 8]) -> u64 {
+    f64::from_le_bytes(word) as u64
+}
+
 impl Said {
     /// Reads what a script returned.
     ///
@@ -332,16 +391,8 @@ impl Said {
         let word = parts.next().and_then(bytes).ok_or_else(strange)?;
         match &*word {
             b"ok" => {
-                let mut number = || parts.next().and_then(number).ok_or_else(strange);
-                let heading = Heading {
-                    now: Timestamp::from_micros(number()?),
-                    born: number()?,
-                    revision: number()?,
-                    before: Timestamp::from_micros(number()?),
-                    graced: number()?,
-                    wall: Timestamp::from_micros(number()?),
-                    changes: number()?,
-                };
+                let heading = parts.next().and_then(bytes);
+                let heading = heading.and_then(|words| Heading::read(&words)).ok_or_else(strange)?;
                 Ok(Self::Done(heading, parts.collect()))
             }
             b"unknown" => Ok(Self::Unknown),
@@ -376,21 +427,28 @@ impl Outcome {
     /// When they are not in the form of this version.
     pub fn read(code: Value, payload: Value) -> Result<Self, Fault> {
         let payload = bytes(payload).ok_or_else(strange)?;
-        let step = |payload: Vec<u8>| (!payload.is_empty()).then(|| payload.into_boxed_slice());
+        let step = |payload: Vec<u8>| match &*payload {
+            [] => Ok(None),
+            value => Stored::read(value).map(Some).ok_or_else(strange),
+        };
+        let score = |payload: &[u8]| match payload {
+            [] => Ok(None),
+            word => word.try_into().map(whole).map(Timestamp::from_micros).map(Some),
+        };
         Ok(match number(code).ok_or_else(strange)? {
-            1 => Self::Written,
-            2 => Self::Conflict(step(payload)),
+            1 => Self::Written(score(&payload).map_err(|_| strange())?),
+            2 => Self::Conflict(step(payload)?),
             3 => Self::Configuration,
-            4 => Self::Time(step(payload)),
+            4 => Self::Time(step(payload)?),
             5 => Self::Quota,
             6 => Self::Inline,
-            7 => Self::Found(step(payload)),
+            7 => Self::Found(step(payload)?),
             8 => Self::Due(Timestamp::from_micros(
                 number(Value::BulkString(payload)).ok_or_else(strange)?,
             )),
             9 => Self::Filed,
             10 => Self::Damaged,
-            12 => Self::Again(step(payload)),
+            12 => Self::Again(step(payload)?),
             13 => Self::Admitted(payload.into_boxed_slice()),
             14 => Self::Episodes(payload.into_boxed_slice()),
             11 => Self::Paused(Pause::read(&payload).ok_or_else(strange)?),

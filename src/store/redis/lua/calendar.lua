@@ -292,6 +292,9 @@ end
 -- How many starts of older layers count against a bucket; `enough` when there
 -- are more.
 local function older_starts(cal, bucket, enough)
+  if #cal.layers == 1 then
+    return 0
+  end
   local current, sum = cal.layers[1], 0
   local from, till = bucket * current.width, (bucket + 1) * current.width
   if current.gap then

@@ -130,11 +130,17 @@ local function grace(state, now)
   return now < state.graced and state.graced or 0
 end
 
--- What every answer begins with. The last of it is the latest change.
-local CHANGES = 8
+-- What every answer begins with: 'ok', and in one piece what src/store/redis/wire.rs
+-- calls its heading.
+local HEADING = '<ddddddd'
+local function reheaded(answer, state, now)
+  answer[2] = struct.pack(HEADING, now, state.born, state.revision, state.before, grace(state, now),
+    state.wall, state.changes)
+  return answer
+end
+
 local function heading(state, now)
-  return { 'ok', text(now), text(state.born), text(state.revision), text(state.before),
-    text(grace(state, now)), text(state.wall), text(state.changes) }
+  return reheaded({ 'ok' }, state, now)
 end
 
 -- What is answered to what a pause forbids.

@@ -38,7 +38,9 @@ end
 -- From here on nothing can fail.
 if kind == 'delete' then
   redis.call('UNLINK', unpack(KEYS))
-  return { 'ok', text(now), '0', '0', '0', '0', text(wall), '0' }
+  state = new_state(now)
+  state.wall = wall
+  return heading(state, now)
 end
 for at = 8, #ARGV do
   local of, name = string.match(ARGV[at], '^(%a+):(.*)$')

@@ -26,6 +26,7 @@ do
 -- operator holds it open, 0 where nobody does; when such an order ended, 0 where none
 -- did just now, and the length of the ramp after it.
 local ASKS, BOUND = '<BdddddddddddddB', '<BHddBdddddBBddBHddd'
+local BOUND_BYTES = 105
 local NOTHING, START, RESERVE, KEEP = 0, 1, 2, 3
 local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3, 4, 5, 6, 7
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
@@ -263,32 +264,72 @@ local function count_start(state, width, cost, at)
   state.counted = true
 end
 
-local function unpack_asks(raw, from)
-  local asks, count = { bounds = {} }, nil
-  asks.want, asks.cost, asks.lease_until, asks.since, asks.from, asks.other, asks.promised, asks.latest,
-    asks.draw, asks.counted, asks.cool, asks.woken, asks.step, asks.host, count, from =
-      struct.unpack(ASKS, raw, from)
+-- What is asked of a target, by its bytes: much of a call is asked of one target
+-- in the same words.
+local bounds_known = {}
+
+local function unpack_bound(raw, place, from)
+  local flags, index, width, capacity, gap, grace, most, ratio, least, stretch, spends, bits, mark, full,
+    ended, ended_host, forced, freed, ramp = struct.unpack(BOUND, raw, from)
+  local bound = {
+    place = place, state = state_at(index), width = width, capacity = capacity, gap = gap, grace = grace,
+    most = most, ratio = ratio, floor = least, stretch = stretch, mark = mark, full = full, ended = ended,
+    ended_host = ended_host, forced = forced, freed = freed, ramp = ramp,
+    stops = has(spends, STOPS), is_flat = has(spends, FLAT),
+    flags = {
+      rate = has(flags, RATE), counts = has(flags, COUNTS), pool = has(flags, POOL),
+      budget = has(flags, BUDGET), ticket = has(flags, TICKET), held = has(flags, HELD),
+      cooled = has(flags, COOLED),
+    },
+    bits = {
+      binds = has(bits, BINDS), current = has(bits, CURRENT), paced = has(bits, PACED),
+      breaker = has(bits, BREAKER), has_say = has(bits, HAS_SAY),
+    },
+  }
+  if has(flags, PASSING) then
+    bound.state.passing = true
+  end
+  if bound.flags.rate then
+    calendar_of(bound)
+  end
+  return bound
+end
+
+local function bound_of(raw, place, from)
+  local known = bounds_known[place]
+  if not known then
+    known = {}
+    bounds_known[place] = known
+  end
+  local bytes = sub(raw, from, from + BOUND_BYTES - 1)
+  local bound = known[bytes]
+  if not bound then
+    bound = unpack_bound(raw, place, from)
+    known[bytes] = bound
+  end
+  return bound
+end
+
+local function unpack_asks(raw, asked_from)
+  local want, cost, lease_until, since, from, other, promised, latest, draw, counted, cool, woken,
+    step, host, count, at = struct.unpack(ASKS, raw, asked_from)
   if count > TARGETS then
     error('too many targets')
   end
-  for at = 1, TARGETS do
-    if at > count then
+  local bounds = {}
+  for place = 1, TARGETS do
+    if place > count then
       break
     end
-    local bound, index = { place = at - 1 }, nil
-    bound.flags, index, bound.width, bound.capacity, bound.gap, bound.grace, bound.most,
-      bound.ratio, bound.floor, bound.stretch, bound.spends, bound.bits, bound.mark, bound.full, bound.ended,
-      bound.ended_host, bound.forced, bound.freed, bound.ramp, from = struct.unpack(BOUND, raw, from)
-    bound.state = state_at(index)
-    if has(bound.flags, PASSING) then
-      bound.state.passing = true
-    end
-    if has(bound.flags, RATE) then
-      calendar_of(bound)
-    end
-    asks.bounds[at] = bound
+    bounds[place] = bound_of(raw, place - 1, at)
+    at = at + BOUND_BYTES
   end
-  return asks, from
+  return {
+    want = want, cost = cost, lease_until = lease_until, since = since, from = from, other = other,
+    promised = promised, latest = latest, draw = draw, counted = counted, cool = cool, woken = woken,
+    step = step, host = host, bounds = bounds, findings = {}, open = {}, ramps = {},
+    at = 0, leases = 0, member = '',
+  }, at
 end
 
 local function find(asks, limit, bound, earliest, used, most)
@@ -303,7 +344,7 @@ end
 -- Where neither a rate nor a ramp paces those who waited, they come spread over a
 -- sixteenth of the time that they were kept away.
 local function spread(asks, bound, cooldown)
-  if has(bound.flags, RATE) or has(bound.bits, HAS_SAY) then
+  if bound.flags.rate or bound.bits.has_say then
     return cooldown
   end
   local width = min(floor((cooldown - asks.at) / 16), SPREAD)
@@ -314,8 +355,8 @@ end
 local function cooled(asks)
   local till = 0
   for _, bound in ipairs(asks.bounds) do
-    local cooldown = max(bound.state.cooldown, has(bound.flags, COOLED) and asks.cool or 0)
-    if has(bound.bits, BINDS) and cooldown > asks.at then
+    local cooldown = max(bound.state.cooldown, bound.flags.cooled and asks.cool or 0)
+    if bound.bits.binds and cooldown > asks.at then
       local own = spread(asks, bound, cooldown)
       find(asks, FOUND_COOLDOWN, bound, own, 0, 0)
       till = max(till, own)
@@ -326,7 +367,7 @@ end
 
 -- Whether a start now is one that was promised by then.
 local function in_grace(asks, bound)
-  return has(bound.flags, TICKET) and asks.at <= asks.promised + bound.grace
+  return bound.flags.ticket and asks.at <= asks.promised + bound.grace
 end
 
 -- When who is parked comes again: who is woken when it is long overdue, the first
@@ -380,9 +421,9 @@ local function health(asks)
     local how, come = WELL, 0
     if bound.forced > 0 then
       how, come = parked_at(asks, bound, FOUND_FORCED, bound.forced)
-    elseif has(bound.bits, HAS_SAY) then
+    elseif bound.bits.has_say then
       how, come = said(asks, bound)
-    elseif has(bound.bits, BREAKER) then
+    elseif bound.bits.breaker then
       how, come = watched(asks, bound)
     end
     worst, till = max(worst, how), max(till, come)
@@ -402,9 +443,9 @@ end
 local function paced(asks, from)
   local earliest = from
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.bits, HAS_SAY) then
+    if bound.bits.has_say then
       local says, instant = breaker_admits(breaker_at(bound.state), asks.step, 0, false, asks.at)
-      if says == BREAKER_RAMP and not (has(bound.bits, PACED) and in_grace(asks, bound)) then
+      if says == BREAKER_RAMP and not (bound.bits.paced and in_grace(asks, bound)) then
         find(asks, FOUND_RAMP, bound, max(from, instant), 0, 0)
         earliest = max(earliest, instant)
       end
@@ -417,7 +458,7 @@ end
 local function in_line(asks)
   local till
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.flags, POOL) then
+    if bound.flags.pool then
       local used = live(bound.state, asks.member, asks.leases)
       local before = line_before(bound.state, asks.member, asks.since, TURNS_MAX * bound.most)
       local earliest = asks.at
@@ -435,19 +476,19 @@ end
 -- What a start costs a budget that costs others so much; a first attempt less than
 -- nothing.
 local function cost_at(bound, cost)
-  return cost >= 0 and has(bound.spends, FLAT) and COST or cost
+  return cost >= 0 and bound.is_flat and COST or cost
 end
 
 -- When to come again where a budget is spent, and whether it then stops.
 local function spent(asks)
   local till, stops
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.flags, BUDGET) then
+    if bound.flags.budget then
       local used, most = balance(window_of(bound.state), bound, limits_now)
       local earliest = asks.at
       if used + cost_at(bound, asks.cost) > most then
         earliest = asks.at + bound.stretch
-        till, stops = max(till or 0, earliest), stops or has(bound.spends, STOPS)
+        till, stops = max(till or 0, earliest), stops or bound.stops
       end
       find(asks, FOUND_BUDGET, bound, earliest, used, most)
     end
@@ -490,7 +531,7 @@ end
 local function planned(asks, at)
   local share = 0
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.flags, COUNTS) then
+    if bound.flags.counts then
       share = max(share, calendar_share(calendar_of(bound), at))
     end
   end
@@ -512,7 +553,7 @@ end
 local function promised(asks, from)
   local wanted = {}
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.flags, COUNTS) then
+    if bound.flags.counts then
       wanted[#wanted + 1] = bound
     end
   end
@@ -534,7 +575,7 @@ end
 local function started(asks, cool)
   local kept, wanted = {}, {}
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.flags, COUNTS) then
+    if bound.flags.counts then
       local list = cool <= asks.at and in_grace(asks, bound) and kept or wanted
       list[#list + 1] = bound
     end
@@ -592,28 +633,28 @@ local function charge(asks, code, at)
   local is_probe = starts and code == NOW and next(asks.open) ~= nil
   for _, bound in ipairs(asks.bounds) do
     local flags, state = bound.flags, bound.state
-    if has(bound.bits, BREAKER) and bound.ended > 0 then
+    if bound.bits.breaker and bound.ended > 0 then
       breaker_ended(breaker_at(state), asks.step, bound.ended_host, bound.ended, asks.draw, bound.full, asks.at)
       state.broke = true
     end
-    if has(flags, COOLED) then
+    if flags.cooled then
       if asks.cool > state.cooldown then
         state.cooldown, state.cool = asks.cool, true
       end
-      if has(bound.bits, HAS_SAY) then
+      if bound.bits.has_say then
         breaker_cool(breaker_at(state), asks.cool, bound.full, asks.at)
         state.broke = true
       end
     end
-    if has(flags, RATE) then
+    if flags.rate then
       local is_used = code == NOW and starts and in_grace(asks, bound)
-      if has(flags, TICKET) and has(bound.bits, CURRENT) and not is_used then
+      if flags.ticket and bound.bits.current and not is_used then
         calendar_of(bound)
         calendar_give_back(state.calendar, state.grid, asks.promised)
       end
-      if has(flags, COUNTS) and code == NOW and starts and not is_used then
+      if flags.counts and code == NOW and starts and not is_used then
         calendar_take(calendar_of(bound), asks.at)
-      elseif has(flags, COUNTS) and code == AT and (starts or reserves) then
+      elseif flags.counts and code == AT and (starts or reserves) then
         calendar_take(calendar_of(bound), at)
       end
     end
@@ -624,9 +665,9 @@ local function charge(asks, code, at)
       breaker_pace(breaker_at(state))
       state.broke = true
     end
-    local is_pool = has(flags, POOL)
+    local is_pool = flags.pool
     if asks.want == KEEP then
-      if has(flags, HELD) or is_pool then
+      if flags.held or is_pool then
         put_down(state, asks.member, asks.lease_until)
       end
     elseif starts and is_pool and code == NOW then
@@ -637,12 +678,12 @@ local function charge(asks, code, at)
     elseif starts and is_pool and code == IN_LINE then
       put_down(state, asks.member, false)
       put_place(state, asks.member, asks.since)
-    elseif has(flags, HELD) then
+    elseif flags.held then
       put_down(state, asks.member, false)
     end
     -- To a budget a probe is neither a retry nor a first attempt.
     local counted = starts and code == NOW and asks.cost or asks.counted
-    if has(flags, BUDGET) and counted > -2 and not is_probe then
+    if flags.budget and counted > -2 and not is_probe then
       count_start(state, bound.stretch, cost_at(bound, counted), limits_now)
     end
   end
@@ -650,8 +691,7 @@ end
 
 -- The answer to what is asked: its code, its instant, and what the limits had to say.
 function limits_admit(asks, at, leases, member)
-  asks.at, asks.leases, asks.member, asks.findings = at, leases, member, {}
-  asks.open, asks.ramps = {}, {}
+  asks.at, asks.leases, asks.member = at, leases, member
   local code, instant = answer_to(asks)
   charge(asks, code, instant)
   return code, instant, struct.pack('<Bd', code, instant) .. table.concat(asks.findings)
@@ -663,7 +703,7 @@ function limits_asked(raw, from)
   local asks, after = unpack_asks(raw, from)
   local told, is_other = {}, false
   for _, bound in ipairs(asks.bounds) do
-    if has(bound.bits, HAS_SAY) then
+    if bound.bits.has_say then
       local breaker = breaker_at(bound.state)
       if bound.freed > 0 and breaker_free(breaker, bound.freed, bound.ramp, bound.full) then
         bound.state.broke = true

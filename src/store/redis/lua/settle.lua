@@ -1,6 +1,6 @@
--- Decides up to 64 items about steps of one namespace, in order, each on what
--- the one before left. First everything is read and checked, then everything
--- is written, and nothing that is written can fail.
+-- Decides up to 64 items, each about another step of one namespace. First
+-- everything is read and checked, then everything is written, and nothing that
+-- is written can fail.
 --
 -- KEYS  state, events, changes, inline, uses, lists; then for each item: step,
 --       texts; then those of the states of targets, and of the set of those
@@ -11,20 +11,21 @@
 --       its length, itself), what is asked of them, text
 local ITEM = '<BdddddddI4'
 local READ, WRITE, PURGE, FILE, BOUND = 0, 1, 2, 3, 4
-local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND, DUE, FILED, DAMAGED, PAUSED, AGAIN, ADMITTED, EPISODES =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+local WRITTEN, CONFLICT, CONFIGURATION, TIME, QUOTA, INLINE, FOUND = 1, 2, 3, 4, 5, 6, 7
+local DUE, FILED, DAMAGED, PAUSED, AGAIN, ADMITTED, EPISODES = 8, 9, 10, 11, 12, 13, 14
 -- Failures whose texts are kept: EVIDENCE_MAX.
 local TEXTS = 4
 -- A plan holds for so long, µs.
 local PATIENCE = 250000
 -- A value is: id of the operation that wrote it (8 bytes), the score it has in
 -- the event index (8), the policy it uses (its length in a byte, its name), the
--- record. In the record version, event and state stand at fixed places.
-local FILED_AT, USE_AT, LEAST = 9, 17, 57
-local STATE_AT, VERSION_AT, EVENT_AT = 2, 9, 17
+-- record, which begins with its format, its state, its flags and its version.
+local OPERATION_END, SCORE_END, LEAST = 8, 16, 57
+local VALUE, USE = '<xxxxxxxxdBc0BBBxxxxxI8', '<Bc0'
+-- From behind the version: where in the record it is said when something happens
+-- next, which instant a step waits for, and how long its queue's name is.
+local EVENT_AT, INSTANT_AT, QUEUE_AT = 0, 16, 32
 local RUNNING, OVER = 2, 8
--- In the record of a step that waits for an instant, where that stands.
-local INSTANT_AT = 33
 local FOLLOWS, FOLLOWS_HEAD, FOLLOWS_MAX = '<BdI4', 13, 8
 
 local state, wall, refusal = open()
@@ -35,84 +36,36 @@ local now, changed = advance(state, wall)
 local graced = grace(state, now)
 local paused = state.paused > 0
 changed = changed and not paused
-redis.call('ZCARD', KEYS[2])
-redis.call('XLEN', KEYS[3])
-redis.call('HLEN', KEYS[4])
-redis.call('HLEN', KEYS[5])
-redis.call('ZCARD', KEYS[6])
 
-local byte, sub, pack, unpack_ = string.byte, string.sub, struct.pack, struct.unpack
-local answer = heading(state, now)
--- By key of a step: its value as it is by now, false when there is none; and
--- those that are to be written.
-local values, written = {}, {}
-local files, unfiled, uses, notes, gone, texts = {}, {}, {}, {}, {}, {}
--- By entry of a list, whether it is there from now on.
-local listed = {}
-local noted, filed = 0, 0
+local byte, sub, pack, unpack_, min = string.byte, string.sub, struct.pack, struct.unpack, math.min
+-- What is to be written: steps and their values, steps and texts that go, members
+-- of the event index and those that leave it, changes, texts and their keys.
+local sets, gone, files, unfiled, notes, texts, texts_keys = {}, {}, {}, {}, {}, {}, {}
+local set, filed, noted, spoken = 0, 0, 0, 0
+-- By policy, how many steps more use it; by entry of a list, whether it is there
+-- from now on.
+local uses, listed = {}, {}
 
--- Where the record of a value begins, less one.
-local function head(value)
-  return USE_AT + byte(value, USE_AT)
-end
-
-local function use_of(value)
-  return sub(value, USE_AT + 1, head(value))
-end
-
--- What a step is now: false when there is none, nil when it is not readable.
-local function current(step)
-  local value = values[step]
-  if value == nil then
-    value = redis.pcall('GET', step)
-    if type(value) == 'table' or (value and #value < LEAST) then
-      return nil
-    end
-    values[step] = value
-  end
-  return value
+local function put(key, value)
+  set = set + 2
+  sets[set - 1], sets[set] = key, value
 end
 
 local function file(member, at)
-  unfiled[member] = nil
   filed = filed + 2
   files[filed - 1], files[filed] = at, member
+end
+
+local function note(member, version)
+  state.changes = state.changes + 1
+  noted = noted + 2
+  notes[noted - 1], notes[noted] = member, version
 end
 
 local function count(use, by)
   if use ~= '' then
     uses[use] = (uses[use] or 0) + by
   end
-end
-
--- Notes that a step goes from one value to another; either may be none.
-local function note(member, version, old, new)
-  local old_use, new_use, lived, lives = '', '', 0, 0
-  if old then
-    local from = head(old)
-    old_use = sub(old, USE_AT + 1, from)
-    lived = byte(old, from + STATE_AT) < OVER and 1 or 0
-  end
-  if new then
-    local from = head(new)
-    new_use = sub(new, USE_AT + 1, from)
-    lives = byte(new, from + STATE_AT) < OVER and 1 or 0
-  end
-  if old_use ~= new_use then
-    count(old_use, -1)
-    count(new_use, 1)
-  end
-  state.live = state.live + lives - lived
-  state.changes = state.changes + 1
-  noted = noted + 2
-  notes[noted - 1], notes[noted] = member, version
-end
-
--- Whether a policy that was given inline is still remembered.
-local function remembered(new, old)
-  local use = use_of(new)
-  return use == '' or sub(use, 1, 7) ~= 'inline:' or (old and use_of(old) == use)
-    or redis.call('HEXISTS', KEYS[4], sub(use, 8)) == 1
 end
 
 local function move(before, after)
@@ -132,147 +85,196 @@ local function relist(member, old, new)
   move(old and run_entry(old, member), new and run_entry(new, member))
 end
 
--- Writes a value, and files its event where that comes earlier than before.
-local function write(step, member, old, new, version, event)
-  if not old or event < unpack_('<d', old, FILED_AT) then
-    file(member, event)
-  else
-    new = sub(new, 1, FILED_AT - 1) .. sub(old, FILED_AT, USE_AT - 1) .. sub(new, USE_AT)
-  end
-  values[step] = new
-  written[step] = true
-  relist(member, old, new)
-  note(member, version + 1, old, new)
+-- A value as it is handed back.
+local function found(value)
+  return value and sub(value, OPERATION_END + 1) or ''
 end
 
-local function purge(step, kept, member, old)
-  if old then
-    values[step] = false
-    written[step] = nil
-    unfiled[member] = true
-    gone[#gone + 1] = step
-    gone[#gone + 1] = kept
-    relist(member, old, false)
-    note(member, 0, old, false)
+local function scored(value, score)
+  return sub(value, 1, OPERATION_END) .. pack('<d', score) .. sub(value, SCORE_END + 1)
+end
+
+-- Of a value: its score, its policy, 1 when its step lives, whether that may stand
+-- in a list (it has a queue or belongs to a run), and its version.
+local function facts(raw, from)
+  if not raw then
+    return math.huge, '', 0, false, 0
   end
+  local score, use, format, said, flags, version, after = unpack_(VALUE, raw, from)
+  local lists = format == LISTED_FORMAT and (flags % (2 * OF_RUN) >= OF_RUN or byte(raw, after + QUEUE_AT) > 0)
+  return score, use, said < OVER and 1 or 0, lists, version
+end
+
+-- Whether a policy that was given inline is still remembered.
+local function remembered(use)
+  return sub(use, 1, 7) ~= 'inline:' or redis.call('HEXISTS', KEYS[4], sub(use, 8)) == 1
 end
 
 -- Whether the event of a step has come. Where it is filed too early it is filed
 -- where it belongs first, so that what is due is found in the order of events.
 local function look(step, member, value)
   if not value then
-    unfiled[member] = true
+    unfiled[#unfiled + 1] = member
     return FILED, ''
   end
-  local from = head(value)
-  local event, filed = unpack_('<I8', value, from + EVENT_AT), unpack_('<d', value, FILED_AT)
-  if byte(value, from + STATE_AT) == RUNNING and graced > 0 and event > state.before then
+  local score, _, _, said, _, _, after = unpack_(VALUE, value)
+  local event = unpack_('<I8', value, after + EVENT_AT)
+  if said == RUNNING and graced > 0 and event > state.before then
     event = math.max(event, graced)
   end
-  if event <= filed and event <= now then
+  if event <= score and event <= now then
     return DUE, text(event)
   end
   file(member, event)
-  values[step] = sub(value, 1, FILED_AT - 1) .. pack('<d', event) .. sub(value, USE_AT)
-  written[step] = true
+  put(step, scored(value, event))
   return FILED, ''
 end
 
--- The record of a value, as it is handed back.
-local function found(value)
-  return value and sub(value, head(value) + 1) or ''
-end
-
 -- Why an item cannot be done as it was planned; nil when it can.
-local function objection(version, born, revision, at, leases, value)
-  if born ~= state.born or revision ~= state.revision then
+local function objection(version, born, revision, at, leases, found_version)
+  if paused then
+    return PAUSED
+  elseif born ~= state.born or revision ~= state.revision then
     return CONFIGURATION
-  elseif version ~= (value and unpack_('<I8', value, head(value) + VERSION_AT) or 0) then
+  elseif version ~= found_version then
     return CONFLICT
   elseif leases ~= (graced > 0 and state.before or at) or at > now or now - at > PATIENCE then
     return TIME
   end
 end
 
-local function keep_text(step, kept, item, from)
-  if #item >= from then
-    texts[#texts + 1] = { step = step, key = kept, text = sub(item, from) }
+-- What is answered then. What was sent twice was done, and is not done again. The
+-- operation is the same in all that may follow.
+local function refused(code, kind, item, from, old)
+  local first = kind == BOUND and from + FOLLOWS_HEAD or from
+  if old and kind ~= PURGE and sub(old, 1, OPERATION_END) == sub(item, first, first + OPERATION_END - 1) then
+    return kind == BOUND and AGAIN or WRITTEN, kind == BOUND and found(old) or ''
+  elseif code == PAUSED then
+    return code, pause(state)
   end
+  return code, found(old)
 end
 
--- A value for a step that waits for an instant which was found just now.
-local function due_at(value, at, event)
-  local from = head(value)
-  return sub(value, 1, FILED_AT - 1) .. pack('<d', event) .. sub(value, USE_AT, from + EVENT_AT - 1)
-    .. pack('<I8', event) .. sub(value, from + EVENT_AT + 8, from + INSTANT_AT - 1)
-    .. pack('<I8', at) .. sub(value, from + INSTANT_AT + 8)
+local function purge(step, kept, member, old, use, lives)
+  gone[#gone + 1] = step
+  gone[#gone + 1] = kept
+  unfiled[#unfiled + 1] = member
+  relist(member, old, false)
+  count(use, -1)
+  state.live = state.live - lives
+  note(member, 0)
 end
 
--- The value that follows from an answer of targets, and its event.
-local function following(item, from, code, at)
+-- The value that follows from an answer of targets, and its event. It waits for an
+-- instant, if one was found just now. Where an event is filed that comes no later
+-- than `score`, it is filed anew.
+local function following(item, from, code, at, score)
   for _ = 1, FOLLOWS_MAX do
     local known, event, length, start = unpack_(FOLLOWS, item, from)
-    if known == code then
-      local value = sub(item, start, start + length - 1)
-      if at == 0 then
-        return value, event
-      end
-      return due_at(value, at, at + event), at + event
-    end
     from = start + length
+    if known == code then
+      event = at + event
+      local head = sub(item, start, start + OPERATION_END - 1) .. pack('<d', min(event, score))
+      if at == 0 then
+        return head .. sub(item, start + SCORE_END, from - 1), event
+      end
+      local _, _, _, _, _, _, after = unpack_(VALUE, item, start)
+      return head .. sub(item, start + SCORE_END, after + EVENT_AT - 1) .. pack('<I8', event)
+        .. sub(item, after + EVENT_AT + 8, after + INSTANT_AT - 1) .. pack('<I8', at)
+        .. sub(item, after + INSTANT_AT + 8, from - 1), event
+    end
   end
+end
+
+-- Writes a value over another, of which this is known, or where there was none.
+-- Its event is filed anew where that comes earlier than before. Tells the score
+-- that it has, where that is not the one that was sent.
+local function write(step, member, new, event, version, old, score, use, lives, lists)
+  local new_score, new_use, new_lives, new_lists = facts(new)
+  if new_use ~= use then
+    if not remembered(new_use) then
+      return INLINE, ''
+    end
+    count(new_use, 1)
+    count(use, -1)
+  end
+  if event < score then
+    score = event
+    file(member, event)
+  end
+  local told = ''
+  if score ~= new_score then
+    new, told = scored(new, score), pack('<d', score)
+  end
+  put(step, new)
+  note(member, version + 1)
+  state.live = state.live + new_lives - lives
+  if lists or new_lists then
+    relist(member, old, new)
+  end
+  return WRITTEN, told
+end
+
+-- Writes what an item's targets have it become, and tells what they say; or what
+-- their episodes are, when those are not as planned.
+local function bound(step, member, item, from, length, at, leases, version, old, score, use, lives, lists)
+  local new_use = unpack_(USE, item, from + FOLLOWS_HEAD + SCORE_END)
+  if new_use ~= use and not remembered(new_use) then
+    return INLINE, ''
+  end
+  local asks, text_from, other = limits_asked(item, from + length)
+  if other then
+    return EPISODES, other
+  end
+  local code, instant, said = limits_admit(asks, at, leases, member)
+  local new, event = following(item, from, code, instant, score)
+  write(step, member, new, event, version, old, score, use, lives, lists)
+  return ADMITTED, said, text_from
 end
 
 local function decide(item, step, kept, member)
   local kind, version, born, revision, at, leases, event, live_max, length, from = unpack_(ITEM, item)
-  local value = current(step)
-  if value == nil then
+  local old = redis.pcall('GET', step)
+  if type(old) == 'table' or old and #old < LEAST then
     return DAMAGED, ''
   elseif kind == READ then
-    return FOUND, found(value)
+    return FOUND, found(old)
   elseif kind == FILE and paused then
     return FILED, ''
   elseif kind == FILE then
-    return look(step, member, value)
+    return look(step, member, old)
   end
-  -- The operation, and the policy that is used, are the same in all that may follow.
-  local first = kind == BOUND and from + FOLLOWS_HEAD or from
-  local new = sub(item, first, from + length - 1)
-  if value and kind ~= PURGE and sub(value, 1, 8) == sub(new, 1, 8) then
-    -- Sent twice: it was done, and is not done again.
-    return kind == BOUND and AGAIN or WRITTEN, kind == BOUND and found(value) or ''
-  elseif paused then
-    return PAUSED, pause(state)
-  end
-  local code = objection(version, born, revision, at, leases, value)
+  local score, use, lives, lists, found_version = facts(old)
+  local code = objection(version, born, revision, at, leases, found_version)
   if code then
-    return code, found(value)
+    return refused(code, kind, item, from, old)
   elseif kind == PURGE then
-    purge(step, kept, member, value)
+    if old then
+      purge(step, kept, member, old, use, lives)
+    end
     return WRITTEN, ''
   elseif version == 0 and state.live >= live_max then
     return QUOTA, ''
-  elseif not remembered(new, value) then
-    return INLINE, ''
-  elseif kind == WRITE then
-    write(step, member, value, new, version, event)
-    keep_text(step, kept, item, from + length)
-    return WRITTEN, ''
   end
-  local asks, after, other = limits_asked(item, from + length)
-  if other then
-    return EPISODES, other
+  local told
+  local text_from = from + length
+  if kind == BOUND then
+    code, told, text_from = bound(step, member, item, from, length, at, leases, version, old, score, use, lives, lists)
+  else
+    local new = sub(item, from, text_from - 1)
+    code, told = write(step, member, new, event, version, old, score, use, lives, lists)
   end
-  local admission, instant, said = limits_admit(asks, at, leases, member)
-  new, event = following(item, from, admission, instant)
-  write(step, member, value, new, version, event)
-  keep_text(step, kept, item, after)
-  return ADMITTED, said
+  if (code == WRITTEN or code == ADMITTED) and #item >= text_from then
+    spoken = spoken + 1
+    texts_keys[spoken], texts[spoken] = kept, sub(item, text_from)
+  end
+  return code, told
 end
 
 -- 'reprise:{n}:state' and 'reprise:{n}:step:' are of one length.
 local members_from = #KEYS[1] + 1
 limits_now = now
+local answer = heading(state, now)
 local answered = #answer
 for at = 3, #ARGV do
   local step = KEYS[2 * at + 1]
@@ -280,17 +282,37 @@ for at = 3, #ARGV do
   answer[answered - 1], answer[answered] =
     decide(ARGV[at], step, KEYS[2 * at + 2], sub(step, members_from))
 end
-answer[CHANGES] = text(state.changes)
+reheaded(answer, state, now)
+
+-- What is written over must be what it is taken for.
 if noted > 0 then
   -- Somebody was heard: until now there was no outage.
   state.swept = now
+  redis.call('XLEN', KEYS[3])
+end
+if filed > 0 or #unfiled > 0 then
+  redis.call('ZCARD', KEYS[2])
+end
+if next(uses) then
+  redis.call('HLEN', KEYS[5])
+end
+local joined, left = {}, {}
+if next(listed) then
+  redis.call('ZCARD', KEYS[6])
+  for entry, is_there in pairs(listed) do
+    if is_there then
+      push(joined, '0', entry)
+    else
+      push(left, entry)
+    end
+  end
 end
 if limits_read then
   limits_read()
 end
 
--- From here on nothing can fail: every key was read as what it is. The first
--- alone could, on a log that is ahead of its state, and then nothing is written.
+-- From here on nothing can fail. The first alone could, on a log that is ahead of
+-- its state, and then nothing is written.
 if noted > 0 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '4096', text(state.changes) .. '-0', 'at', text(now), unpack(notes))
 end
@@ -300,50 +322,34 @@ end
 if #gone > 0 then
   redis.call('UNLINK', unpack(gone))
 end
-local pairs_set, set = {}, 0
-for step in pairs(written) do
-  set = set + 2
-  pairs_set[set - 1], pairs_set[set] = step, values[step]
-end
 if changed or noted > 0 then
-  set = set + 2
-  pairs_set[set - 1], pairs_set[set] = KEYS[1], pack_state(state)
+  put(KEYS[1], pack_state(state))
 end
 if set > 0 then
-  redis.call('MSET', unpack(pairs_set))
+  redis.call('MSET', unpack(sets))
 end
 if filed > 0 then
   redis.call('ZADD', KEYS[2], unpack(files))
 end
-for member in pairs(unfiled) do
-  redis.call('ZREM', KEYS[2], member)
+if #unfiled > 0 then
+  redis.call('ZREM', KEYS[2], unpack(unfiled))
 end
-local put, taken = {}, {}
-for entry, is_there in pairs(listed) do
-  if is_there then
-    push(put, '0', entry)
-  else
-    push(taken, entry)
-  end
+if #joined > 0 then
+  redis.call('ZADD', KEYS[6], unpack(joined))
 end
-if #put > 0 then
-  redis.call('ZADD', KEYS[6], unpack(put))
-end
-if #taken > 0 then
-  redis.call('ZREM', KEYS[6], unpack(taken))
+if #left > 0 then
+  redis.call('ZREM', KEYS[6], unpack(left))
 end
 for use, by in pairs(uses) do
   if by ~= 0 and redis.call('HINCRBY', KEYS[5], use, by) <= 0 then
     redis.call('HDEL', KEYS[5], use)
   end
 end
-for _, kept in ipairs(texts) do
+for at, kept in ipairs(texts_keys) do
   -- Evidence is no state: a foreign value in its place is left alone.
-  if values[kept.step] then
-    local length = redis.pcall('RPUSH', kept.key, kept.text)
-    if type(length) == 'number' and length > TEXTS then
-      redis.call('LTRIM', kept.key, -TEXTS, -1)
-    end
+  local length = redis.pcall('RPUSH', kept, texts[at])
+  if type(length) == 'number' and length > TEXTS then
+    redis.call('LTRIM', kept, -TEXTS, -1)
   end
 end
 return answer
