@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use super::{
     Budget, Forced, ForcedState, Pause, Target, WhenSpent,
     breaker::{Breaker, Ended, Episodes, Freed, TargetOutcome},
+    pause::Stood,
 };
 use crate::domain::time::{Timestamp, micros};
 
@@ -23,8 +24,8 @@ pub struct Bound {
     pub is_passing: bool,
     /// Why it starts nothing for now, by an operator's order.
     pub pause: Option<Pause>,
-    /// When its latest pause ended; None where one lasts, or none was ever ordered.
-    pub resumed_at: Option<Timestamp>,
+    /// Its pauses that are over.
+    pub stood: Stood,
     /// What an operator says of its breaker for now.
     pub forced: Option<Forced>,
     /// The end of an order that held its breaker open, while its load grows after it.
@@ -56,7 +57,7 @@ impl Bound {
             revision: 0,
             is_passing: true,
             pause: None,
-            resumed_at: None,
+            stood: Stood::default(),
             forced: None,
             freed: None,
             episodes: Episodes::default(),
@@ -90,7 +91,7 @@ impl Bound {
             || budget.is_some()
             || breaker.is_some()
             || self.pause.is_some()
-            || self.resumed_at.is_some()
+            || !self.stood.is_empty()
     }
 
     /// Starts a second that its rate allows, in thousandths; 0 without a rate.
