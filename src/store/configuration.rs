@@ -17,6 +17,7 @@ use crate::domain::{
     id::Id,
     limit::{
         Bound, Episodes, Forced, ForcedState, Pause, Rate, Target,
+        breaker::Freed,
         pause::{Interval, Stood},
         spec::TargetSpec,
     },
@@ -310,9 +311,14 @@ impl TargetEntry {
             pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).cloned(),
             stood: self.stood_at(at),
             forced: self.forced.as_ref().filter(|forced| forced.holds_at(at)).cloned(),
-            freed: self.forced.as_ref().and_then(|forced| forced.freed_at(at)),
+            freed: self.freed_at(at),
             episodes: Episodes::default(),
         }
+    }
+
+    fn freed_at(&self, now: Timestamp) -> Option<Freed> {
+        let breaker = self.target.breaker.as_ref()?;
+        self.forced.as_ref()?.freed_at(now, breaker.observe_only)
     }
 
     /// Its pauses that are over by now.

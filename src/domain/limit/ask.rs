@@ -111,16 +111,23 @@ impl Bound {
         })
     }
 
+    /// Whether its breaker may pace starts: one that has a say, and for a while one that
+    /// only watches but was held open by an order.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.has_breaker() || self.freed.is_some()
+    }
+
     /// Whether its breaker only watches.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        self.target.breaker.is_some() && !self.has_breaker()
+        self.target.breaker.is_some() && !self.is_paced()
     }
 
     /// Its breaker, as the end of an order that held it open has left it.
     #[must_use]
     pub fn as_freed<'a>(&self, breaker: Cow<'a, Breaker>) -> Cow<'a, Breaker> {
-        let freed = self.freed.filter(|freed| self.has_breaker() && !breaker.knows(*freed));
+        let freed = self.freed.filter(|freed| !breaker.knows(*freed));
         let Some(freed) = freed else { return breaker };
         let mut breaker = breaker.into_owned();
         breaker.free(freed, self.full());
@@ -346,9 +353,9 @@ impl Asks {
         !matches!(self.want, Want::Start { cost: None, .. } | Want::Reserve { is_first: true, .. })
     }
 
-    /// States with a breaker that has a say.
+    /// States with a breaker that may pace starts.
     pub fn breakers(&self) -> impl Iterator<Item = &Bound> {
-        self.bounds.iter().filter(|bound| bound.has_breaker())
+        self.bounds.iter().filter(|bound| bound.is_paced())
     }
 
     /// What the end of an attempt says of a target; None where none has ended,

@@ -185,7 +185,7 @@ impl Book {
 
     /// Tells what a decision has to know of the targets' episodes.
     pub fn tell_episodes(&self, bounds: &mut [Bound]) {
-        for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
+        for bound in bounds.iter_mut().filter(|bound| bound.is_paced()) {
             bound.episodes = self.breaker(bound).episodes();
         }
     }
@@ -832,7 +832,7 @@ impl Due<'_> {
 
     fn cooled(&mut self) {
         let Some((state, until)) = &self.asks.cool else { return };
-        let mut breakers = self.asks.breakers();
+        let mut breakers = self.asks.breakers().filter(|bound| bound.has_breaker());
         let full = breakers.find(|bound| bound.state == *state).map(Bound::full);
         self.add(state, Effect::Cool { until: *until, full });
     }

@@ -213,7 +213,7 @@ fn promises(terms: &Terms<'_>, tickets: Vec<Ticket>) -> Vec<Promise> {
         let bound = terms.bounds.iter().find(|bound| bound.state == state)?;
         let allowed = bound.target.rate.map_or(GRACE_MAX, |rate| rate.grace());
         let is_current = bound.revision == revision;
-        let is_paced = bound.has_breaker() && bound.episodes.mark == mark;
+        let is_paced = bound.is_paced() && bound.episodes.mark == mark;
         Some(Promise { state, grace: grace.min(allowed), is_current, is_paced })
     };
     tickets.into_iter().filter_map(promise).collect()
@@ -371,7 +371,7 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     let tickets = |is_retry| {
         let ticket = |bound: &Bound| {
             let rate = bound.target.rate.filter(|rate| rate.counts(is_retry));
-            let is_bound = rate.is_some() || bound.has_breaker();
+            let is_bound = rate.is_some() || bound.is_paced();
             is_bound.then(|| Ticket {
                 state: bound.state.clone(),
                 // What no rate has counted is never given back to one.
