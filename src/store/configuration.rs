@@ -457,12 +457,14 @@ impl Configuration {
         self.entry_of(state)?.target.rate
     }
 
-    /// What an operator says of the breaker of the target whose state this is.
+    /// What an operator says of the breaker of the target whose state this is: one that
+    /// only watches is as good as closed, once its load has grown after an order.
     #[must_use]
     pub fn forced_of(&self, state: &str, at: Timestamp) -> Option<ForcedState> {
-        let entry = self.entry_of(state).filter(|entry| entry.target.breaker.is_some())?;
-        let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(at))?;
-        Some(forced.state)
+        let entry = self.entry_of(state)?;
+        let watches = entry.target.breaker.as_ref()?.observe_only && entry.freed_at(at).is_none();
+        let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(at));
+        forced.map(|forced| forced.state).or(watches.then_some(ForcedState::Closed))
     }
 
     /// The target whose state this is, the default one where nobody wrote it.

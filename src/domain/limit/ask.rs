@@ -115,7 +115,7 @@ impl Bound {
     /// only watches but was held open by an order.
     #[must_use]
     pub fn is_paced(&self) -> bool {
-        self.has_breaker() || self.freed.is_some()
+        self.has_breaker() || self.freed.is_some() && !planted!("watching-breaker-freed-at-once")
     }
 
     /// Whether its breaker only watches.

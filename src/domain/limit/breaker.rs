@@ -520,7 +520,7 @@ impl Breaker {
 
     fn eject(&mut self, host: u16, now: Timestamp) {
         self.ejected.retain(|known| now < known.until && known.host != host);
-        if self.ejected.len() < EJECTED_MAX {
+        if self.ejected.len() < EJECTED_MAX && !planted!("host-not-ejected") {
             self.ejected.push(Ejected { host, until: now.plus(span(EJECTED)) });
         }
     }

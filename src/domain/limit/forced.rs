@@ -52,7 +52,8 @@ impl Forced {
     #[must_use]
     pub fn freed_at(&self, now: Timestamp, only_watches: bool) -> Option<Freed> {
         let ramp = breaker::ramp_after(self.until - self.since);
-        let is_on = !self.holds_at(now) && now < self.until.plus(ramp);
+        let is_on =
+            !self.holds_at(now) && now < self.until.plus(ramp) && !planted!("freed-at-once");
         (is_on && self.state == ForcedState::Open).then_some(Freed {
             at: self.until,
             ramp,

@@ -75,6 +75,9 @@ impl Stood {
         self.0.push(span);
         if self.0.len() > TOLD_APART {
             let oldest = self.0.remove(0);
+            if planted!("oldest-pause-forgotten") {
+                return;
+            }
             let next = &mut self.0[0];
             let since = next.since.as_micros().saturating_sub(micros(oldest.length()));
             next.since = Timestamp::from_micros(since);

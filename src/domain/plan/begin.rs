@@ -124,6 +124,8 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
 fn put_off(terms: &Terms<'_>, mut record: Record, decision: Decision) -> Plan {
     if record.version == 0 {
         record.standing = Some(decision.settled.clone());
+    } else if planted!("refused-begin-not-kept") {
+        return Plan::Stands(Answer::Refused(Box::new(decision)));
     }
     Draft::new(terms, record, Answer::Refused(Box::new(decision))).into_plan()
 }

@@ -19,7 +19,7 @@ use crate::domain::{
         ask::{AttemptEnd, COST},
         book::kept,
         breaker::{TargetOutcome, mark_of},
-        pause::{Interval, Pause, time_in},
+        pause::{Interval, time_in},
     },
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State, Ticket},
@@ -303,10 +303,13 @@ pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Dec
 
 /// How much of the time since an instant pauses of its targets have kept a step waiting.
 pub(super) fn time_paused(terms: &Terms<'_>, since: Timestamp, now: Now) -> Duration {
-    let holds = |pause: &Pause| Interval { since: pause.since, until: now.at };
-    let of = |bound: &Bound| bound.stood.iter().chain(bound.pause.as_ref().map(holds)).collect();
-    let spans: Vec<Vec<Interval>> = terms.bounds.iter().map(of).collect();
-    time_in(spans.concat(), since)
+    let mut spans = Vec::new();
+    for bound in terms.bounds.iter().filter(|_| !planted!("pause-is-waiting")) {
+        let lasting = bound.pause.as_ref().map(|pause| pause.since);
+        spans.extend(bound.stood.iter());
+        spans.extend(lasting.map(|since| Interval { since, until: now.at }));
+    }
+    time_in(spans, since)
 }
 
 /// Settles the start of an attempt: granted as drafted, or the step waits on.

@@ -837,7 +837,9 @@ fn is_answered(record: &Record) -> bool {
 /// When something happens next.
 fn event_at(record: &Record, abandon_after: std::time::Duration) -> Timestamp {
     match &record.state {
-        State::Waiting { due } if is_in_line(record) => due.plus(PLACE_KEPT),
+        State::Waiting { due } if is_in_line(record) && !planted!("place-kept-for-ever") => {
+            due.plus(PLACE_KEPT)
+        }
         // While the step is paused nobody is to come.
         State::Waiting { due } => match pause_of(record) {
             None => due.plus(abandon_after),

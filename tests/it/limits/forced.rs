@@ -26,6 +26,7 @@ stories_on_every_store!(
     one_that_opened_by_itself_stays_open_when_an_order_ends,
     one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead,
     who_is_parked_goes_on_when_it_is_forced_closed,
+    who_is_parked_goes_on_when_it_only_watches,
     what_a_watching_breaker_would_have_done_is_told,
     a_cooldown_that_is_lifted_holds_nobody,
     a_lifted_cooldown_at_a_breaker_begins_its_ramp,
@@ -197,6 +198,22 @@ async fn who_is_parked_goes_on_when_it_is_forced_closed<S: Store>(mut stage: Sta
     // Nobody stands in its lot any more.
     stage.pass(secs(2)).await;
     assert_eq!(stage.usage("db").await.parked, 0);
+}
+
+async fn who_is_parked_goes_on_when_it_only_watches<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {}").await;
+    dies(&mut stage, &["db"]).await;
+    let steps: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    for step in &steps {
+        stage.begin(step, &["db"]).await.waits(Reason::BreakerOpen);
+    }
+    stage.target("db", "breaker: {observe_only: true}").await;
+    stage.pass(ms(500)).await;
+    for step in &steps {
+        assert!(!stage.is_parked(step).await, "{step}");
+        stage.until_due(step).await;
+        stage.begin(step, &[]).await.granted();
+    }
 }
 
 async fn what_a_watching_breaker_would_have_done_is_told<S: Store>(mut stage: Stage<S>) {
