@@ -230,7 +230,9 @@ impl Hand {
         }
         self.unfit.retain(|_, steps| !steps.is_empty());
         let is_free = |step: &Queued| {
-            !self.reached_for.contains(&step.joined) && !self.put_off.contains_key(&step.joined)
+            let is_reached_for =
+                self.reached_for.contains(&step.joined) && !planted!("dealt-twice");
+            !is_reached_for && !self.put_off.contains_key(&step.joined)
         };
         self.left = due.into_iter().filter(is_free).take(LOOKED_AT).collect();
         self.left_until = Some(Instant::now() + LOOK_EVERY);
@@ -264,13 +266,15 @@ impl Hand {
         let Waiting { demand, most, .. } = self.waiting.get(&number)?;
         let unfit = demand.host.as_ref().and_then(|host| self.unfit.get(host));
         let suits = |step: &Queued| {
-            step.labels.has_all(&demand.labels)
+            (step.labels.has_all(&demand.labels) || planted!("labels-not-compared"))
                 && !unfit.is_some_and(|unfit| unfit.contains_key(&step.joined))
         };
         let mut steps = Vec::new();
         while steps.len() < *most {
             let Some((run, step)) = self.left.next(&self.served, suits) else { break };
-            self.served = run;
+            if !planted!("runs-take-no-turns") {
+                self.served = run;
+            }
             steps.push(step);
         }
         if steps.is_empty() {

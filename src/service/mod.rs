@@ -276,7 +276,7 @@ impl<S: Store> Service<S> {
         let run_attempt = said.map_or(0, |said| said.of_run);
         let run = self.run_of(key, record.as_ref(), run_attempt, ground).await?;
         let mut bounds = run::bounds(key, targets(record.as_ref(), said), run.as_ref(), ground);
-        if bounds.iter().any(Bound::has_breaker) {
+        if bounds.iter().any(Bound::is_paced) {
             self.store.tell_episodes(key.namespace, &mut bounds);
         }
         let terms = Terms { run, ..terms(&policy, &choice, configuration, salt, &bounds) };

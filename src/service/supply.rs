@@ -145,7 +145,12 @@ async fn ended<S: Store>(service: Arc<Service<S>>, handed: Handed, known: Known)
         let look = match service.seen(&handed).await {
             Ok((None, _)) => return Ended::Heard,
             Ok((Some(record), at)) => match running_until(&record, handed.fence) {
-                None if is_silent && crashed(&record, handed.fence) => return Ended::Unheard,
+                None if is_silent
+                    && crashed(&record, handed.fence)
+                    && !planted!("lapse-not-heeded") =>
+                {
+                    return Ended::Unheard;
+                }
                 None => return Ended::Heard,
                 Some(until) => {
                     is_silent &= record.is_silent;

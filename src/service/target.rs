@@ -99,7 +99,9 @@ impl<S: Store> Service<S> {
                 since: running.map_or(now, |pause| pause.since),
                 until: order.end.map(|end| end.instant(now)).transpose()?,
             };
-            let entry = TargetEntry { pause: Some(pause), updated_at: now, ..present.clone() };
+            let stood = present.stood_at(now);
+            let entry =
+                TargetEntry { pause: Some(pause), stood, updated_at: now, ..present.clone() };
             Ok(Fate::Written(entry))
         })
         .await
@@ -268,9 +270,12 @@ fn written(
     }
     let parsed = TargetEntry::parse(spec, configuration.revision + 1, now);
     let parsed = parsed.map_err(AdminError::TargetInvalid)?;
-    let pause = present.and_then(|present| present.pause.clone());
-    let forced = present.and_then(|present| present.forced.clone());
-    let entry = TargetEntry { pause, forced, ..parsed };
+    let entry = match present.cloned() {
+        Some(TargetEntry { pause, stood, forced, .. }) => {
+            TargetEntry { pause, stood, forced, ..parsed }
+        }
+        None => parsed,
+    };
     Ok(if write.validate_only { Fate::Stands(entry) } else { Fate::Written(entry) })
 }
 

@@ -15,7 +15,12 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::StoreError;
 use crate::domain::{
     id::Id,
-    limit::{Bound, Episodes, Forced, ForcedState, Pause, Rate, Target, spec::TargetSpec},
+    limit::{
+        Bound, Episodes, Forced, ForcedState, Pause, Rate, Target,
+        breaker::Freed,
+        pause::{Interval, Stood},
+        spec::TargetSpec,
+    },
     namespace::Settings,
     policy::{
         Policy, Violations,
@@ -101,6 +106,8 @@ pub struct TargetEntry {
     pub target: Arc<Target>,
     /// Whether it starts nothing for now; one that is over may still be here.
     pub pause: Option<Pause>,
+    /// Those before it.
+    pub stood: Stood,
     /// What an operator says of its breaker; what is over may still be here.
     pub forced: Option<Forced>,
     /// When it was last written, or an order about it given or ended.
@@ -115,6 +122,9 @@ struct StoredTarget {
     spec: TargetSpec,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<StoredPause>,
+    /// Since when and until when, of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stood_us: Vec<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forced: Option<StoredForced>,
 }
@@ -286,7 +296,8 @@ impl TargetEntry {
         updated_at: Timestamp,
     ) -> Result<Self, Violations> {
         let target = Arc::new(Target::parse(&spec)?);
-        Ok(Self { revision, spec, target, pause: None, forced: None, updated_at })
+        let stood = Stood::default();
+        Ok(Self { revision, spec, target, pause: None, stood, forced: None, updated_at })
     }
 
     /// How it bounds a step of `run` that calls it `name`.
@@ -298,11 +309,26 @@ impl TargetEntry {
             revision: self.revision,
             is_passing: self.target.each_run || !is_written,
             pause: self.pause.as_ref().filter(|pause| pause.holds_at(at)).cloned(),
-            resumed_at: self.pause.as_ref().and_then(|pause| pause.ended_at(at)),
+            stood: self.stood_at(at),
             forced: self.forced.as_ref().filter(|forced| forced.holds_at(at)).cloned(),
-            freed: self.forced.as_ref().and_then(|forced| forced.freed_at(at)),
+            freed: self.freed_at(at),
             episodes: Episodes::default(),
         }
+    }
+
+    fn freed_at(&self, now: Timestamp) -> Option<Freed> {
+        let breaker = self.target.breaker.as_ref()?;
+        self.forced.as_ref()?.freed_at(now, breaker.observe_only)
+    }
+
+    /// Its pauses that are over by now.
+    #[must_use]
+    pub fn stood_at(&self, now: Timestamp) -> Stood {
+        let mut stood = self.stood.clone();
+        if let Some(span) = self.pause.as_ref().and_then(|pause| pause.over_at(now)) {
+            stood.add(span);
+        }
+        stood
     }
 
     /// The stored form.
@@ -310,11 +336,13 @@ impl TargetEntry {
     /// # Errors
     /// Never for a spec that was parsed.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ConfigurationError> {
+        let micros = |span: Interval| (span.since.as_micros(), span.until.as_micros());
         Ok(serde_json::to_vec(&StoredTarget {
             revision: self.revision,
             updated_us: self.updated_at.as_micros(),
             spec: self.spec.clone(),
             pause: self.pause.as_ref().map(StoredPause::from),
+            stood_us: self.stood.iter().map(micros).collect(),
             forced: self.forced.as_ref().map(StoredForced::from),
         })?)
     }
@@ -327,8 +355,14 @@ impl TargetEntry {
         let stored: StoredTarget = serde_json::from_slice(bytes)?;
         let updated_at = Timestamp::from_micros(stored.updated_us);
         let entry = Self::parse(stored.spec, stored.revision, updated_at)?;
-        let (pause, forced) = (stored.pause.map(Pause::from), stored.forced.map(Forced::from));
-        Ok(Self { pause, forced, ..entry })
+        let instant = Timestamp::from_micros;
+        let span = |(since, until)| Interval { since: instant(since), until: instant(until) };
+        Ok(Self {
+            pause: stored.pause.map(Pause::from),
+            stood: Stood::of(stored.stood_us.into_iter().map(span)),
+            forced: stored.forced.map(Forced::from),
+            ..entry
+        })
     }
 }
 
@@ -423,12 +457,14 @@ impl Configuration {
         self.entry_of(state)?.target.rate
     }
 
-    /// What an operator says of the breaker of the target whose state this is.
+    /// What an operator says of the breaker of the target whose state this is: one that
+    /// only watches is as good as closed, once its load has grown after an order.
     #[must_use]
     pub fn forced_of(&self, state: &str, at: Timestamp) -> Option<ForcedState> {
-        let entry = self.entry_of(state).filter(|entry| entry.target.breaker.is_some())?;
-        let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(at))?;
-        Some(forced.state)
+        let entry = self.entry_of(state)?;
+        let watches = entry.target.breaker.as_ref()?.observe_only && entry.freed_at(at).is_none();
+        let forced = entry.forced.as_ref().filter(|forced| forced.holds_at(at));
+        forced.map(|forced| forced.state).or(watches.then_some(ForcedState::Closed))
     }
 
     /// The target whose state this is, the default one where nobody wrote it.

@@ -20,6 +20,7 @@ use super::{
 use crate::domain::{
     draw::Salt,
     id::Id,
+    limit::pause::{Interval, Stood},
     record::{Evidence, Record},
     shift::Shift,
     time::Timestamp,
@@ -350,6 +351,11 @@ impl StoredNamespace {
                 pause.since = shift.instant(pause.since);
                 pause.until = pause.until.map(|until| shift.instant(until));
             }
+            let moved = |span: Interval| Interval {
+                since: shift.instant(span.since),
+                until: shift.instant(span.until),
+            };
+            entry.stood = Stood::of(entry.stood.iter().map(moved));
             if let Some(forced) = &mut entry.forced {
                 forced.since = shift.instant(forced.since);
                 forced.until = shift.instant(forced.until);

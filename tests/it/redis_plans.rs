@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use redis::cmd;
 use reprise::{
     domain::{
         event::Event,
-        limit::spec::TargetSpec,
+        limit::{Forced, ForcedState, spec::TargetSpec},
         record::{PolicyChoice, State},
     },
     store::{Committed, ConfigurationChange, Store as _, configuration::TargetEntry, redis::Redis},
@@ -108,4 +109,37 @@ async fn an_answer_from_what_another_instance_has_changed_is_not_confirmed() {
     assert!(basis.remembered && !subject.store.confirm(&key, &basis).await.unwrap());
     let basis = subject.load(key).await.basis;
     assert!(subject.store.confirm(&key, &basis).await.unwrap(), "it was told what is there");
+}
+
+/// What is kept of a target's breaker.
+async fn breaker_of(subject: &Subject<Redis>, target: &str) -> Vec<u8> {
+    let mut connection = subject.server.as_ref().unwrap().endpoint().connect().await.unwrap();
+    let key = format!("reprise:{{n}}:limit:{target}");
+    cmd("HGET").arg(key).arg("b").query_async(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_told_of_a_breaker_is_written() {
+    let subject = subject().await;
+    let spec = serde_saphyr::from_str("breaker: {}").unwrap();
+    let forced = Forced {
+        state: ForcedState::Open,
+        reason: String::new(),
+        by: String::new(),
+        since: START,
+        until: START.plus(SECOND),
+    };
+    let entry = TargetEntry::parse(spec, 2, START).unwrap();
+    let change =
+        ConfigurationChange::Target(id("db"), Some(TargetEntry { forced: Some(forced), ..entry }));
+    subject.reconfigure("n", change).await.unwrap();
+    subject.clock.advance(SECOND);
+
+    let key = key("n", "r", "s");
+    let targets = [id("db")];
+    let plan = subject.planned_at(key, &PolicyChoice::Default, &begin(1), &targets).await.unwrap();
+    assert_eq!(breaker_of(&subject, "db").await, b"");
+    assert!(matches!(subject.store.commit(&key, plan).await, Ok(Committed::Conflict)), "told");
+    assert_eq!(subject.record(key).await, None);
+    assert_ne!(breaker_of(&subject, "db").await, b"");
 }

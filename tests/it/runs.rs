@@ -467,9 +467,10 @@ async fn a_step_that_starts_again_waits_for_its_paused_target<S: Store + Clone>(
     stage.begin_run(ONE_RETRY).await;
     let order = PauseOrder { reason: "it moves".to_owned(), by: "ann".to_owned(), end: None };
     stage.service.pause_target(&namespace, &db, &order).await.unwrap();
-    let begin = stage.begins(step(2));
+    let begin = stage.begins(StepTerms { queue: Some(id("q")), ..step(2) });
     let answer = stage.apply(key("n", "r", "a"), Some("steps"), begin).await.unwrap().answer;
     assert_eq!(refused(answer).1, Reason::Paused);
+    assert_eq!(stage.record("a").await.unwrap().queue.as_deref(), Some("q"));
     let awaited = stage.service.await_decision(&key("n", "r", "a"), Instant::now()).await.unwrap();
     assert_eq!(awaited.end, WaitEnd::StillWaiting, "it would be asked about again and again");
     stage.service.resume_target(&namespace, &db).await.unwrap();

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use super::{
     Budget, Forced, ForcedState, Pause, Target, WhenSpent,
     breaker::{Breaker, Ended, Episodes, Freed, TargetOutcome},
+    pause::Stood,
 };
 use crate::domain::time::{Timestamp, micros};
 
@@ -23,8 +24,8 @@ pub struct Bound {
     pub is_passing: bool,
     /// Why it starts nothing for now, by an operator's order.
     pub pause: Option<Pause>,
-    /// When its latest pause ended; None where one lasts, or none was ever ordered.
-    pub resumed_at: Option<Timestamp>,
+    /// Its pauses that are over.
+    pub stood: Stood,
     /// What an operator says of its breaker for now.
     pub forced: Option<Forced>,
     /// The end of an order that held its breaker open, while its load grows after it.
@@ -56,7 +57,7 @@ impl Bound {
             revision: 0,
             is_passing: true,
             pause: None,
-            resumed_at: None,
+            stood: Stood::default(),
             forced: None,
             freed: None,
             episodes: Episodes::default(),
@@ -90,7 +91,7 @@ impl Bound {
             || budget.is_some()
             || breaker.is_some()
             || self.pause.is_some()
-            || self.resumed_at.is_some()
+            || !self.stood.is_empty()
     }
 
     /// Starts a second that its rate allows, in thousandths; 0 without a rate.
@@ -110,16 +111,23 @@ impl Bound {
         })
     }
 
+    /// Whether its breaker may pace starts: one that has a say, and for a while one that
+    /// only watches but was held open by an order.
+    #[must_use]
+    pub fn is_paced(&self) -> bool {
+        self.has_breaker() || self.freed.is_some() && !planted!("watching-breaker-freed-at-once")
+    }
+
     /// Whether its breaker only watches.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        self.target.breaker.is_some() && !self.has_breaker()
+        self.target.breaker.is_some() && !self.is_paced()
     }
 
     /// Its breaker, as the end of an order that held it open has left it.
     #[must_use]
     pub fn as_freed<'a>(&self, breaker: Cow<'a, Breaker>) -> Cow<'a, Breaker> {
-        let freed = self.freed.filter(|freed| self.has_breaker() && !breaker.knows(*freed));
+        let freed = self.freed.filter(|freed| !breaker.knows(*freed));
         let Some(freed) = freed else { return breaker };
         let mut breaker = breaker.into_owned();
         breaker.free(freed, self.full());
@@ -345,9 +353,9 @@ impl Asks {
         !matches!(self.want, Want::Start { cost: None, .. } | Want::Reserve { is_first: true, .. })
     }
 
-    /// States with a breaker that has a say.
+    /// States with a breaker that may pace starts.
     pub fn breakers(&self) -> impl Iterator<Item = &Bound> {
-        self.bounds.iter().filter(|bound| bound.has_breaker())
+        self.bounds.iter().filter(|bound| bound.is_paced())
     }
 
     /// What the end of an attempt says of a target; None where none has ended,

@@ -185,7 +185,7 @@ impl Book {
 
     /// Tells what a decision has to know of the targets' episodes.
     pub fn tell_episodes(&self, bounds: &mut [Bound]) {
-        for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
+        for bound in bounds.iter_mut().filter(|bound| bound.is_paced()) {
             bound.episodes = self.breaker(bound).episodes();
         }
     }
@@ -228,7 +228,9 @@ impl Book {
     pub fn lift(&mut self, state: &str, now: Timestamp) {
         if let Some(state) = self.states.get_mut(state) {
             state.cooldown = state.cooldown.min(now);
-            state.breaker.lift(now);
+            if !planted!("lift-begins-no-ramp") {
+                state.breaker.lift(now);
+            }
         }
     }
 
@@ -265,7 +267,9 @@ impl Book {
             }
             Effect::GiveBack { rate, at } => {
                 state.calendar.open(rate.grid(), oldest(now));
-                state.calendar.give_back(rate.grid(), at);
+                if !planted!("promise-not-given-back") {
+                    state.calendar.give_back(rate.grid(), at);
+                }
             }
             Effect::Permit { until } => {
                 state.leave(member);
@@ -656,7 +660,8 @@ impl Looking<'_> {
     /// Two choices keep thousands of steps that failed together as good as even
     /// (Azar, Broder, Karlin, Upfal, "Balanced Allocations").
     fn lighter(&self, first: Timestamp, other: Option<Timestamp>) -> Timestamp {
-        other.filter(|other| self.planned(*other) < self.planned(first)).unwrap_or(first)
+        let is_lighter = |other: &Timestamp| self.planned(*other) < self.planned(first);
+        other.filter(is_lighter).filter(|_| !planted!("second-draw-not-taken")).unwrap_or(first)
     }
 
     /// How much of what rates allow around an instant is taken, in thousandths; the
@@ -832,7 +837,7 @@ impl Due<'_> {
 
     fn cooled(&mut self) {
         let Some((state, until)) = &self.asks.cool else { return };
-        let mut breakers = self.asks.breakers();
+        let mut breakers = self.asks.breakers().filter(|bound| bound.has_breaker());
         let full = breakers.find(|bound| bound.state == *state).map(Bound::full);
         self.add(state, Effect::Cool { until: *until, full });
     }

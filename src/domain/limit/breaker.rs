@@ -18,6 +18,8 @@
 //! `breaker.lua` mirrors this file; a property holds the two equal.
 
 mod packed;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -203,6 +205,9 @@ pub struct Freed {
     pub at: Timestamp,
     /// How long the target's load grows from then on.
     pub ramp: Duration,
+    /// Whether the breaker only watches otherwise: then it grows also where the breaker has
+    /// seen the target dead, which keeps nobody away.
+    pub only_watches: bool,
 }
 
 /// The length of the ramp after a time in which nothing started.
@@ -366,13 +371,16 @@ impl Breaker {
     }
 
     /// An order that held it open has ended: a ramp begins. However often it is told,
-    /// that happens once, and not where the breaker is open by its own evidence. `full`
-    /// is as in [`Ended`].
+    /// that happens once, and not where the breaker keeps the target alone by its own
+    /// evidence. `full` is as in [`Ended`].
     pub fn free(&mut self, freed: Freed, full: u64) {
         if self.knows(freed) {
             return;
         }
         let full = if full == 0 { self.pace.max(PACE.0) } else { full };
+        if self.is_open() {
+            self.end_episode(freed.at.plus(freed.ramp));
+        }
         self.phase = Phase::Ramp { since: freed.at, length: micros(freed.ramp), full, started: 0 };
         self.mark += 1;
     }
@@ -382,7 +390,8 @@ impl Breaker {
     pub fn knows(&self, freed: Freed) -> bool {
         match self.phase {
             Phase::Closed => false,
-            Phase::Open { .. } => true,
+            // One that opened since then has the later word.
+            Phase::Open { next, .. } => !(freed.only_watches && next <= freed.at),
             Phase::Ramp { since, .. } => freed.at <= since,
         }
     }
@@ -497,17 +506,21 @@ impl Breaker {
         }
         let full = if full == 0 { self.pace } else { full };
         self.phase = Phase::Ramp { since: now, length, full, started: 0 };
-        if let Some(episode) = self.episodes.last_mut() {
-            episode.until = Some(now.plus(span(length)));
-        }
+        self.end_episode(now.plus(span(length)));
         self.mark += 1;
+    }
+
+    fn end_episode(&mut self, until: Timestamp) {
+        if let Some(episode) = self.episodes.last_mut() {
+            episode.until = Some(until);
+        }
         self.probes.clear();
         self.tried.clear();
     }
 
     fn eject(&mut self, host: u16, now: Timestamp) {
         self.ejected.retain(|known| now < known.until && known.host != host);
-        if self.ejected.len() < EJECTED_MAX {
+        if self.ejected.len() < EJECTED_MAX && !planted!("host-not-ejected") {
             self.ejected.push(Ejected { host, until: now.plus(span(EJECTED)) });
         }
     }

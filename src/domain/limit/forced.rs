@@ -50,9 +50,14 @@ impl Forced {
     /// The ramp on which the target's load grows by now, where the order held the
     /// breaker open and has ended; None once that is over.
     #[must_use]
-    pub fn freed_at(&self, now: Timestamp) -> Option<Freed> {
+    pub fn freed_at(&self, now: Timestamp, only_watches: bool) -> Option<Freed> {
         let ramp = breaker::ramp_after(self.until - self.since);
-        let is_on = !self.holds_at(now) && now < self.until.plus(ramp);
-        (is_on && self.state == ForcedState::Open).then_some(Freed { at: self.until, ramp })
+        let is_on =
+            !self.holds_at(now) && now < self.until.plus(ramp) && !planted!("freed-at-once");
+        (is_on && self.state == ForcedState::Open).then_some(Freed {
+            at: self.until,
+            ramp,
+            only_watches,
+        })
     }
 }

@@ -15,6 +15,7 @@ pub mod calendar;
 pub mod forced;
 pub mod line;
 pub mod parse;
+pub mod pause;
 pub mod spec;
 pub mod usage;
 pub mod window;
@@ -24,12 +25,13 @@ pub use self::{
     book::{Book, Charge, Effect},
     breaker::Episodes,
     forced::{Forced, ForcedState},
+    pause::Pause,
 };
 
 use std::{num::NonZeroU32, time::Duration};
 
 use self::calendar::Grid;
-use super::time::{Timestamp, micros};
+use super::time::micros;
 
 /// What a target allows. A target without any limit allows everything.
 /// [`Target::parse`] checks one that was written.
@@ -62,33 +64,6 @@ pub struct Rate {
     pub burst: NonZeroU32,
     /// What it counts.
     pub on: Starts,
-}
-
-/// A target that starts nothing, by an operator's order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// Why, for those who wait.
-    pub reason: String,
-    /// Who ordered it.
-    pub by: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; None is until it is resumed.
-    pub until: Option<Timestamp>,
-}
-
-impl Pause {
-    /// Whether it still holds.
-    #[must_use]
-    pub fn holds_at(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| now < until)
-    }
-
-    /// When it ended; None while it holds.
-    #[must_use]
-    pub fn ended_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.filter(|until| *until <= now)
-    }
 }
 
 /// Longest time by which a start may come after the instant that was promised

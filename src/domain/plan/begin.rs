@@ -118,16 +118,16 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
     draft.into_plan()
 }
 
-/// A pause of a target refuses the start. A step that was never heard of is remembered:
-/// whoever waits for it, or would claim it, finds it when the pause ends.
+/// A pause of a target refuses the start. The step is remembered, with what the call says
+/// of it: whoever waits for it, or would claim it, finds it when the pause ends. What was
+/// decided about it stands, and so does what it has of limits.
 fn put_off(terms: &Terms<'_>, mut record: Record, decision: Decision) -> Plan {
-    let settled = decision.settled.clone();
-    let answer = Answer::Refused(Box::new(decision));
-    if record.version > 0 {
-        return Plan::Stands(answer);
+    if record.version == 0 {
+        record.standing = Some(decision.settled.clone());
+    } else if planted!("refused-begin-not-kept") {
+        return Plan::Stands(Answer::Refused(Box::new(decision)));
     }
-    record.standing = Some(settled);
-    Draft::new(terms, record, answer).into_plan()
+    Draft::new(terms, record, Answer::Refused(Box::new(decision))).into_plan()
 }
 
 fn was_heard(end: &End) -> bool {

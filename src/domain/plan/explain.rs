@@ -232,8 +232,9 @@ impl AtTarget<'_> {
     }
 
     fn breaker(&self) -> Option<Stands> {
-        let standing = self.used.breaker.filter(|_| self.bound.has_breaker())?;
+        let standing = self.used.breaker.filter(|_| self.bound.is_paced())?;
         let stands = match standing {
+            Standing::Open { .. } if !self.bound.has_breaker() => return None,
             Standing::Open { next_probe, .. } => {
                 self.stands_of(ConstraintKind::Breaker, next_probe, false)
             }

@@ -1,6 +1,8 @@
 //! What a draft wants of the step's targets, and what becomes of it when they
 //! refuse a start.
 
+use std::time::Duration;
+
 use super::{
     Answer, Draft, Now, Plan, ReportStatus, Spent, Terms, decision_of, excluded_hosts, has_order,
     hold, is_ordered, order, outage, stop,
@@ -17,6 +19,7 @@ use crate::domain::{
         ask::{AttemptEnd, COST},
         book::kept,
         breaker::{TargetOutcome, mark_of},
+        pause::{Interval, time_in},
     },
     policy::Exhaustion,
     record::{Attempt, Claims, Outcome, Record, State, Ticket},
@@ -120,6 +123,7 @@ pub(super) fn ask(
     let Plan::Write(draft) = plan else { return };
     let keeps = match event {
         Event::Wake => true,
+        Event::Begin(_) => is_put_off(draft),
         Event::Order(order) => order::keeps_claims(order, &draft.record),
         _ => stands(draft),
     };
@@ -209,7 +213,7 @@ fn promises(terms: &Terms<'_>, tickets: Vec<Ticket>) -> Vec<Promise> {
         let bound = terms.bounds.iter().find(|bound| bound.state == state)?;
         let allowed = bound.target.rate.map_or(GRACE_MAX, |rate| rate.grace());
         let is_current = bound.revision == revision;
-        let is_paced = bound.has_breaker() && bound.episodes.mark == mark;
+        let is_paced = bound.is_paced() && bound.episodes.mark == mark;
         Some(Promise { state, grace: grace.min(allowed), is_current, is_paced })
     };
     tickets.into_iter().filter_map(promise).collect()
@@ -253,6 +257,11 @@ fn stands(draft: &Draft) -> bool {
     is_late && matches!(draft.record.state, State::Waiting { .. })
 }
 
+/// Whether a pause of a target has refused the start.
+fn is_put_off(draft: &Draft) -> bool {
+    matches!(&draft.answer, Answer::Refused(told) if told.settled.reason == Reason::Paused)
+}
+
 /// The state that a target's own word has everybody wait at, and until when: the
 /// target that the failure names, or the only one.
 fn cooled(
@@ -268,6 +277,11 @@ fn cooled(
         terms.bounds.iter().find(|bound| bound.is_of(&failure.target, key.run))?
     };
     Some((bound.state.clone(), now.at.plus(wait)))
+}
+
+/// Whether a pause of a target may refuse the start that an event asks for.
+pub(super) fn may_put_off(terms: &Terms<'_>, event: &Event) -> bool {
+    matches!(event, Event::Begin(_)) && terms.bounds.iter().any(|bound| bound.pause.is_some())
 }
 
 /// A start that an operator's pause refuses.
@@ -287,11 +301,15 @@ pub(super) fn paused(terms: &Terms<'_>, record: &Record, now: Now) -> Option<Dec
     Some(decision)
 }
 
-/// The instant up to which pauses of its targets kept a step waiting, now while one
-/// lasts; None where none ever did.
-pub(super) fn paused_until(terms: &Terms<'_>, now: Now) -> Option<Timestamp> {
-    let until = |bound: &Bound| bound.pause.as_ref().map(|_| now.at).or(bound.resumed_at);
-    terms.bounds.iter().filter_map(until).max()
+/// How much of the time since an instant pauses of its targets have kept a step waiting.
+pub(super) fn time_paused(terms: &Terms<'_>, since: Timestamp, now: Now) -> Duration {
+    let mut spans = Vec::new();
+    for bound in terms.bounds.iter().filter(|_| !planted!("pause-is-waiting")) {
+        let lasting = bound.pause.as_ref().map(|pause| pause.since);
+        spans.extend(bound.stood.iter());
+        spans.extend(lasting.map(|since| Interval { since, until: now.at }));
+    }
+    time_in(spans, since)
 }
 
 /// Settles the start of an attempt: granted as drafted, or the step waits on.
@@ -356,7 +374,7 @@ pub(super) fn claims(draft: &mut Draft, admission: Admission) {
     let tickets = |is_retry| {
         let ticket = |bound: &Bound| {
             let rate = bound.target.rate.filter(|rate| rate.counts(is_retry));
-            let is_bound = rate.is_some() || bound.has_breaker();
+            let is_bound = rate.is_some() || bound.is_paced();
             is_bound.then(|| Ticket {
                 state: bound.state.clone(),
                 // What no rate has counted is never given back to one.

@@ -92,6 +92,16 @@ pub enum Plan {
     Purge,
 }
 
+impl Plan {
+    /// What leaves a step as it is stored is no change.
+    fn unless_as(self, stored: Option<&Record>) -> Self {
+        match self {
+            Self::Write(draft) if Some(&draft.record) == stored => Self::Stands(draft.answer),
+            plan => plan,
+        }
+    }
+}
+
 /// The answer to an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -278,7 +288,7 @@ pub struct Draft {
     text: Option<FailureText>,
     /// How long a step that is over is remembered.
     retention: std::time::Duration,
-    /// How long a due step waits for its worker.
+    /// How long after it was due a step is looked at that waits for its worker.
     abandon_after: std::time::Duration,
 }
 
@@ -368,19 +378,16 @@ pub fn plan(
     let resumed = record.as_ref().and_then(|record| run::resumed(terms, record, event, now));
     let forgiven = resumed.as_ref().or(record.as_ref()).and_then(|it| outage::forgiven(terms, it));
     let is_resumed = resumed.is_some();
-    let put_off = resumed.clone().filter(|it| limits::paused(terms, it, now).is_some());
     let Some(changed) = forgiven.or(resumed) else {
-        return follow(terms, key, record, event, now);
+        let stored = record.clone().filter(|_| limits::may_put_off(terms, event));
+        let plan = follow(terms, key, record, event, now)?;
+        return Ok(plan.unless_as(stored.as_ref()));
     };
-    match (follow(terms, key, Some(changed), event, now)?, put_off) {
-        // Who waits for it, or would claim it, finds it when the pause of its target ends.
-        (Plan::Stands(answer @ Answer::Refused(_)), Some(resumed)) => {
-            Ok(Draft::new(terms, resumed, answer).into_plan())
-        }
+    match follow(terms, key, Some(changed), event, now)? {
         // What is not written is told of the step as it is written, unless it is to
         // start again with its run: then it has not ended as is written.
-        (Plan::Stands(_), _) if !is_resumed => follow(terms, key, record, event, now),
-        (plan, _) => Ok(plan),
+        Plan::Stands(_) if !is_resumed => follow(terms, key, record, event, now),
+        plan => Ok(plan),
     }
 }
 
@@ -830,7 +837,9 @@ fn is_answered(record: &Record) -> bool {
 /// When something happens next.
 fn event_at(record: &Record, abandon_after: std::time::Duration) -> Timestamp {
     match &record.state {
-        State::Waiting { due } if is_in_line(record) => due.plus(PLACE_KEPT),
+        State::Waiting { due } if is_in_line(record) && !planted!("place-kept-for-ever") => {
+            due.plus(PLACE_KEPT)
+        }
         // While the step is paused nobody is to come.
         State::Waiting { due } => match pause_of(record) {
             None => due.plus(abandon_after),

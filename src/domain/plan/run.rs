@@ -169,7 +169,7 @@ pub(super) fn resumed(
     }
     let starts_again = match &record.state {
         State::Over { ending: Ending::Succeeded | Ending::Skipped, .. } => {
-            run.retries.resume == Resume::AllSteps
+            run.retries.resume == Resume::AllSteps || planted!("succeeded-step-runs-again")
         }
         State::Over { .. } | State::Held(_) | State::Stopping { .. } => true,
         State::Waiting { .. } | State::Running { .. } => false,

@@ -48,8 +48,8 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         // Patience has grown since the step's event was filed, or a pause is in the
         // way: it is filed anew, lest it be due for ever.
         State::Waiting { due } if *due <= now.at => {
-            let due = due_after_pauses(terms, *due, now);
-            put_off(terms, record, due)
+            let due = *due;
+            look_again(terms, record, due, now)
         }
         State::Over { ending, purge_at } if *purge_at <= now.at && run::keeps(terms) => {
             let ending = *ending;
@@ -62,18 +62,28 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
 
 /// Whether a step has been due for so long that nobody is to be expected any more.
 fn is_abandoned(terms: &Terms<'_>, record: &Record, due: Timestamp, now: Now) -> bool {
-    let due = due_after_pauses(terms, due, now);
-    due.plus(terms.settings.abandon_after) <= now.at && pause_of(record).is_none()
+    patience_left(terms, due, now).is_zero() && pause_of(record).is_none()
 }
 
-/// What was due in a pause of a target is due when it ends, as in one of its own.
-fn due_after_pauses(terms: &Terms<'_>, due: Timestamp, now: Now) -> Timestamp {
-    limits::paused_until(terms, now).map_or(due, |until| until.max(due))
+/// How long a due step still waits for its worker. The time in which a target of it is
+/// paused does not count, the rest adds up.
+fn patience_left(terms: &Terms<'_>, due: Timestamp, now: Now) -> Duration {
+    let waited = (now.at - due).saturating_sub(limits::time_paused(terms, due, now));
+    terms.settings.abandon_after.saturating_sub(waited)
 }
 
-fn put_off(terms: &Terms<'_>, mut record: Record, due: Timestamp) -> Plan {
-    record.state = State::Waiting { due };
-    Draft::new(terms, record, Answer::Ticked).into_plan()
+/// How often a step is looked at, at most, in the time for which it waits for its worker:
+/// one that a pause keeps waiting has little patience left all the while.
+const LOOKS: u32 = 16;
+
+/// The step is looked at again when it may be given up.
+fn look_again(terms: &Terms<'_>, record: Record, due: Timestamp, now: Now) -> Plan {
+    let left = patience_left(terms, due, now).max(terms.settings.abandon_after / LOOKS);
+    let mut draft = Draft::new(terms, record, Answer::Ticked);
+    if pause_of(&draft.record).is_none() {
+        draft.abandon_after = (now.at - due) + left;
+    }
+    draft.into_plan()
 }
 
 /// Its run goes on: the step is looked at again when it would be forgotten next.

@@ -14,6 +14,7 @@ use crate::{
         limit::{
             Book, Bound, Episodes, Target,
             book::charges,
+            pause::Stood,
             spec::{BreakerSpec, BudgetSpec, RateSpec, TargetSpec},
         },
         namespace::{LEASE_MAX, Settings},
@@ -76,7 +77,7 @@ impl Coordinated {
             revision: 1,
             is_passing: false,
             pause: None,
-            resumed_at: None,
+            stood: Stood::default(),
             forced: None,
             freed: None,
             episodes: Episodes::default(),

@@ -57,7 +57,7 @@ fn effect(out: &mut Writer, effect: Effect) {
         Effect::Ended(_) => (8, None),
         Effect::Probe { until, .. } => (9, Some(until)),
         Effect::Pace => (10, None),
-        Effect::Free { freed, .. } => (12, Some(freed.at)),
+        Effect::Free { freed, .. } => (if freed.only_watches { 13 } else { 12 }, Some(freed.at)),
     };
     out.number(tag);
     if let Some(instant) = instant {
@@ -129,9 +129,10 @@ fn read_effect(input: &mut Reader<'_>) -> Result<Effect, Malformed> {
             Effect::Probe { step: input.number_u32()?, until, draw: half(input)? }
         }
         10 => Effect::Pace,
-        12 => {
+        tag @ (12 | 13) => {
             let (at, ramp) = (instant(input)?, Duration::from_micros(input.number()?));
-            Effect::Free { freed: Freed { at, ramp }, full: input.number()? }
+            let freed = Freed { at, ramp, only_watches: tag == 13 };
+            Effect::Free { freed, full: input.number()? }
         }
         _ => return Err(Malformed),
     })

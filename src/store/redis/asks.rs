@@ -201,6 +201,7 @@ fn pack_bound(asks: &Asks, state: &str, bound: Option<&Bound>, index: u16, out: 
         promise.is_some_and(|promise| promise.is_paced),
         target.is_some_and(|target| target.breaker.is_some()),
         bound.is_some_and(Bound::has_breaker),
+        bound.is_some_and(Bound::is_paced),
     ];
     out.push(bits.iter().rev().fold(0, |bits, bit| bits << 1 | u8::from(*bit)));
     let ended = bound.and_then(|bound| asks.ended_at(bound));

@@ -127,7 +127,7 @@ pub fn all() -> [&'static Script; 15] {
 type Spoil = (bool, &'static str, &'static str);
 
 /// The bugs that can be planted in scripts.
-fn spoils() -> [Spoil; 21] {
+fn spoils() -> [Spoil; 28] {
     [
         (planted!("redis-version-not-compared"), "version ~= found_version", "false"),
         (
@@ -182,6 +182,29 @@ fn spoils() -> [Spoil; 21] {
             "  put_permit(state, member, till)\n  put_place",
             "  put_permit(state, member, till or permit_of(state, member))\n  put_place",
         ),
+        (
+            planted!("redis-second-draw-not-taken"),
+            "share > 0 and planned(asks, other) < share and other or first",
+            "first",
+        ),
+        (
+            planted!("redis-host-not-ejected"),
+            "elseif is_alone(seen, host) then",
+            "elseif false then",
+        ),
+        (planted!("redis-freed-at-once"), "if bound.freed > 0 and", "if false and"),
+        (
+            planted!("redis-watching-breaker-stays-open"),
+            "if is_open and not (only_watches and breaker.next <= at) then",
+            "if is_open then",
+        ),
+        (planted!("redis-lift-begins-no-ramp"), "if was_lifted then", "if false then"),
+        (
+            planted!("redis-promise-not-given-back"),
+            "set(cal, layer, bucket, max(starts(layer, byte) - 1, 0))",
+            "set(cal, layer, bucket, byte)",
+        ),
+        (planted!("redis-place-out-of-order"), "since < other_since or", "since > other_since or"),
     ]
 }
 

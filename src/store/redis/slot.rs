@@ -205,7 +205,7 @@ impl Slot {
     /// Tells what is known of the targets' episodes.
     pub fn tell_episodes(&self, bounds: &mut [Bound]) {
         let governing = lock(&self.governing);
-        for bound in bounds.iter_mut().filter(|bound| bound.has_breaker()) {
+        for bound in bounds.iter_mut().filter(|bound| bound.is_paced()) {
             bound.episodes = governing.episodes.get(&bound.state).cloned().unwrap_or_default();
         }
     }

@@ -6,6 +6,7 @@ use reprise::{
         decision::{ConstraintKind, Reason},
         failure::FailureClass,
         limit::{ForcedState, breaker::Standing},
+        time::Timestamp,
     },
     store::Store,
 };
@@ -21,9 +22,11 @@ stories_on_every_store!(
     one_that_is_forced_open_starts_nothing_until_it_is_released,
     one_that_is_forced_open_is_left_to_itself_when_the_order_ends,
     one_that_was_forced_open_begins_a_ramp_however_the_order_ends,
+    one_that_only_watches_begins_a_ramp_as_well,
     one_that_opened_by_itself_stays_open_when_an_order_ends,
     one_that_is_forced_closed_refuses_nothing_though_its_target_is_dead,
     who_is_parked_goes_on_when_it_is_forced_closed,
+    who_is_parked_goes_on_when_it_only_watches,
     what_a_watching_breaker_would_have_done_is_told,
     a_cooldown_that_is_lifted_holds_nobody,
     a_lifted_cooldown_at_a_breaker_begins_its_ramp,
@@ -101,23 +104,59 @@ async fn one_that_was_forced_open_begins_a_ramp_however_the_order_ends<S: Store>
         };
         assert_eq!((begun, until), (since, since.plus(secs(10))));
 
-        let (mut at_once, mut latest) = (0, since);
-        for number in 0..40 {
-            match stage.begin(&format!("{target}{number}"), &[target]).await {
-                Begun::Granted(_) => at_once += 1,
-                Begun::Refused(decision) => {
-                    latest = latest.max(waits(&decision, Reason::Limited));
-                    constraint(&decision, ConstraintKind::Ramp);
-                }
-            }
-        }
-        assert!(at_once <= 2, "{at_once} of forty at once, where a burst of 20 is allowed");
-        // 100 · (0.1 x + 0.45 x²/10) are forty at two seconds.
-        let fortieth = latest - since;
-        assert!((ms(1800)..ms(2300)).contains(&fortieth), "the fortieth after {fortieth:?}");
+        starts_on_a_ramp(&mut stage, target, since).await;
         stage.pass(secs(11)).await;
         assert_eq!(stage.usage(target).await.breaker, Some(Standing::Closed));
         stage.begin(&format!("{target}-after"), &[target]).await.granted();
+    }
+}
+
+/// Of forty steps that come at once when a ramp of ten seconds begins, at a target that
+/// allows a burst of 20.
+async fn starts_on_a_ramp<S: Store>(stage: &mut Stage<S>, target: &str, since: Timestamp) {
+    let (mut at_once, mut latest) = (0, since);
+    for number in 0..40 {
+        match stage.begin(&format!("{target}{number}"), &[target]).await {
+            Begun::Granted(_) => at_once += 1,
+            Begun::Refused(decision) => {
+                latest = latest.max(waits(&decision, Reason::Limited));
+                constraint(&decision, ConstraintKind::Ramp);
+            }
+        }
+    }
+    assert!(at_once <= 2, "{at_once} of forty at once");
+    // 100 · (0.1 x + 0.45 x²/10) are forty at two seconds.
+    let fortieth = latest - since;
+    assert!((ms(1800)..ms(2300)).contains(&fortieth), "the fortieth after {fortieth:?}");
+}
+
+async fn one_that_only_watches_begins_a_ramp_as_well<S: Store>(mut stage: Stage<S>) {
+    const WATCHING: &str =
+        "{rate: {limit: 100, period: 1s, burst: 20}, breaker: {observe_only: true}}";
+    for (target, has_died) in [("db", false), ("api", true)] {
+        stage.target(target, WATCHING).await;
+        if has_died {
+            dies(&mut stage, &[target]).await;
+            let seen = stage.usage(target).await.breaker;
+            assert!(matches!(seen, Some(Standing::Open { .. })), "{seen:?}");
+        }
+        stage.force(target, ForcedState::Open, secs(30)).await;
+        stage.begin(&format!("{target}-parked"), &[target]).await.waits(Reason::BreakerOpen);
+        stage.pass(secs(30)).await;
+        let since = stage.now();
+        let standing = stage.usage(target).await.breaker;
+        assert!(matches!(standing, Some(Standing::Ramp { since: begun, .. }) if begun == since));
+        starts_on_a_ramp(&mut stage, target, since).await;
+        stage.pass(secs(11)).await;
+        assert!(!stage.is_parked(&format!("{target}-parked")).await);
+        // It watches again, and refuses nothing.
+        let alive = format!("{target}-alive");
+        let grant = stage.begin(&alive, &[target]).await.granted();
+        dies(&mut stage, &[target]).await;
+        let told = stage.failed(&alive, grant.fence, of(FailureClass::Transient)).await;
+        constraint(&told, ConstraintKind::Observed);
+        stage.reach(retries(&told)).await;
+        stage.begin(&alive, &[]).await.granted();
     }
 }
 
@@ -159,6 +198,22 @@ async fn who_is_parked_goes_on_when_it_is_forced_closed<S: Store>(mut stage: Sta
     // Nobody stands in its lot any more.
     stage.pass(secs(2)).await;
     assert_eq!(stage.usage("db").await.parked, 0);
+}
+
+async fn who_is_parked_goes_on_when_it_only_watches<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {}").await;
+    dies(&mut stage, &["db"]).await;
+    let steps: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    for step in &steps {
+        stage.begin(step, &["db"]).await.waits(Reason::BreakerOpen);
+    }
+    stage.target("db", "breaker: {observe_only: true}").await;
+    stage.pass(ms(500)).await;
+    for step in &steps {
+        assert!(!stage.is_parked(step).await, "{step}");
+        stage.until_due(step).await;
+        stage.begin(step, &[]).await.granted();
+    }
 }
 
 async fn what_a_watching_breaker_would_have_done_is_told<S: Store>(mut stage: Stage<S>) {

@@ -34,6 +34,7 @@ stories_on_every_store!(
     a_poisonous_step_does_not_keep_a_breaker_open,
     probes_cost_no_budget,
     a_step_that_names_two_targets_waits_for_the_dead_one,
+    of_two_targets_only_one_that_is_named_is_to_blame,
 );
 
 /// Hosts that are not to blame alone.
@@ -429,6 +430,21 @@ async fn probes_cost_no_budget<S: Store>(mut stage: Stage<S>) {
         }
     }
     assert_eq!(probes, 5, "each is a retry, and the budget has one");
+}
+
+async fn of_two_targets_only_one_that_is_named_is_to_blame<S: Store>(mut stage: Stage<S>) {
+    for target in ["db", "api"] {
+        stage.target(target, "breaker: {}").await;
+    }
+    // Twice as often as it takes.
+    for number in 0..2 * ENOUGH {
+        let (step, host) = (format!("unsaid{number}"), HOSTS[number % HOSTS.len()]);
+        let grant = stage.begin_on(host, &step, &["db", "api"]).await.granted();
+        stage.failed(&step, grant.fence, of(FailureClass::Transient)).await;
+    }
+    dies(&mut stage, &["db", "api"]).await;
+    let stands = [stage.usage("db").await.breaker, stage.usage("api").await.breaker];
+    assert!(matches!(stands, [Some(Standing::Open { .. }), Some(Standing::Closed)]), "{stands:?}");
 }
 
 async fn a_step_that_names_two_targets_waits_for_the_dead_one<S: Store>(mut stage: Stage<S>) {

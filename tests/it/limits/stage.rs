@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use reprise::{
     clock::Clock,
     domain::{
@@ -160,6 +161,14 @@ pub const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+fn begun(answer: Answer) -> Begun {
+    match answer {
+        Answer::Granted(grant) => Begun::Granted(grant),
+        Answer::Refused(decision) => Begun::Refused(decision),
+        other => panic!("no answer to a begin: {other:?}"),
+    }
+}
+
 fn parts(step: &str) -> (&str, &str) {
     step.split_once('/').unwrap_or((RUN, step))
 }
@@ -306,8 +315,21 @@ impl<S: Store> Stage<S> {
     }
 
     pub async fn ask(&mut self, asked: Asked<'_>) -> Begun {
+        let event = self.asking(asked);
+        begun(self.apply(asked.step, &event).await)
+    }
+
+    /// Steps that begin at the same moment.
+    pub async fn begin_together(&mut self, steps: &[String], targets: &[&str]) -> Vec<Begun> {
+        let asked = |step| Asked { step, targets, ..Asked::default() };
+        let events: Vec<Event> = steps.iter().map(|step| self.asking(asked(step))).collect();
+        let calls = steps.iter().zip(&events).map(|(step, event)| self.apply(step, event));
+        join_all(calls).await.into_iter().map(begun).collect()
+    }
+
+    fn asking(&mut self, asked: Asked<'_>) -> Event {
         self.calls += 1;
-        let event = Event::Begin(Begin {
+        Event::Begin(Begin {
             identity: Identity { id: self.calls, payload: self.calls },
             lease: asked.lease,
             host: (!asked.host.is_empty()).then(|| asked.host.into()),
@@ -319,12 +341,7 @@ impl<S: Store> Stage<S> {
                 deadline: asked.deadline.map(Deadline::At),
                 ..StepTerms::default()
             },
-        });
-        match self.apply(asked.step, &event).await {
-            Answer::Granted(grant) => Begun::Granted(grant),
-            Answer::Refused(decision) => Begun::Refused(decision),
-            other => panic!("no answer to a begin: {other:?}"),
-        }
+        })
     }
 
     pub async fn begin(&mut self, step: &str, targets: &[&str]) -> Begun {

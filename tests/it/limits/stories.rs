@@ -10,6 +10,7 @@ use reprise::{
         decision::{ConstraintKind, Load, Reason, Verdict},
         failure::FailureClass,
         limit::breaker::Standing,
+        order::What,
         plan::ReportStatus,
         record::State,
         time::Timestamp,
@@ -38,6 +39,7 @@ stories_on_every_store!(
     who_is_gone_holds_up_nobody_once_it_is_woken,
     who_waits_for_two_pools_is_woken_when_it_may_have_both,
     a_pool_that_grows_wakes_as_many_as_it_grows_by,
+    a_line_keeps_its_order_among_those_who_come_together,
     nobody_is_woken_at_a_paused_pool_before_it_is_resumed,
     two_steps_that_want_two_pools_in_opposite_order_both_run,
     a_spent_budget_has_retries_wait_until_it_is_earned_again,
@@ -48,6 +50,7 @@ stories_on_every_store!(
     a_pause_starts_nothing_until_it_ends_or_is_ended,
     a_promise_is_kept_within_the_grace_and_planned_again_after_it,
     a_late_report_leaves_the_promise_as_it_is,
+    what_a_cancelled_step_was_promised_is_there_for_others,
     permits_follow_a_bound_that_is_changed_while_they_are_held,
     a_target_that_is_deleted_and_written_again_remembers_its_permits,
     what_was_promised_counts_under_the_next_rate,
@@ -318,6 +321,26 @@ async fn a_pool_that_grows_wakes_as_many_as_it_grows_by<S: Store>(mut stage: Sta
     assert!(stage.due("d").await > woken);
 }
 
+async fn a_line_keeps_its_order_among_those_who_come_together<S: Store>(mut stage: Stage<S>) {
+    stage.target("pool", "concurrency: {max: 1}").await;
+    stage.begin("a", &["pool"]).await.granted();
+    let waiting: Vec<String> = (0..18).map(|number| format!("s{number}")).collect();
+    for step in &waiting {
+        stage.stand_in_line(step, &["pool"]).await;
+        stage.pass(ms(10)).await;
+    }
+    stage.target("pool", "concurrency: {max: 17}").await;
+    stage.pass(ms(10)).await;
+    // There is room for all but the last two.
+    let (first, last) = waiting.split_at(16);
+    for begun in stage.begin_together(first, &["pool"]).await {
+        begun.granted();
+    }
+    for step in last {
+        assert!(stage.due(step).await > stage.now(), "{step} is not sent for");
+    }
+}
+
 async fn nobody_is_woken_at_a_paused_pool_before_it_is_resumed<S: Store>(mut stage: Stage<S>) {
     stage.target("pool", "concurrency: {max: 1}").await;
     let a = stage.begin("a", &["pool"]).await.granted();
@@ -560,6 +583,28 @@ async fn a_promise_is_kept_within_the_grace_and_planned_again_after_it<S: Store>
         }
         stage.delete_target(&target).await;
         stage.enter(&format!("after-{step}"), "backoff: {fixed: {delay: 1s}}").await;
+    }
+}
+
+async fn what_a_cancelled_step_was_promised_is_there_for_others<S: Store>(mut stage: Stage<S>) {
+    // Starts are told apart by gaps, and by buckets.
+    for (target, burst) in [("gaps", 1), ("buckets", 8)] {
+        let rate = format!("rate: {{limit: 1, period: 10s, burst: {burst}, on: retries}}");
+        stage.target(target, &rate).await;
+        let mut latest = [Timestamp::EPOCH; 2];
+        for (round, latest) in latest.iter_mut().enumerate() {
+            for number in 0..12 {
+                let step = format!("{target}{round}-{number}");
+                let told = stage.fail_first(&step, &[target], of(FailureClass::Error)).await;
+                *latest = retries(&told).max(*latest);
+            }
+            for number in 0..12 {
+                let step = format!("{target}{round}-{number}");
+                stage.order(&step, What::Cancel).await.unwrap();
+            }
+        }
+        let [first, second] = latest;
+        assert!(second < first.plus(secs(20)), "{target}: {first}, then {second}");
     }
 }
 

@@ -163,7 +163,19 @@ impl<S: Store> Subject<S> {
         choice: &PolicyChoice,
         event: &Event,
     ) -> Result<Commit, Applied> {
+        self.planned_at(key, choice, event, &[]).await
+    }
+
+    /// The same of a step that these targets bound.
+    pub async fn planned_at(
+        &self,
+        key: StepKey<'_>,
+        choice: &PolicyChoice,
+        event: &Event,
+        targets: &[Id],
+    ) -> Result<Commit, Applied> {
         let loaded = self.load(key).await;
+        let bounds = loaded.configuration.bounds(targets, key.run, loaded.now.at);
         let revision = match choice {
             PolicyChoice::Inline(digest) => {
                 self.store.inline_policy(key.namespace, *digest).await.unwrap().unwrap()
@@ -176,7 +188,7 @@ impl<S: Store> Subject<S> {
             choice,
             settings: &loaded.configuration.namespace.settings,
             salt: loaded.salt,
-            bounds: &[],
+            bounds: &bounds,
             run: None,
         };
         let version = loaded.record.as_ref().map_or(0, |record| record.version);

@@ -195,10 +195,24 @@ function breaker_lift(breaker, at)
   return is_later
 end
 
--- An order that held it open has ended: a ramp begins, once. Whether it did with this.
-function breaker_free(breaker, at, ramp, full)
-  if breaker.phase == OPEN or (breaker.phase == RAMP and at <= breaker.since) then
+local function end_episode(breaker, till)
+  local latest = breaker.episodes[#breaker.episodes]
+  if latest then
+    latest.till = till
+  end
+  breaker.probes, breaker.tried = {}, {}
+end
+
+-- An order that held it open has ended: a ramp begins, once; where it only watches also
+-- if it is open itself, unless it opened since then. Whether one did with this.
+function breaker_free(breaker, at, ramp, only_watches, full)
+  local is_open = breaker.phase == OPEN
+  if is_open and not (only_watches and breaker.next <= at) then
     return false
+  elseif breaker.phase == RAMP and at <= breaker.since then
+    return false
+  elseif is_open then
+    end_episode(breaker, at + ramp)
   end
   breaker.phase, breaker.since, breaker.length = RAMP, at, ramp
   breaker.full, breaker.started = full == 0 and max(breaker.pace, PACE_LEAST) or full, 0
@@ -330,11 +344,8 @@ local function close(breaker, full, at)
   breaker.phase, breaker.since = RAMP, at
   breaker.length = min(max(half, RAMP_LEAST), RAMP_MOST) * 2 ^ breaker.relapses
   breaker.full, breaker.started = full == 0 and breaker.pace or full, 0
-  if latest then
-    latest.till = at + breaker.length
-  end
+  end_episode(breaker, at + breaker.length)
   breaker.mark = breaker.mark + 1
-  breaker.probes, breaker.tried = {}, {}
 end
 
 local function eject(breaker, host, at)

@@ -20,8 +20,8 @@ do
 -- within which it is woken (0: it comes by itself), step, host, targets; for each:
 -- flags, state, width, capacity, gap, grace of its promise, most permits, thousandths, floor, stretch, what a budget does, bits: whether it
 -- bounds the step or is only given back to, whether a promise can be given back,
--- whether it is paced, whether there is a breaker, whether that has a say; of the
--- breaker: the mark of the episodes that are known, starts a second in
+-- whether it is paced, whether there is a breaker, whether that has a say, and whether
+-- it may pace starts; of the breaker: the mark of the episodes that are known, starts a second in
 -- thousandths, what the end of an attempt says, and where it ran; until when an
 -- operator holds it open, 0 where nobody does; when such an order ended, 0 where none
 -- did just now, and the length of the ramp after it.
@@ -32,7 +32,7 @@ local NOW, AT, TOO_LATE, IN_LINE, LATER, SPENT, PARKED, OTHER_HOST = 0, 1, 2, 3,
 -- Of a budget: it stops when spent; each retry costs it the same, in thousandths.
 local STOPS, FLAT, COST = 1, 2, 1000
 local RATE, COUNTS, POOL, BUDGET, TICKET, HELD, COOLED, PASSING = 1, 2, 4, 8, 16, 32, 64, 128
-local BINDS, CURRENT, PACED, BREAKER, HAS_SAY = 1, 2, 4, 8, 16
+local BINDS, CURRENT, PACED, BREAKER, HAS_SAY, RAMPS = 1, 2, 4, 8, 16, 32
 local FOUND_RATE, FOUND_PERMITS, FOUND_BUDGET, FOUND_COOLDOWN, FOUND_BREAKER, FOUND_RAMP, FOUND_HOST, FOUND_FORCED, FOUND_OBSERVED =
   0, 1, 2, 3, 4, 5, 6, 7, 8
 -- Mirrors of book.rs, ask.rs and window.rs; spans in µs.
@@ -283,7 +283,7 @@ local function unpack_bound(raw, place, from)
     },
     bits = {
       binds = has(bits, BINDS), current = has(bits, CURRENT), paced = has(bits, PACED),
-      breaker = has(bits, BREAKER), has_say = has(bits, HAS_SAY),
+      breaker = has(bits, BREAKER), has_say = has(bits, HAS_SAY), ramps = has(bits, RAMPS),
     },
   }
   if has(flags, PASSING) then
@@ -423,7 +423,7 @@ local function health(asks)
       how, come = parked_at(asks, bound, FOUND_FORCED, bound.forced)
     elseif bound.bits.has_say then
       how, come = said(asks, bound)
-    elseif bound.bits.breaker then
+    elseif bound.bits.breaker and not bound.bits.ramps then
       how, come = watched(asks, bound)
     end
     worst, till = max(worst, how), max(till, come)
@@ -443,7 +443,7 @@ end
 local function paced(asks, from)
   local earliest = from
   for _, bound in ipairs(asks.bounds) do
-    if bound.bits.has_say then
+    if bound.bits.ramps then
       local says, instant = breaker_admits(breaker_at(bound.state), asks.step, 0, false, asks.at)
       if says == BREAKER_RAMP and not (bound.bits.paced and in_grace(asks, bound)) then
         find(asks, FOUND_RAMP, bound, max(from, instant), 0, 0)
@@ -703,9 +703,9 @@ function limits_asked(raw, from)
   local asks, after = unpack_asks(raw, from)
   local told, is_other = {}, false
   for _, bound in ipairs(asks.bounds) do
-    if bound.bits.has_say then
-      local breaker = breaker_at(bound.state)
-      if bound.freed > 0 and breaker_free(breaker, bound.freed, bound.ramp, bound.full) then
+    if bound.bits.ramps then
+      local breaker, only_watches = breaker_at(bound.state), not bound.bits.has_say
+      if bound.freed > 0 and breaker_free(breaker, bound.freed, bound.ramp, only_watches, bound.full) then
         bound.state.broke = true
       end
       is_other = is_other or breaker.mark ~= bound.mark
