@@ -316,3 +316,35 @@ def test_the_fake_knows_runs() -> None:
     assert told is not None
     assert told.state is StepState.SUCCEEDED
     assert client.get_run("nobody") is None
+
+
+def test_the_fake_goes_on_where_the_run_failed() -> None:
+    client = FakeService(max_retries=1).client()
+    assert done_twice(client) == ["extract", "load"]
+    assert {each.step: each.run_attempt for each in client.run_steps("nightly")} == {"extract": 1, "load": 2}
+
+
+def test_the_fake_begins_all_steps_anew_when_told_so() -> None:
+    client = FakeService(max_retries=1, resume="all_steps").client()
+    assert done_twice(client) == ["extract", "extract", "load"]
+    told = client.get_run("nightly")
+    assert told is not None
+    assert told.resume is Resume.ALL_STEPS
+    steps = {each.step: each for each in client.run_steps("nightly")}
+    assert {step: each.run_attempt for step, each in steps.items()} == {"extract": 2, "load": 2}
+    assert {step: each.counters.retries for step, each in steps.items()} == {"extract": 0, "load": 0}
+    assert steps["extract"].counters.attempts == 2, "numbers go on"
+
+
+def done_twice(client: Client) -> list[str]:
+    """What was done by two attempts of a run, in the first of which `load` fails for good."""
+    done = []
+    for attempt in client.run("nightly"):
+        with attempt:
+            for step in ("extract", "load"):
+                for one in client.step(step, on=TimeoutError):
+                    with one:
+                        if step == "load" and attempt.number == 1:
+                            raise ValueError
+                        done.append(step)
+    return done
