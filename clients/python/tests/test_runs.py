@@ -13,6 +13,8 @@ from reprise import (
     AsyncClient,
     Backoff,
     Client,
+    Failure,
+    FailureClass,
     Policy,
     Reason,
     Resume,
@@ -286,6 +288,29 @@ def test_a_run_without_a_service_is_decided_here_and_reported_later(own_server: 
         told = client.get_run("nightly")
     assert told is not None
     assert told.counters.attempts >= 1
+
+
+def test_attempts_of_a_run_may_be_reported_one_by_one(address: str, run: str) -> None:
+    """By somebody who only hears how they ended: each has an identity, and counts once."""
+    first, second = bytes(15) + b"1", bytes(15) + b"2"
+    failure = Failure(FailureClass.FAILURE, error_type="STEP_FAILURE")
+    with Client(address) as client:
+        told = client.report_run(run, request_id=first, failure=failure, step_failed=True, policy=RUNS)
+        assert (told.attempt, told.decision.verdict, told.replayed) == (1, Verdict.RETRY, False)
+        again = client.report_run(run, request_id=first, failure=failure, step_failed=True, policy=RUNS)
+        assert (again.attempt, again.decision.verdict, again.replayed) == (1, Verdict.RETRY, True)
+        ended = client.report_run(run, request_id=second)
+        assert (ended.attempt, ended.decision.verdict) == (2, Verdict.DONE)
+        known = client.get_run(run)
+    assert known is not None
+    assert (known.state, known.counters.attempts) == (StepState.SUCCEEDED, 2)
+
+
+async def test_attempts_of_a_run_are_reported_in_asyncio_too(address: str, run: str) -> None:
+    policy = Policy(max_retries=5, backoff=SOON, run=RunRetries(ignore_step_failures=True))
+    async with AsyncClient(address) as client:
+        told = await client.report_run(run, failure=FailureClass.FAILURE, step_failed=True, policy=policy)
+    assert told.decision.reason is Reason.STEP_FAILED
 
 
 def test_a_run_without_a_policy_is_not_tried_again_alone(fake: FakeService) -> None:
