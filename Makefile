@@ -17,8 +17,9 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 TESTS := $(if $(NEXTEST),$(CARGO) nextest run $(LOCKED),$(CARGO) test $(LOCKED) --lib --bins --tests)
 IGNORED_TOO := $(if $(NEXTEST),--run-ignored all,-- --include-ignored)
 
-# Tools of the tests, at the versions that tests/requirements.txt,
+# Tools of the tests, at the versions that tests/uv.txt, tests/requirements.txt,
 # clients/python/requirements-test.txt and tests/foreign/node/package-lock.json name.
+UV := .tools/uv/bin/uv
 PYTHON := .tools/python/bin
 PYCLIENT := .tools/pyclient/bin
 NODE_MODULES := tests/foreign/node/node_modules
@@ -51,7 +52,7 @@ run: build ## Build and start a server; data in ./data, or where STORE says: STO
 ##@ Check
 
 .PHONY: test
-test: check unit docs foreign python ## Everything CI runs; installs what it needs into .tools
+test: check unit docs foreign python ## All but the integrations; installs what it needs into .tools
 
 .PHONY: check
 check: fmt clippy proto deny purity ## The quick half: style, lints, contract, licences
@@ -87,15 +88,44 @@ docs: ## Examples in the documentation, and its links
 	$(CARGO) test $(LOCKED) --doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --no-deps --document-private-items
 
-.PHONY: foreign
-foreign: $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, driven from Python, Node and buf curl
+.PHONY: binary
+binary:
 	$(CARGO) build $(LOCKED) --bin reprise
+
+.PHONY: foreign
+foreign: binary $(PYTHON)/stamp $(STUBS)/stamp $(NODE_MODULES)/stamp ## The server, driven from Python, Node and buf curl
 	tests/foreign/run $(TARGET)/debug/reprise
 
 .PHONY: python
-python: $(PYCLIENT)/stamp ## The Python client: style, types, and its tests against the server
-	$(CARGO) build $(LOCKED) --bin reprise
+python: binary $(PYCLIENT)/stamp ## The Python client: style, types, and its tests against the server
 	clients/python/check $(PYCLIENT) $(TARGET)/debug/reprise
+
+INTEGRATIONS := airflow argo celery dagster octopus prefect temporal zenml
+
+.PHONY: integrations
+integrations: integration-style $(INTEGRATIONS:%=integration-%) integration-shared ## Every integration, each with the real package; side by side with -j2 -Otarget
+
+.PHONY: $(INTEGRATIONS:%=integration-%)
+integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
+integration-argo: ## The integration with Argo Workflows: its manifests, and the exit codes that it acts on
+integration-celery: ## The integration with Celery: its worker, a broker in memory
+integration-dagster: ## The integration with Dagster: jobs and assets in process
+integration-octopus: ## The integration with Octopus Deploy: the script of a step, its variables emulated
+integration-prefect: ## The integration with Prefect: its engine and its own server
+integration-temporal: ## The integration with Temporal: activities in its test environment
+integration-zenml: ## The integration with ZenML: pipelines on its local orchestrator
+
+$(INTEGRATIONS:%=integration-%): integration-%: binary .tools/integration-%/bin/stamp
+	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
+
+.PHONY: integration-style
+integration-style: $(PYCLIENT)/stamp ## Style of the integrations
+	$(PYCLIENT)/ruff check --quiet integrations
+	$(PYCLIENT)/ruff format --check --quiet integrations
+
+.PHONY: integration-shared
+integration-shared: binary $(PYCLIENT)/stamp .tools/integration-dagster/bin/stamp .tools/integration-zenml/bin/stamp ## Three systems that share the limits of one target
+	integrations/check shared $(PYCLIENT) $(TARGET)/debug/reprise
 
 ##@ Deeper, and longer than CI should take
 
@@ -127,35 +157,6 @@ bench: build $(SERVERS)/stamp ## Measure: the whole service against a bare echo,
 storms: build ## Simulate every storm with ten seeds and write docs/storms.md, a few minutes
 	$(TARGET)/release/reprise simulate storm all --seeds 10 --report docs/storms.md --plots docs/storms
 
-INTEGRATIONS := airflow argo celery dagster octopus prefect temporal zenml
-
-.PHONY: integrations
-integrations: integration-style $(INTEGRATIONS:%=integration-%) integration-shared ## Every integration, each with the real package
-
-.PHONY: $(INTEGRATIONS:%=integration-%)
-integration-airflow: ## The integration with Airflow: its scheduling in process, a database of its own
-integration-argo: ## The integration with Argo Workflows: its manifests, and the exit codes that it acts on
-integration-celery: ## The integration with Celery: its worker, a broker in memory
-integration-dagster: ## The integration with Dagster: jobs and assets in process
-integration-octopus: ## The integration with Octopus Deploy: the script of a step, its variables emulated
-integration-prefect: ## The integration with Prefect: its engine and its own server
-integration-temporal: ## The integration with Temporal: activities in its test environment
-integration-zenml: ## The integration with ZenML: pipelines on its local orchestrator
-
-$(INTEGRATIONS:%=integration-%): integration-%: .tools/integration-%/bin/stamp
-	$(CARGO) build $(LOCKED) --bin reprise
-	integrations/check $* .tools/integration-$*/bin $(TARGET)/debug/reprise
-
-.PHONY: integration-style
-integration-style: $(PYCLIENT)/stamp ## Style of the integrations
-	$(PYCLIENT)/ruff check --quiet integrations
-	$(PYCLIENT)/ruff format --check --quiet integrations
-
-.PHONY: integration-shared
-integration-shared: $(PYCLIENT)/stamp .tools/integration-dagster/bin/stamp .tools/integration-zenml/bin/stamp ## Three systems that share the limits of one target
-	$(CARGO) build $(LOCKED) --bin reprise
-	integrations/check shared $(PYCLIENT) $(TARGET)/debug/reprise
-
 ##@ Upkeep
 
 .PHONY: proto-baseline
@@ -166,30 +167,33 @@ proto-baseline: $(PYTHON)/stamp ## Make the contract as it is now the one that m
 lock: ## Renew the pinned requirements from their .in files
 	python3 -m venv .tools/lock
 	.tools/lock/bin/pip install --quiet pip-tools==7.6.2
-	for pinned in tests/requirements clients/python/requirements-test $(INTEGRATIONS:%=integrations/%/requirements); do \
+	for pinned in tests/uv tests/requirements clients/python/requirements-test $(INTEGRATIONS:%=integrations/%/requirements); do \
 	  .tools/lock/bin/pip-compile --quiet --upgrade --allow-unsafe --generate-hashes --strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-header --output-file $$pinned.txt $$pinned.in; \
 	done
 
 # What is below is made once and again when what it rests on changes.
 
-$(PYTHON)/stamp: tests/requirements.txt
-	rm -rf .tools/python
-	python3 -m venv .tools/python
-	$(PYTHON)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+$(UV): tests/uv.txt
+	python3 -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet --only-binary :all: --require-hashes --requirement $<
 	touch $@
 
-$(PYCLIENT)/stamp: clients/python/requirements-test.txt
-	rm -rf .tools/pyclient
-	python3 -m venv .tools/pyclient
-	$(PYCLIENT)/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
+# An environment of Python's with what the first prerequisite pins. Nothing is compiled: most is never imported.
+define environment
+	$(UV) venv --quiet --clear --no-python-downloads --python "$$(command -v python3)" $(1)
+	$(UV) pip install --quiet --python $(1)/bin/python --only-binary :all: --require-hashes --requirement $<
 	touch $@
+endef
 
-.tools/integration-%/bin/stamp: integrations/%/requirements.txt
-	rm -rf .tools/integration-$*
-	python3 -m venv .tools/integration-$*
-	.tools/integration-$*/bin/pip install --quiet --no-compile --only-binary :all: --require-hashes --requirement $<
-	touch $@
+$(PYTHON)/stamp: tests/requirements.txt | $(UV)
+	$(call environment,.tools/python)
+
+$(PYCLIENT)/stamp: clients/python/requirements-test.txt | $(UV)
+	$(call environment,.tools/pyclient)
+
+.tools/integration-%/bin/stamp: integrations/%/requirements.txt | $(UV)
+	$(call environment,.tools/integration-$*)
 
 $(SERVERS)/stamp: tests/servers $(PYTHON)/stamp
 	tests/servers

@@ -13,6 +13,8 @@ from reprise import (
     AsyncClient,
     Backoff,
     Client,
+    Failure,
+    FailureClass,
     Policy,
     Reason,
     Resume,
@@ -288,6 +290,29 @@ def test_a_run_without_a_service_is_decided_here_and_reported_later(own_server: 
     assert told.counters.attempts >= 1
 
 
+def test_attempts_of_a_run_may_be_reported_one_by_one(address: str, run: str) -> None:
+    """By somebody who only hears how they ended: each has an identity, and counts once."""
+    first, second = bytes(15) + b"1", bytes(15) + b"2"
+    failure = Failure(FailureClass.FAILURE, error_type="STEP_FAILURE")
+    with Client(address) as client:
+        told = client.report_run(run, request_id=first, failure=failure, step_failed=True, policy=RUNS)
+        assert (told.attempt, told.decision.verdict, told.replayed) == (1, Verdict.RETRY, False)
+        again = client.report_run(run, request_id=first, failure=failure, step_failed=True, policy=RUNS)
+        assert (again.attempt, again.decision.verdict, again.replayed) == (1, Verdict.RETRY, True)
+        ended = client.report_run(run, request_id=second)
+        assert (ended.attempt, ended.decision.verdict) == (2, Verdict.DONE)
+        known = client.get_run(run)
+    assert known is not None
+    assert (known.state, known.counters.attempts) == (StepState.SUCCEEDED, 2)
+
+
+async def test_attempts_of_a_run_are_reported_in_asyncio_too(address: str, run: str) -> None:
+    policy = Policy(max_retries=5, backoff=SOON, run=RunRetries(ignore_step_failures=True))
+    async with AsyncClient(address) as client:
+        told = await client.report_run(run, failure=FailureClass.FAILURE, step_failed=True, policy=policy)
+    assert told.decision.reason is Reason.STEP_FAILED
+
+
 def test_a_run_without_a_policy_is_not_tried_again_alone(fake: FakeService) -> None:
     fake.away = True
     with pytest.raises(ValueError):
@@ -316,3 +341,35 @@ def test_the_fake_knows_runs() -> None:
     assert told is not None
     assert told.state is StepState.SUCCEEDED
     assert client.get_run("nobody") is None
+
+
+def test_the_fake_goes_on_where_the_run_failed() -> None:
+    client = FakeService(max_retries=1).client()
+    assert done_twice(client) == ["extract", "load"]
+    assert {each.step: each.run_attempt for each in client.run_steps("nightly")} == {"extract": 1, "load": 2}
+
+
+def test_the_fake_begins_all_steps_anew_when_told_so() -> None:
+    client = FakeService(max_retries=1, resume="all_steps").client()
+    assert done_twice(client) == ["extract", "extract", "load"]
+    told = client.get_run("nightly")
+    assert told is not None
+    assert told.resume is Resume.ALL_STEPS
+    steps = {each.step: each for each in client.run_steps("nightly")}
+    assert {step: each.run_attempt for step, each in steps.items()} == {"extract": 2, "load": 2}
+    assert {step: each.counters.retries for step, each in steps.items()} == {"extract": 0, "load": 0}
+    assert steps["extract"].counters.attempts == 2, "numbers go on"
+
+
+def done_twice(client: Client) -> list[str]:
+    """What was done by two attempts of a run, in the first of which `load` fails for good."""
+    done = []
+    for attempt in client.run("nightly"):
+        with attempt:
+            for step in ("extract", "load"):
+                for one in client.step(step, on=TimeoutError):
+                    with one:
+                        if step == "load" and attempt.number == 1:
+                            raise ValueError
+                        done.append(step)
+    return done

@@ -11,6 +11,7 @@ import celery
 import evidence
 
 app = celery.Celery("narrow", broker="memory://", backend="cache+memory://")
+app.conf.broker_transport_options = {"polling_interval": 0.05}  # A second without it.
 
 
 @app.task(base=CoordinatedTask, reprise={"policy": "quick", "targets": ["narrow-pool"]})

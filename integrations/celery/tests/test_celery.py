@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import reprise
 from celery.contrib.testing.worker import start_worker
+from celery.worker import WorkController
 from reprise import Backoff, Policy, StepState
 from reprise_celery import CoordinatedTask
 
@@ -24,19 +24,19 @@ class Base(CoordinatedTask):
     reprise = {"policy": QUICK}
 
 
-@pytest.fixture
-def app() -> celery.Celery:
-    return celery.Celery("tests", broker="memory://", backend="cache+memory://")
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WorkController]:
+    """A worker with one place. It takes seconds to stop, so there is one for all tests."""
+    app = celery.Celery("tests", broker="memory://", backend="cache+memory://")
+    app.conf.broker_transport_options = {"polling_interval": 0.05}  # A second without it.
+    with start_worker(app, perform_ping_check=False, pool="solo") as started:
+        yield started
 
 
-def working(app: celery.Celery) -> AbstractContextManager[object]:
-    """A worker with one place, for the tasks that are there by now."""
-    return start_worker(app, perform_ping_check=False, pool="solo")
-
-
-def task(app: celery.Celery, client: reprise.Client, function: object, **options: object) -> celery.Task:
+def task(worker: WorkController, client: reprise.Client, function: object, **options: object) -> celery.Task:
     name = f"{function.__name__}-{time.monotonic_ns()}"
-    made = app.task(base=Base, name=name, reprise_client=client, **options)(function)
+    made = worker.app.task(base=Base, name=name, reprise_client=client, **options)(function)
+    worker.consumer.update_strategies()  # It has started before this task was made.
     assert made.reprise_client is client
     return made
 
@@ -47,7 +47,7 @@ def step_of(client: reprise.Client, made: celery.Task, result: object) -> repris
     return step
 
 
-def test_a_task_is_retried_as_decided(app: celery.Celery, client: reprise.Client) -> None:
+def test_a_task_is_retried_as_decided(worker: WorkController, client: reprise.Client) -> None:
     starts: list[float] = []
 
     def flaky() -> str:
@@ -57,29 +57,28 @@ def test_a_task_is_retried_as_decided(app: celery.Celery, client: reprise.Client
             raise ConnectionResetError
         return "done"
 
-    made = task(app, client, flaky)
-    with working(app):
-        result = made.delay()
-        assert result.get(timeout=20) == "done"
+    made = task(worker, client, flaky)
+    result = made.delay()
+    assert result.get(timeout=20) == "done"
     assert all(later - one >= 0.3 for one, later in zip(starts, starts[1:], strict=False))
     step = step_of(client, made, result)
     assert (step.state, step.counters.attempts, step.counters.retries) == (StepState.SUCCEEDED, 3, 2)
 
 
-def test_a_stop_raises_what_the_task_raised(app: celery.Celery, client: reprise.Client) -> None:
+def test_a_stop_raises_what_the_task_raised(worker: WorkController, client: reprise.Client) -> None:
     calls = []
 
     def broken(order: int) -> None:
         calls.append(order)
         raise ValueError(f"order {order}")
 
-    made = task(app, client, broken)
-    with working(app), pytest.raises(ValueError, match="order 7"):
+    made = task(worker, client, broken)
+    with pytest.raises(ValueError, match="order 7"):
         made.delay(7).get(timeout=20)
     assert calls == [7, 7, 7]
 
 
-def test_a_wish_is_passed_on(app: celery.Celery, client: reprise.Client) -> None:
+def test_a_wish_is_passed_on(worker: WorkController, client: reprise.Client) -> None:
     starts: list[float] = []
 
     def wishing(self: celery.Task) -> str:
@@ -88,13 +87,14 @@ def test_a_wish_is_passed_on(app: celery.Celery, client: reprise.Client) -> None
             raise self.retry(exc=OSError("later"), countdown=0.8)
         return "done"
 
-    made = task(app, client, wishing, bind=True)
-    with working(app):
-        assert made.delay().get(timeout=20) == "done"
+    made = task(worker, client, wishing, bind=True)
+    assert made.delay().get(timeout=20) == "done"
     assert starts[1] - starts[0] >= 0.8
 
 
-def test_a_task_that_has_to_wait_leaves_its_worker_free(app: celery.Celery, client: reprise.Client) -> None:
+def test_a_task_that_has_to_wait_leaves_its_worker_free(
+    worker: WorkController, client: reprise.Client
+) -> None:
     """The worker has one place: it could do nothing else if the task waited in it."""
     order: list[str] = []
 
@@ -108,22 +108,21 @@ def test_a_task_that_has_to_wait_leaves_its_worker_free(app: celery.Celery, clie
 
     begun = client.begin("holder", run="holders", targets=["narrow-pool"])
     assert begun.grant is not None
-    made = task(app, client, waiting, reprise={"policy": QUICK, "targets": ["narrow-pool"]})
-    quick = task(app, client, other)
-    with working(app):
-        first = made.delay()
-        assert quick.delay().get(timeout=20) == "done"
-        client.report("holder", run="holders", fence=begun.grant.fence)
-        assert first.get(timeout=30) == "done"
+    made = task(worker, client, waiting, reprise={"policy": QUICK, "targets": ["narrow-pool"]})
+    quick = task(worker, client, other)
+    first = made.delay()
+    assert quick.delay().get(timeout=20) == "done"
+    client.report("holder", run="holders", fence=begun.grant.fence)
+    assert first.get(timeout=30) == "done"
     assert order == ["other", "waiting"]
     assert step_of(client, made, first).counters.attempts == 1
 
 
-def test_a_task_that_is_called_as_a_function_is_one(app: celery.Celery, client: reprise.Client) -> None:
+def test_a_task_that_is_called_as_a_function_is_one(worker: WorkController, client: reprise.Client) -> None:
     def plain(order: int) -> int:
         return order
 
-    assert task(app, client, plain)(7) == 7
+    assert task(worker, client, plain)(7) == 7
 
 
 def test_limits_hold_across_processes(two_processes: Callable[..., list[evidence.Seen]]) -> None:
@@ -133,7 +132,7 @@ def test_limits_hold_across_processes(two_processes: Callable[..., list[evidence
 
 
 def test_counts_survive_a_restart(
-    app: celery.Celery, client: reprise.Client, power_cut: Callable[[], None]
+    worker: WorkController, client: reprise.Client, power_cut: Callable[[], None]
 ) -> None:
     calls: list[int] = []
 
@@ -143,10 +142,9 @@ def test_counts_survive_a_restart(
             power_cut()
         raise ConnectionResetError
 
-    made = task(app, client, broken)
-    with working(app):
-        result = made.delay()
-        with pytest.raises(ConnectionResetError):
-            result.get(timeout=60)
+    made = task(worker, client, broken)
+    result = made.delay()
+    with pytest.raises(ConnectionResetError):
+        result.get(timeout=60)
     assert len(calls) == 3
     assert step_of(client, made, result).counters.attempts == 3

@@ -116,32 +116,6 @@ def test_a_job_begins_anew_where_the_policy_says_so(
     assert seen() == ["extract", "load", "load", "extract", "load", "publish"]
 
 
-def test_the_counts_of_a_run_survive_a_restart(
-    client: reprise.Client,
-    instance: dg.DagsterInstance,
-    seen: Callable[[], list[str]],
-    failures: Callable[[int], None],
-    power_cut: Callable[[], None],
-) -> None:
-    """The process leaves between the attempts, the server loses power, another process goes on."""
-    failures(99)
-    root = "1f0e5c86-6a55-4c5c-8d5e-0d7e6f1c2a3b"
-    with pytest.raises(reprise.RetryLater):
-        execute_job(job("nightly"), instance, run_id=root, client=client, policy=RUNS, max_wait=0)
-    power_cut()
-    failures(0)
-    run = execute_job(job("nightly"), instance, run_id=root, client=client, policy=RUNS)
-    assert run.is_success
-    assert run.root_run_id == root
-    assert seen() == ["extract", "load", "load", "load", "publish"]
-    told = client.get_run(root)
-    assert told is not None
-    assert (told.counters.attempts, told.counters.retries) == (2, 1)
-    assert told.resume is Resume.FROM_FAILURE
-    again = execute_job(job("nightly"), instance, run_id=root, client=client)
-    assert again.run_id == run.run_id, "it is done"
-
-
 def test_a_job_whose_process_vanished_is_executed_again(
     client: reprise.Client,
     instance: dg.DagsterInstance,
@@ -190,3 +164,32 @@ def test_a_re_execution_by_hand_is_a_run_of_its_own(
     step = client.get_step("load", run=by_hand.run_id)
     assert step is not None
     assert step.counters.attempts == 1
+
+
+def test_the_counts_of_a_run_survive_a_restart(
+    client: reprise.Client,
+    instance: dg.DagsterInstance,
+    seen: Callable[[], list[str]],
+    failures: Callable[[int], None],
+    power_cut: Callable[[], None],
+) -> None:
+    """The process leaves between the attempts, the server loses power, another process goes on.
+
+    It is the last test: for ten seconds after a power cut no lease ends.
+    """
+    failures(99)
+    root = "1f0e5c86-6a55-4c5c-8d5e-0d7e6f1c2a3b"
+    with pytest.raises(reprise.RetryLater):
+        execute_job(job("nightly"), instance, run_id=root, client=client, policy=RUNS, max_wait=0)
+    power_cut()
+    failures(0)
+    run = execute_job(job("nightly"), instance, run_id=root, client=client, policy=RUNS)
+    assert run.is_success
+    assert run.root_run_id == root
+    assert seen() == ["extract", "load", "load", "load", "publish"]
+    told = client.get_run(root)
+    assert told is not None
+    assert (told.counters.attempts, told.counters.retries) == (2, 1)
+    assert told.resume is Resume.FROM_FAILURE
+    again = execute_job(job("nightly"), instance, run_id=root, client=client)
+    assert again.run_id == run.run_id, "it is done"

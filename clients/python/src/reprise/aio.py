@@ -12,7 +12,7 @@ from typing_extensions import Self, Unpack
 from .attempt import Attempt, Held, RunAttempt
 from .client import CLOSE_PATIENCE, DELIVER_EVERY
 from .connection import AioConnection
-from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions
+from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions, RunReportOptions
 from .effects import Answer, Call, Plan
 from .errors import CallRefused, CancelRequested, LeaseLost
 from .failure import Span, seconds
@@ -77,6 +77,10 @@ class AsyncClient:
     async def report(self, step: str, *, run: str, **options: Unpack[ReportOptions]) -> Report:
         """Ends an attempt and returns the decision. Without a failure it succeeded."""
         return await self.execute(self._core.report(step, run, options))
+
+    async def report_run(self, run: str, **options: Unpack[RunReportOptions]) -> Report:
+        """Ends an attempt of a run and returns the decision. Without a failure it succeeded."""
+        return await self.execute(self._core.report_run(run, options))
 
     async def report_batch(self, items: Sequence[Item]) -> list[Report | CallRefused]:
         """Ends several attempts, each by itself. A refused one is an error in the list."""

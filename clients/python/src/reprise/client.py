@@ -12,7 +12,7 @@ from typing_extensions import Self, Unpack
 
 from .attempt import Attempt, Held, RunAttempt
 from .connection import Connection
-from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions
+from .core import BeginOptions, ClientOptions, Core, Item, ReportOptions, RunReportOptions
 from .effects import Answer, Call, Plan
 from .errors import CallRefused, ConfigurationError
 from .failure import Span, seconds
@@ -92,6 +92,10 @@ class Client:
     def report(self, step: str, *, run: str, **options: Unpack[ReportOptions]) -> Report:
         """Ends an attempt and returns the decision. Without a failure it succeeded."""
         return self.execute(self._core.report(step, run, options))
+
+    def report_run(self, run: str, **options: Unpack[RunReportOptions]) -> Report:
+        """Ends an attempt of a run and returns the decision. Without a failure it succeeded."""
+        return self.execute(self._core.report_run(run, options))
 
     def report_batch(self, items: Sequence[Item]) -> list[Report | CallRefused]:
         """Ends several attempts, each by itself. A refused one is an error in the list."""

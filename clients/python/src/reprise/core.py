@@ -26,6 +26,7 @@ from .effects import (
     Chance,
     Clock,
     Plan,
+    ReportRequest,
 )
 from .errors import CallRefused, NoService, Unanswered
 from .failure import Failure, FailureClass, Span, seconds
@@ -109,6 +110,20 @@ class ReportOptions(TypedDict, total=False):
     request_id: bytes
     policy: PolicyChoice
     targets: Sequence[str]
+
+
+class RunReportOptions(TypedDict, total=False):
+    """What may be said of an attempt of a run that ended; it is named like one of a step."""
+
+    #: How it failed. Absent or None reports success.
+    failure: Failure | FailureClass | None
+    #: Whether it failed because a step of it did.
+    step_failed: bool
+    fence: int
+    attempt: int
+    #: 16 bytes that stay the same when the caller repeats the report.
+    request_id: bytes
+    policy: PolicyChoice
 
 
 class SystemClock:
@@ -242,6 +257,13 @@ class Core:
         """Ends an attempt."""
         return self.service.report(self._report_request(step, run, options), self._patience())
 
+    def report_run(self, run: str, options: RunReportOptions) -> Plan[Report]:
+        """Ends an attempt of a run."""
+        request = calls.ReportRunRequest(namespace=self.settings.namespace, run=run)
+        request.step_failed = options.get("step_failed", False)
+        self._fill_report(request, options)
+        return self.service.report(request, self._patience())
+
     def report_batch(self, items: Sequence[Item]) -> Plan[list[Report | CallRefused]]:
         """Ends several attempts, each by itself, in as many calls as it takes."""
         results: list[Report | CallRefused] = []
@@ -301,22 +323,22 @@ class Core:
         return True
 
     def _report_request(self, step: str, run: str, options: ReportOptions) -> calls.ReportAttemptRequest:
-        fence, attempt = options.get("fence", 0), options.get("attempt", 0)
         request = calls.ReportAttemptRequest(
-            namespace=self.settings.namespace,
-            run=run,
-            step=step,
-            fence=fence,
-            attempt=0 if fence else attempt,
-            request_id=options.get("request_id") or b"",
-            targets=options.get("targets", ()),
+            namespace=self.settings.namespace, run=run, step=step, targets=options.get("targets", ())
         )
-        if not (fence or attempt or request.request_id):
+        self._fill_report(request, options)
+        return request
+
+    def _fill_report(self, request: ReportRequest, options: ReportOptions | RunReportOptions) -> None:
+        """Writes which attempt ended, and how."""
+        request.fence = options.get("fence", 0)
+        request.attempt = 0 if request.fence else options.get("attempt", 0)
+        request.request_id = options.get("request_id") or b""
+        if not (request.fence or request.attempt or request.request_id):
             request.request_id = self.chance.identity()
         fill_policy(request, options.get("policy"))
         failure = options.get("failure")
         fill_outcome(request, Failure(failure) if isinstance(failure, FailureClass) else failure)
-        return request
 
     def _patience(self) -> Patience:
         return Patience(away=self.patience, busy=self.patience)

@@ -9,21 +9,21 @@
     assert fake.waits == [30.0]
 
 Nothing sleeps and nothing is sent. What is not scripted is decided by a simple rule:
-`max_retries` retries, each `delay` seconds after the failure. Runs are decided like steps, go on
-where they failed, and bound nothing.
+`max_retries` retries, each `delay` seconds after the failure. Runs are decided like steps, go on as
+`resume` says, and bound nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from . import wire
-from ._proto import policy_pb2, run_pb2, step_pb2
 from ._proto import retry_service_pb2 as calls
+from ._proto import run_pb2, step_pb2
 from .aio import AsyncClient
 from .client import Client
 from .effects import (
@@ -146,7 +146,14 @@ class _Step:
 class FakeService:
     """A service in this process."""
 
-    def __init__(self, *, max_retries: int = 3, delay: Span = 1.0, draw: float = 0.5) -> None:
+    def __init__(
+        self,
+        *,
+        max_retries: int = 3,
+        delay: Span = 1.0,
+        draw: float = 0.5,
+        resume: Literal["from_failure", "all_steps"] = "from_failure",
+    ) -> None:
         self.clock = VirtualClock()
         self.chance = FixedChance(draw)
         #: The calls that were made, in order.
@@ -157,6 +164,7 @@ class FakeService:
         self._waited = False
         self._max_retries = max_retries
         self._delay = seconds(delay)
+        self._resume = f"RESUME_{resume.upper()}"
         self._steps: dict[tuple[str, str], _Step] = defaultdict(_Step)
         self._decisions: deque[step_pb2.Decision] = deque()
         self._refusals: deque[step_pb2.Decision] = deque()
@@ -336,11 +344,18 @@ class FakeService:
         return message
 
     def _of_run(self, step: _Step, run_attempt: int) -> None:
-        """A step that has failed may start again in a new attempt of its run."""
-        if run_attempt > step.run_attempt:
-            step.run_attempt = run_attempt
-            if step.end is not None and step.end.verdict == step_pb2.VERDICT_STOP:
-                step.end, step.retries = None, 0
+        """A step as a later attempt of its run finds it: begun anew, unless it is over and stays so."""
+        if run_attempt <= step.run_attempt:
+            return
+        is_of_earlier = step.run_attempt > 0 or (run_attempt > 1 and step.end is not None)
+        if is_of_earlier and step.end is not None and not self._starts_again(step.end):
+            return
+        if is_of_earlier:
+            step.end, step.retries = None, 0
+        step.run_attempt = run_attempt
+
+    def _starts_again(self, end: step_pb2.Decision) -> bool:
+        return end.verdict == step_pb2.VERDICT_STOP or self._resume == "RESUME_ALL_STEPS"
 
     def _begin_run(self, request: calls.BeginRunRequest) -> calls.BeginRunResponse:
         begin = calls.BeginAttemptRequest(run=request.run, request_id=request.request_id)
@@ -359,7 +374,7 @@ class FakeService:
                 lease=grant.lease,
                 heartbeat_every=grant.heartbeat_every,
                 counters=grant.counters,
-                resume=policy_pb2.RESUME_FROM_FAILURE,
+                resume=self._resume,
             )
         )
         return response
@@ -376,7 +391,7 @@ class FakeService:
     def _get_run(self, request: run_pb2.GetRunRequest) -> Answer:
         if (request.run, "") not in self._steps:
             return Unanswered("NOT_FOUND", "there is no such run", reason="RUN_NOT_FOUND")
-        run = run_pb2.Run(record=self._record(request.run, ""), resume=policy_pb2.RESUME_FROM_FAILURE)
+        run = run_pb2.Run(record=self._record(request.run, ""), resume=self._resume)
         return run_pb2.GetRunResponse(run=run)
 
     def _run_steps(self, request: run_pb2.ListRunStepsRequest) -> run_pb2.ListRunStepsResponse:

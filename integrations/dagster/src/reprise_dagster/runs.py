@@ -8,7 +8,7 @@ runs of it is an attempt. Ops and assets under `coordinated` are steps of that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,15 +140,16 @@ def _tags(attempt: reprise.SyncRunAttempt, parent: dg.DagsterRun | None) -> dict
 
 def _failure(result: dg.JobExecutionResult) -> RunFailed:
     """What a run is reported with: what its steps failed with, and that it were steps."""
-    said = list(_said(result))
+    said = list(what_failed(result.filter_events(lambda event: event.is_step_failure)))
     failed = RunFailed("; ".join(said) or "the run failed outside of its steps")
     if said:
         left_step(failed)
     return failed
 
 
-def _said(result: dg.JobExecutionResult) -> Iterator[str]:
-    for event in result.filter_events(lambda event: event.is_step_failure):
+def what_failed(failures: Iterable[dg.DagsterEvent]) -> Iterator[str]:
+    """Each failure of a step, in a line."""
+    for event in failures:
         error = event.step_failure_data.error
         root = error and (error.cause or error)
         yield f"{event.step_key}: {root.message.strip() if root else 'failed'}"
