@@ -20,10 +20,10 @@ const CALLS: usize = 2;
 /// Items that wait at most. Admission lets far fewer in.
 const WAITING: usize = 16 * 1024;
 
-/// Something of which one call takes one for each name.
-pub trait Named {
-    /// What it is about.
-    fn name(&self) -> &str;
+/// Something that may change what it is about: of such one call takes one.
+pub trait Changing {
+    /// What it may change; None when it only looks.
+    fn changes(&self) -> Option<&str>;
 }
 
 /// What one item waits for.
@@ -63,7 +63,7 @@ fn hash(name: &str) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
 }
 
-impl<I: Named, R> Gathering<I, R> {
+impl<I: Changing, R> Gathering<I, R> {
     /// Adds an item.
     pub fn add(&self, item: I) -> Added<R> {
         let mut inner = self.inner();
@@ -80,15 +80,15 @@ impl<I: Named, R> Gathering<I, R> {
         }
     }
 
-    /// The items of the next call, each about something else; empty when the
-    /// caller is done. The second about the same waits for the call after.
+    /// The items of the next call, each of which changes something else; empty when
+    /// the caller is done. The second change of the same waits for the call after.
     pub fn take(&self) -> Vec<(I, oneshot::Sender<R>)> {
         let mut inner = self.inner();
         let (mut names, mut held_back) = (HashSet::new(), Vec::new());
         let mut taken: Vec<(I, _)> = Vec::new();
         while taken.len() < MOST {
             let Some(entry) = inner.waiting.pop_front() else { break };
-            if names.insert(hash(entry.0.name())) {
+            if entry.0.changes().is_none_or(|name| names.insert(hash(name))) {
                 taken.push(entry);
             } else {
                 held_back.push(entry);
@@ -105,5 +105,30 @@ impl<I: Named, R> Gathering<I, R> {
 
     fn inner(&self) -> MutexGuard<'_, Inner<I, R>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Changing for &'static str {
+        fn changes(&self) -> Option<&str> {
+            (!self.starts_with('?')).then_some(*self)
+        }
+    }
+
+    #[test]
+    fn a_call_takes_one_change_of_each_and_leaves_the_others_in_their_order() {
+        let gathering = Gathering::<&str, ()>::default();
+        for item in ["a", "b", "a", "?a", "c", "b", "a", "?a"] {
+            gathering.add(item);
+        }
+        let taken =
+            || -> Vec<&str> { gathering.take().into_iter().map(|(item, _)| item).collect() };
+        assert_eq!(taken(), ["a", "b", "?a", "c", "?a"]);
+        assert_eq!(taken(), ["a", "b"]);
+        assert_eq!(taken(), ["a"]);
+        assert_eq!(taken(), [""; 0]);
     }
 }

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::{
     asks::{self, Follows},
-    batch::Named,
+    batch::Changing,
     fault::Fault,
 };
 use crate::domain::{limit::Asks, plan::Now, time::Timestamp};
@@ -242,9 +242,9 @@ pub enum Said {
 
 const KINDS: [u8; 5] = [0, 1, 2, 3, 4];
 
-impl Named for Item {
-    fn name(&self) -> &str {
-        &self.step
+impl Changing for Item {
+    fn changes(&self) -> Option<&str> {
+        (!matches!(self.ask, Ask::Read)).then_some(&self.step)
     }
 }
 

@@ -1,6 +1,6 @@
--- Decides up to 64 items, each about another step of one namespace. First
--- everything is read and checked, then everything is written, and nothing that
--- is written can fail.
+-- Decides up to 64 items about steps of one namespace, of which each changes
+-- another; what is read is as it was before. First everything is read and
+-- checked, then everything is written, and nothing that is written can fail.
 --
 -- KEYS  state, events, changes, inline, uses, lists; then for each item: step,
 --       texts; then those of the states of targets, and of the set of those
