@@ -580,6 +580,25 @@ mod tests {
     }
 
     #[test]
+    fn the_pauses_of_a_target_survive_storage() {
+        let at = |seconds: u64| Timestamp::from_micros(1_000_000 * seconds);
+        let span = |since, until| Interval { since: at(since), until: at(until) };
+        let pause = Pause {
+            reason: "it is being moved".to_owned(),
+            by: "ann".to_owned(),
+            since: at(50),
+            until: Some(at(60)),
+        };
+        let parsed = TargetEntry::parse(TargetSpec::default(), 1, Timestamp::EPOCH).unwrap();
+        let stood = Stood::of([span(10, 20), span(30, 40)]);
+        let entry = TargetEntry { stood, pause: Some(pause), ..parsed };
+        assert_eq!(TargetEntry::from_bytes(&entry.to_bytes().unwrap()).unwrap(), entry);
+        let over = |now| entry.stood_at(at(now)).iter().collect::<Vec<_>>();
+        assert_eq!(over(59), [span(10, 20), span(30, 40)]);
+        assert_eq!(over(60), [span(10, 20), span(30, 40), span(50, 60)]);
+    }
+
+    #[test]
     fn a_target_that_this_version_finds_invalid_is_not_read() {
         let entry = TargetEntry::parse(TargetSpec::default(), 1, Timestamp::EPOCH).unwrap();
         let mut stored: serde_json::Value =
