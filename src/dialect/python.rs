@@ -153,10 +153,10 @@ pub fn read_celery(reader: &mut Reader, root: &Part<'_>) {
 }
 
 fn celery(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<PolicySpec> {
-    // What a retry is asked for with beats what the task says of itself.
+    // What a retry is asked for with beats what the task says of itself; None asks for nothing.
     let asked = part.get("retry_kwargs");
     let asked = asked.as_ref();
-    let retries = asked.and_then(|asked| asked.said("max_retries"));
+    let retries = asked.and_then(|asked| asked.get("max_retries"));
     let retries = match retries.or_else(|| part.said("max_retries")) {
         None => Some(3),
         Some(part) if *part.kind() == Kind::Nothing => None,

@@ -1,7 +1,7 @@
 //! AWS Step Functions: `Retry` of states. Each retrier counts by itself.
 //!
-//! Names of errors and defaults are those of its developer guide, "Handling errors in
-//! Step Functions workflows".
+//! What names of errors match is by its developer guide, "Handling errors in Step Functions
+//! workflows".
 
 use std::time::Duration;
 

@@ -428,6 +428,7 @@ fn further_systems_are_read_by_their_formulas() {
             "celery",
             "{ retry_backoff: 0.5, retry_jitter: false, retry_kwargs: { max_retries: null } }",
             json!({
+                "max_retries": 3,
                 "backoff": {"exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "10m"},
                 "rules": [crashes],
             }),
