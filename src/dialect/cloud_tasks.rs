@@ -1,4 +1,4 @@
-//! Google Cloud Tasks: `RetryConfig` of queues.
+//! Google Cloud Tasks: `RetryConfig` of queues, as the reference of its API (v2) says.
 
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::domain::{
     policy::spec::{BackoffSpec, ExponentialSpec, PolicySpec},
     time::Span,
 };
+
+/// Attempts when it is not said how many.
+const ATTEMPTS: i64 = 100;
 
 const FIELDS: [[&str; 2]; 5] = [
     ["maxAttempts", "max_attempts"],
@@ -42,7 +45,9 @@ pub fn read(reader: &mut Reader, root: &Part<'_>) {
 
 fn read_config(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<PolicySpec> {
     let [attempts, longest, first, last, doublings] = FIELDS.map(|names| part.any(&names));
-    let attempts = attempts.map_or(Some(100), |part| reader.whole(&part, -1));
+    // Zero is not said, as in any message of its API.
+    let attempts = attempts.map_or(Some(0), |part| reader.whole(&part, -1));
+    let attempts = attempts.map(|attempts| if attempts == 0 { ATTEMPTS } else { attempts });
     let span = |reader: &mut Reader, part: Option<Part<'_>>, default: Duration| {
         part.map_or(Some(default), |part| reader.span(&part))
     };

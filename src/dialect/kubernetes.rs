@@ -15,8 +15,10 @@ use crate::domain::{
 
 /// Failed pods when a Job does not say how many.
 const BACKOFF_LIMIT: i64 = 6;
-/// The first and the longest wait between pods.
-const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(360));
+/// The first and the longest wait between pods, by `pkg/controller/job/job_controller.go`
+/// (`DefaultJobPodFailureBackOff`, `MaxJobPodFailureBackOff`). Documentation says six
+/// minutes, as it was in older versions.
+pub const WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
 /// Reads a document.
 pub fn read(reader: &mut Reader, root: &Part<'_>) {

@@ -1,5 +1,8 @@
 //! Airflow, Prefect and Celery: retry arguments as they are written in Python,
 //! as YAML or JSON.
+//!
+//! By the sources of Airflow 3.3 (`TaskInstance.next_retry_datetime`), Prefect 3
+//! (`task_engine.py`) and Celery 5 (`app/autoretry.py`, `app/task.py`).
 
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ use crate::{
 
 /// Airflow waits so long between attempts when nothing is said.
 const AIRFLOW_DELAY: Duration = Duration::from_secs(300);
+/// Airflow's waits grow by so much where only that they grow is said.
+const AIRFLOW_FACTOR: f64 = 2.0;
 /// Airflow's longest wait when it grows.
 const AIRFLOW_LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Celery waits so long between attempts when nothing is said.
@@ -44,21 +49,23 @@ pub fn read_airflow(reader: &mut Reader, root: &Part<'_>) {
 fn airflow(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<PolicySpec> {
     let retries = part.get("retries").map_or(Some(0), |part| reader.whole(&part, 0));
     let delay = part.get("retry_delay").map_or(Some(AIRFLOW_DELAY), |part| reader.span(&part));
-    let grows = part.get("retry_exponential_backoff");
-    let grows = grows.map_or(Some(false), |part| reader.truth(&part));
+    let factor = part.get("retry_exponential_backoff");
+    let factor = factor.map_or(Some(None), |part| airflow_factor(reader, &part));
     let longest = part.get("max_retry_delay");
     let longest = longest.map_or(Some(AIRFLOW_LONGEST), |part| reader.span(&part));
     let (delay, longest) = (delay?, longest?);
-    let backoff = if grows? {
+    let backoff = if let Some(factor) = factor? {
         drawn.note(
             "retry_exponential_backoff",
-            "Airflow waits between delay * 2^(k-1) and twice that, by a hash: the same here. At the \
-             longest wait Airflow's spread is cut off; here it lies below it.",
+            format!(
+                "Airflow waits between delay * {factor}^(k-1) and twice that, by a hash: the same \
+                 here. At the longest wait Airflow's spread is cut off; here it lies below it."
+            ),
         );
         BackoffSpec {
             max_delay: Some(Span(longest)),
             jitter: Some(JitterSpec::Equal),
-            ..exponential(delay.saturating_mul(2), 2.0)
+            ..exponential(delay.saturating_mul(2), factor)
         }
     } else {
         fixed(delay)
@@ -75,6 +82,17 @@ fn airflow(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Po
         rules: vec![skipped, stop("fail", of_types(&["AirflowFailException"])), crashes()],
         ..PolicySpec::default()
     })
+}
+
+/// By how much waits grow: true doubles them, and with 0 and 1 they stay as they are. The
+/// inner None is a wait that stays.
+fn airflow_factor(reader: &mut Reader, part: &Part<'_>) -> Option<Option<f64>> {
+    let factor = match part.truth() {
+        Some(grows) => Some(if grows { AIRFLOW_FACTOR } else { 0.0 }),
+        None => reader.number(part, 0.0),
+    };
+    // A factor of one would be no growth, but a spread: Airflow has neither then.
+    factor.map(|factor| Some(factor).filter(|factor| *factor > 0.0 && *factor != 1.0))
 }
 
 /// Reads arguments of tasks and flows.
@@ -123,7 +141,8 @@ fn prefect(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Po
 
 /// Reads arguments of tasks.
 pub fn read_celery(reader: &mut Reader, root: &Part<'_>) {
-    let keys = ["autoretry_for", "max_retries", "retry_backoff", "default_retry_delay"];
+    let keys =
+        ["autoretry_for", "max_retries", "retry_kwargs", "retry_backoff", "default_retry_delay"];
     if root.has_any(&keys) {
         let mut drawn = Drawn::default();
         if let Some(spec) = celery(reader, root, &mut drawn) {
@@ -134,7 +153,11 @@ pub fn read_celery(reader: &mut Reader, root: &Part<'_>) {
 }
 
 fn celery(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<PolicySpec> {
-    let retries = match part.said("max_retries") {
+    // What a retry is asked for with beats what the task says of itself; None asks for nothing.
+    let asked = part.get("retry_kwargs");
+    let asked = asked.as_ref();
+    let retries = asked.and_then(|asked| asked.get("max_retries"));
+    let retries = match retries.or_else(|| part.said("max_retries")) {
         None => Some(3),
         Some(part) if *part.kind() == Kind::Nothing => None,
         Some(part) => Some(reader.whole(&part, 0)?),
@@ -146,7 +169,7 @@ fn celery(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Pol
         None => 0,
         Some(part) => match part.truth() {
             Some(on) => i64::from(on),
-            None => reader.whole(&part, 0)?,
+            None => celery_factor(reader.number(&part, 0.0)?),
         },
     };
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
@@ -157,7 +180,8 @@ fn celery(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Pol
             ..exponential(seconds(factor), 2.0)
         }
     } else {
-        let delay = part.get("default_retry_delay");
+        let delay = asked.and_then(|asked| asked.get("countdown"));
+        let delay = delay.or_else(|| part.get("default_retry_delay"));
         fixed(delay.map_or(Some(CELERY_DELAY), |part| reader.span(&part))?)
     };
     if retries.is_none() {
@@ -169,6 +193,14 @@ fn celery(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Pol
         rules: celery_rules(reader, part, drawn)?,
         ..PolicySpec::default()
     })
+}
+
+/// The first wait in seconds, 0 where waits do not grow: Celery counts in whole ones, at
+/// least one.
+fn celery_factor(said: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates, beyond any wait")]
+    let whole = said as i64;
+    if said > 0.0 { whole.max(1) } else { 0 }
 }
 
 fn celery_rules(reader: &mut Reader, part: &Part<'_>, drawn: &mut Drawn) -> Option<Vec<RuleSpec>> {

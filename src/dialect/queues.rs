@@ -1,4 +1,7 @@
 //! Sidekiq and Asynq: a wait of n⁴ + 15 seconds, and some more by chance.
+//!
+//! By `lib/sidekiq/job_retry.rb` (`rand(10) * (count + 1)`, thirty in older versions)
+//! and by the default delay in `server.go` of asynq (`Intn(30) * (n + 1)`).
 
 use std::time::Duration;
 

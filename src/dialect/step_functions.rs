@@ -1,4 +1,7 @@
 //! AWS Step Functions: `Retry` of states. Each retrier counts by itself.
+//!
+//! What names of errors match is by its developer guide, "Handling errors in Step Functions
+//! workflows".
 
 use std::time::Duration;
 
@@ -52,8 +55,8 @@ fn keep(reader: &mut Reader, retriers: &Part<'_>, name: &str) {
     let mut drawn = Drawn { spec, notes: Vec::new() };
     drawn.note(
         "ErrorEquals",
-        "report the error's name as error type, and States.Timeout as TIMEOUT. What no retrier \
-         names ends the step: Catch is not a matter of policies.",
+        "report the error's name as error type, States.Timeout and States.HeartbeatTimeout as \
+         TIMEOUT besides. What no retrier names ends the step: Catch is not a matter of policies.",
     );
     reader.keep(retriers, name, Unit::Step, drawn);
 }
@@ -96,13 +99,15 @@ fn rule(reader: &mut Reader, part: &Part<'_>, number: u32) -> Option<RuleSpec> {
     Some(retry_apart(&name, of_errors(&errors), numbers::count(attempts?), backoff))
 }
 
-/// Names of errors, those of the service's own among them.
+/// Names of errors, those of the service's own among them: `States.ALL` matches all but
+/// two that end every execution, and a heartbeat that stays away is a timeout, too.
 fn of_errors(errors: &[&str]) -> MatchSpec {
-    const NOT_CANCELED: &str = "failure.class != \"CANCELED\"";
+    const ALL: &str = "failure.class != \"CANCELED\" && !(failure.error_type in \
+                       [\"States.DataLimitExceeded\", \"States.Runtime\"])";
     let named = |name: &&str| match *name {
-        "States.ALL" => NOT_CANCELED.to_owned(),
+        "States.ALL" => ALL.to_owned(),
         "States.TaskFailed" => "!(failure.class in [\"CANCELED\", \"TIMEOUT\"])".to_owned(),
-        "States.Timeout" | "States.HeartbeatTimeout" => "failure.class == \"TIMEOUT\"".to_owned(),
+        "States.Timeout" => "failure.class == \"TIMEOUT\"".to_owned(),
         name => format!("failure.error_type == \"{}\"", name.replace(['"', '\\'], "")),
     };
     let own = |name: &&str| name.starts_with("States.");

@@ -1,4 +1,5 @@
-//! Temporal: `RetryPolicy` of activities and workflows.
+//! Temporal: `RetryPolicy` of activities and workflows, as its server reads it
+//! (`service/history/workflow/retry.go`): without jitter, attempts counted from the first.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     System, Unit,
     document::{Drawn, Part, Reader},
-    numbers,
+    kubernetes, numbers,
     parts::{crashes, exponential, fixed, of_types, retry, retry_uncounted, stop, when},
 };
 use crate::{
@@ -22,8 +22,6 @@ use crate::{
 
 /// The fields of a `StepRetryConfig`.
 const FIELDS: &[&str] = &["max_retries", "delay", "backoff"];
-/// The first and the longest wait of a Kubernetes Job.
-const JOB_WAITS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(360));
 /// Why a pod waits that will never start.
 const NEVER_STARTS: [&str; 4] =
     ["InvalidImageName", "ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"];
@@ -187,7 +185,7 @@ fn draw(faithful: bool, retry: &Retry, place: &Place, drawn: &mut Drawn) {
 
 fn backoff(faithful: bool, retry: &Retry, place: &Place) -> Option<BackoffSpec> {
     if faithful && place.kubernetes {
-        let (first, longest) = JOB_WAITS;
+        let (first, longest) = kubernetes::WAITS;
         return Some(BackoffSpec { max_delay: Some(Span(longest)), ..exponential(first, 2.0) });
     }
     if retry.delay == 0 || (faithful && place.isolated) {

@@ -267,6 +267,13 @@ fn what_a_system_refuses_is_refused_with_place_value_and_what_is_accepted() {
 #[test]
 fn further_systems_are_read_by_their_formulas() {
     let crashes = json!({"name": "crashes", "match": {"classes": ["CRASH"]}, "retry": {}});
+    let ended_by_airflow = [
+        json!({"name": "skipped", "match": {"error_types": ["AirflowSkipException"]}, "skip": {}}),
+        json!({"name": "fail", "match": {"error_types": ["AirflowFailException"]}, "stop": "at_once"}),
+        crashes.clone(),
+    ];
+    let all = "failure.class != \"CANCELED\" && !(failure.error_type in \
+               [\"States.DataLimitExceeded\", \"States.Runtime\"])";
     for (system, text, expected) in [
         (
             "temporal",
@@ -301,10 +308,29 @@ fn further_systems_are_read_by_their_formulas() {
                         "retry": {"max_retries": 2, "backoff": {"exponential": {"delay": "3s", "factor": 1.5}}},
                     },
                     {
-                        "name": "retrier-2", "match": {"condition": "failure.class != \"CANCELED\""},
+                        "name": "retrier-2", "match": {"condition": all},
                         "retry": {"max_retries": 3, "backoff": {
                             "exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "1m", "jitter": "full",
                         }},
+                    },
+                    {"name": "unmatched", "match": {"condition": "failure.class != \"CANCELED\""}, "stop": "at_once"},
+                ],
+            }),
+        ),
+        (
+            "step-functions",
+            "[{\"ErrorEquals\": [\"States.Timeout\"]}, {\"ErrorEquals\": [\"States.HeartbeatTimeout\"]}]",
+            json!({
+                "max_retries": 0,
+                "rules": [
+                    {
+                        "name": "retrier-1", "match": {"condition": "failure.class == \"TIMEOUT\""},
+                        "retry": {"max_retries": 3, "backoff": {"exponential": {"delay": "1s", "factor": 2.0}}},
+                    },
+                    {
+                        "name": "retrier-2",
+                        "match": {"condition": "failure.error_type == \"States.HeartbeatTimeout\""},
+                        "retry": {"max_retries": 3, "backoff": {"exponential": {"delay": "1s", "factor": 2.0}}},
                     },
                     {"name": "unmatched", "match": {"condition": "failure.class != \"CANCELED\""}, "stop": "at_once"},
                 ],
@@ -322,11 +348,22 @@ fn further_systems_are_read_by_their_formulas() {
             }),
         ),
         (
+            "cloud-tasks",
+            "retryConfig: { maxAttempts: 0 }",
+            json!({
+                "max_retries": 99,
+                "backoff": {
+                    "exponential": {"delay": "100ms", "factor": 2.0, "max_doublings": 16}, "max_delay": "1h",
+                },
+                "rules": [crashes],
+            }),
+        ),
+        (
             "kubernetes",
             "kind: Job\nmetadata: { name: etl }\nspec:\n  activeDeadlineSeconds: 600\n  podFailurePolicy:\n    rules:\n      - { action: FailJob, onExitCodes: { operator: In, values: [42] } }\n      - { action: Ignore, onPodConditions: [{ type: DisruptionTarget }] }\n",
             json!({
                 "max_retries": 6, "max_elapsed": "10m",
-                "backoff": {"exponential": {"delay": "10s", "factor": 2.0}, "max_delay": "6m"},
+                "backoff": {"exponential": {"delay": "10s", "factor": 2.0}, "max_delay": "10m"},
                 "rules": [
                     {"name": "fail-1", "match": {"exit_codes": [42]}, "stop": "at_once"},
                     {
@@ -343,11 +380,23 @@ fn further_systems_are_read_by_their_formulas() {
             json!({
                 "max_retries": 4,
                 "backoff": {"exponential": {"delay": "2m", "factor": 2.0}, "max_delay": "1h", "jitter": "equal"},
-                "rules": [
-                    {"name": "skipped", "match": {"error_types": ["AirflowSkipException"]}, "skip": {}},
-                    {"name": "fail", "match": {"error_types": ["AirflowFailException"]}, "stop": "at_once"},
-                    crashes,
-                ],
+                "rules": ended_by_airflow,
+            }),
+        ),
+        (
+            "airflow",
+            "{ retries: 2, retry_delay: 240, retry_exponential_backoff: 5 }",
+            json!({
+                "max_retries": 2,
+                "backoff": {"exponential": {"delay": "8m", "factor": 5.0}, "max_delay": "24h", "jitter": "equal"},
+                "rules": ended_by_airflow,
+            }),
+        ),
+        (
+            "airflow",
+            "{ retries: 2, retry_exponential_backoff: 0 }",
+            json!({
+                "max_retries": 2, "backoff": {"fixed": {"delay": "5m"}}, "rules": ended_by_airflow,
             }),
         ),
         (
@@ -367,6 +416,20 @@ fn further_systems_are_read_by_their_formulas() {
             json!({
                 "max_retries": 5,
                 "backoff": {"exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "10m", "jitter": "full"},
+                "rules": [crashes],
+            }),
+        ),
+        (
+            "celery",
+            "{ max_retries: 5, retry_kwargs: { max_retries: 1, countdown: 7 } }",
+            json!({"max_retries": 1, "backoff": {"fixed": {"delay": "7s"}}, "rules": [crashes]}),
+        ),
+        (
+            "celery",
+            "{ retry_backoff: 0.5, retry_jitter: false, retry_kwargs: { max_retries: null } }",
+            json!({
+                "max_retries": 3,
+                "backoff": {"exponential": {"delay": "1s", "factor": 2.0}, "max_delay": "10m"},
                 "rules": [crashes],
             }),
         ),
