@@ -39,6 +39,8 @@ const IN_A_ROW: (usize, usize) = (20, 10);
 const DISTINCT: (usize, usize) = (2, 3);
 /// The first probe comes so long after the opening, µs.
 const PROBE_FIRST: u64 = 500_000;
+/// An open breaker has opened so long before its first probe, at most, µs.
+const OPENED_BEFORE: u64 = PROBE_FIRST * 5 / 4;
 /// Probes come at most so far apart, µs; each time by half as much again.
 const PROBE_LAST: u64 = 2_500_000;
 /// Probes at the same time, at most.
@@ -391,7 +393,9 @@ impl Breaker {
         match self.phase {
             Phase::Closed => false,
             // One that opened since then has the later word.
-            Phase::Open { next, .. } => !(freed.only_watches && next <= freed.at),
+            Phase::Open { next, .. } => {
+                !(freed.only_watches && next <= freed.at.plus(span(OPENED_BEFORE)))
+            }
             Phase::Ramp { since, .. } => freed.at <= since,
         }
     }

@@ -3,11 +3,11 @@
 use super::{
     Answer, Draft, Grant, Now, Plan, Refusal, Spent, Terms, ask_again, attempt_of, decision_of,
     ends_by, ends_within, excluded_hosts, hold, is_ordered, limits, order, run, standing, stop,
-    take_over, wait,
+    take_over, tick, wait,
 };
 use crate::domain::{
     decision::{Counters, Decision, Reason},
-    event::{Begin, Comes},
+    event::{Begin, Comes, Deadline},
     policy::Exhaustion,
     record::{Attempt, End, Outcome, Record, State},
 };
@@ -69,6 +69,7 @@ pub(super) fn plan(
 
 /// Grants the next attempt, unless the step must have ended by now.
 fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan {
+    let deadline = record.deadline;
     take_over(&mut record, terms, &begin.step, now.at);
     record.of_run = record.of_run.max(begin.step.of_run);
     let passed = |max_elapsed| {
@@ -87,7 +88,12 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
         return past_bound(terms, record, reason, now);
     }
     if let Some(decision) = limits::paused(terms, &record, now) {
-        return put_off(terms, record, decision);
+        // A span counts from each call anew: where there is an end already, it says
+        // another one only for the attempt that starts.
+        if let Some(Deadline::After(_)) = begin.step.deadline {
+            record.deadline = deadline.or(record.deadline);
+        }
+        return put_off(terms, record, decision, now);
     }
     let start = limits::Start::of(terms, &record, ends_within(terms, &record, max_elapsed), now);
     let lease = begin.lease.unwrap_or(terms.settings.lease);
@@ -121,13 +127,13 @@ fn start(terms: &Terms<'_>, mut record: Record, begin: &Begin, now: Now) -> Plan
 /// A pause of a target refuses the start. The step is remembered, with what the call says
 /// of it: whoever waits for it, or would claim it, finds it when the pause ends. What was
 /// decided about it stands, and so does what it has of limits.
-fn put_off(terms: &Terms<'_>, mut record: Record, decision: Decision) -> Plan {
+fn put_off(terms: &Terms<'_>, mut record: Record, decision: Decision, now: Now) -> Plan {
     if record.version == 0 {
         record.standing = Some(decision.settled.clone());
     } else if planted!("refused-begin-not-kept") {
         return Plan::Stands(Answer::Refused(Box::new(decision)));
     }
-    Draft::new(terms, record, Answer::Refused(Box::new(decision))).into_plan()
+    tick::looked_after(terms, record, Answer::Refused(Box::new(decision)), now).into_plan()
 }
 
 fn was_heard(end: &End) -> bool {

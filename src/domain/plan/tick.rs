@@ -48,8 +48,7 @@ pub(super) fn plan(terms: &Terms<'_>, key: &StepKey<'_>, record: Record, now: No
         // Patience has grown since the step's event was filed, or a pause is in the
         // way: it is filed anew, lest it be due for ever.
         State::Waiting { due } if *due <= now.at => {
-            let due = *due;
-            look_again(terms, record, due, now)
+            looked_after(terms, record, Answer::Ticked, now).into_plan()
         }
         State::Over { ending, purge_at } if *purge_at <= now.at && run::keeps(terms) => {
             let ending = *ending;
@@ -76,14 +75,18 @@ fn patience_left(terms: &Terms<'_>, due: Timestamp, now: Now) -> Duration {
 /// one that a pause keeps waiting has little patience left all the while.
 const LOOKS: u32 = 16;
 
-/// The step is looked at again when it may be given up.
-fn look_again(terms: &Terms<'_>, record: Record, due: Timestamp, now: Now) -> Plan {
-    let left = patience_left(terms, due, now).max(terms.settings.abandon_after / LOOKS);
-    let mut draft = Draft::new(terms, record, Answer::Ticked);
-    if pause_of(&draft.record).is_none() {
+/// A step that stays as it is: where it is due it is looked at again when it may be given up.
+pub(super) fn looked_after(terms: &Terms<'_>, record: Record, answer: Answer, now: Now) -> Draft {
+    let due = match record.state {
+        State::Waiting { due } if due <= now.at && pause_of(&record).is_none() => Some(due),
+        _ => None,
+    };
+    let mut draft = Draft::new(terms, record, answer);
+    if let Some(due) = due {
+        let left = patience_left(terms, due, now).max(terms.settings.abandon_after / LOOKS);
         draft.abandon_after = (now.at - due) + left;
     }
-    draft.into_plan()
+    draft
 }
 
 /// Its run goes on: the step is looked at again when it would be forgotten next.

@@ -195,7 +195,7 @@ fn spoils() -> [Spoil; 28] {
         (planted!("redis-freed-at-once"), "if bound.freed > 0 and", "if false and"),
         (
             planted!("redis-watching-breaker-stays-open"),
-            "if is_open and not (only_watches and breaker.next <= at) then",
+            "if is_open and not (only_watches and breaker.next <= at + OPENED_BEFORE) then",
             "if is_open then",
         ),
         (planted!("redis-lift-begins-no-ramp"), "if was_lifted then", "if false then"),

@@ -19,6 +19,8 @@ use super::stage::{Asked, Stage, ms, of, retries, secs, stories_on_every_store};
 stories_on_every_store!(
     a_step_that_a_pause_refuses_is_remembered,
     what_a_refused_begin_says_of_its_step_is_kept,
+    the_time_that_is_left_to_who_is_refused_counts_from_the_first_call,
+    a_step_that_is_refused_late_is_not_looked_at_at_once,
     a_pause_leaves_what_was_promised,
     nobody_is_given_up_while_a_target_is_paused,
     the_time_in_which_a_target_is_paused_is_no_waiting,
@@ -68,7 +70,8 @@ async fn what_a_refused_begin_says_of_its_step_is_kept<S: Store>(mut stage: Stag
     let decided = stage.record("a").await.decision().cloned();
     stage.pause("db", Some(secs(60))).await;
     let deadline = stage.now().plus(secs(90));
-    let says = || Asked { step: "a", queue: "q", deadline: Some(deadline), ..Asked::default() };
+    let says_no_instant = || Asked { step: "a", queue: "q", ..Asked::default() };
+    let says = || Asked { deadline: Some(deadline), ..says_no_instant() };
     let refused = stage.ask(says()).await.refused();
     assert_eq!((refused.settled.reason, refused.ends_by), (Reason::Paused, Some(deadline)));
     let record = stage.record("a").await;
@@ -77,9 +80,47 @@ async fn what_a_refused_begin_says_of_its_step_is_kept<S: Store>(mut stage: Stag
     // Who says nothing new changes nothing.
     stage.ask(says()).await.refused();
     stage.begin("a", &[]).await.refused();
+    for _ in 0..3 {
+        stage.pass(ms(50)).await;
+        stage.ask(Asked { time_left: Some(secs(90)), ..says_no_instant() }).await.refused();
+    }
     assert_eq!(stage.record("a").await.version, record.version);
     stage.pass(secs(62)).await;
     assert_eq!(stage.claim("q", "h").await, ["a"]);
+}
+
+async fn the_time_that_is_left_to_who_is_refused_counts_from_the_first_call<S: Store>(
+    mut stage: Stage<S>,
+) {
+    stage.target("db", "{}").await;
+    is_due(&mut stage, "a", &["db"]).await;
+    stage.pause("db", Some(secs(10))).await;
+    let asks = || Asked { step: "a", time_left: Some(secs(60)), ..Asked::default() };
+    let first = stage.now().plus(secs(60));
+    for _ in 0..3 {
+        stage.ask(asks()).await.refused();
+        assert_eq!(stage.record("a").await.deadline, Some(first));
+        stage.pass(secs(2)).await;
+    }
+    stage.pass(secs(5)).await;
+    let grant = stage.ask(asks()).await.granted();
+    assert_eq!(grant.ends_by, Some(stage.now().plus(secs(60))), "it counts from the start");
+}
+
+async fn a_step_that_is_refused_late_is_not_looked_at_at_once<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "{}").await;
+    is_due(&mut stage, "a", &["db"]).await;
+    stage.pass(secs(60)).await;
+    stage.pause("db", None).await;
+    stage.pass(secs(2 * ABANDONED_AFTER)).await;
+    assert!(!is_given_up(&stage, "a").await);
+    stage.ask(Asked { step: "a", queue: "q", ..Asked::default() }).await.refused();
+    let version = stage.record("a").await.version;
+    for _ in 0..3 {
+        stage.pass(secs(1)).await;
+        assert!(!is_given_up(&stage, "a").await);
+    }
+    assert_eq!(stage.record("a").await.version, version);
 }
 
 async fn a_pause_leaves_what_was_promised<S: Store>(mut stage: Stage<S>) {

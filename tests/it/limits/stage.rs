@@ -73,6 +73,8 @@ pub struct Asked<'a> {
     pub targets: &'a [&'a str],
     pub lease: Option<Duration>,
     pub deadline: Option<Timestamp>,
+    /// How long the caller goes on, where it says no instant.
+    pub time_left: Option<Duration>,
     pub comes: Comes,
 }
 
@@ -338,7 +340,7 @@ impl<S: Store> Stage<S> {
             step: StepTerms {
                 targets: asked.targets.iter().map(|target| id(target)).collect(),
                 queue: (!asked.queue.is_empty()).then(|| id(asked.queue)),
-                deadline: asked.deadline.map(Deadline::At),
+                deadline: asked.deadline.map(Deadline::At).or(asked.time_left.map(Deadline::After)),
                 ..StepTerms::default()
             },
         })

@@ -49,12 +49,15 @@ fn what_a_breaker_has_seen_outlives_an_order_where_it_has_a_say() {
 
 #[test]
 fn one_that_only_watches_goes_by_an_order_unless_it_has_seen_more() {
-    let mut breaker = died(Breaker::default(), at(20));
-    breaker.free(freed(true), 0);
-    assert!(matches!(breaker.standing(at(61)), Standing::Ramp { .. }));
-    assert_eq!(breaker.episodes().list.last().and_then(|it| it.until), Some(at(70)));
+    // Long before the order ended, and just before.
+    for from in [at(20), Timestamp::from_micros(59_975_000)] {
+        let mut breaker = died(Breaker::default(), from);
+        breaker.free(freed(true), 0);
+        assert!(matches!(breaker.standing(at(61)), Standing::Ramp { .. }), "dead from {from}");
+        assert_eq!(breaker.episodes().list.last().and_then(|it| it.until), Some(at(70)));
+    }
 
-    let mut breaker = died(breaker, at(62));
+    let mut breaker = died(Breaker::default(), at(61));
     let before = breaker.clone();
     breaker.free(freed(true), 0);
     assert_eq!(breaker, before, "it opened after the order had ended");

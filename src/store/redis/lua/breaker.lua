@@ -14,6 +14,7 @@ local OUTCOMES, SEEN_MS = 64, 60000
 local EVIDENCE, EVIDENCE_LEFT = 20, 10
 local IN_A_ROW, IN_A_ROW_LEFT, HOSTS, STEPS = 20, 10, 2, 3
 local PROBE_FIRST, PROBE_LAST, PROBES, PROBE_PATIENCE = 500000, 2500000, 3, 30000000
+local OPENED_BEFORE = 625000
 local TRIED = 32
 local RAMP_LEAST, RAMP_MOST, DOUBLINGS, RELAPSE = 1000000, 10000000, 3, 30000000
 local EPISODES = 4
@@ -207,7 +208,7 @@ end
 -- if it is open itself, unless it opened since then. Whether one did with this.
 function breaker_free(breaker, at, ramp, only_watches, full)
   local is_open = breaker.phase == OPEN
-  if is_open and not (only_watches and breaker.next <= at) then
+  if is_open and not (only_watches and breaker.next <= at + OPENED_BEFORE) then
     return false
   elseif breaker.phase == RAMP and at <= breaker.since then
     return false
