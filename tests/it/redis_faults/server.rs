@@ -175,7 +175,9 @@ fn something_else_is_in_a_steps_place() {
         stage.begin_once(begin_of("a")).await.unwrap();
         let key = "reprise:{default}:step:r a";
         let mut connection = server.endpoint().connect().await.unwrap();
-        for value in ["x", ""] {
+        // The last says that the name of its policy is longer than it is itself.
+        let long = [&[b'x'; 16][..], &[255], &[b'x'; 80]].concat();
+        for value in [&b"x"[..], b"", &long] {
             redis::cmd("SET").arg(key).arg(value).exec_async(&mut connection).await.unwrap();
             let once_more = BeginAttemptRequest { request_id: vec![8; 16].into(), ..begin_of("a") };
             let code = stage.begin_once(once_more).await.unwrap_err().code();

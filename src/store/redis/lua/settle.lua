@@ -19,8 +19,9 @@ local TEXTS = 4
 local PATIENCE = 250000
 -- A value is: id of the operation that wrote it (8 bytes), the score it has in
 -- the event index (8), the policy it uses (its length in a byte, its name), the
--- record, which begins with its format, its state, its flags and its version.
-local OPERATION_END, SCORE_END, LEAST = 8, 16, 57
+-- record, which begins with its format, its state, its flags and its version, and
+-- has 49 bytes or more.
+local OPERATION_END, SCORE_END, LEAST = 8, 16, 66
 local VALUE, USE = '<xxxxxxxxdBc0BBBxxxxxI8', '<Bc0'
 -- From behind the version: where in the record it is said when something happens
 -- next, which instant a step waits for, and how long its queue's name is.
@@ -235,7 +236,7 @@ end
 local function decide(item, step, kept, member)
   local kind, version, born, revision, at, leases, event, live_max, length, from = unpack_(ITEM, item)
   local old = redis.pcall('GET', step)
-  if type(old) == 'table' or old and #old < LEAST then
+  if type(old) == 'table' or old and (#old < LEAST or #old < LEAST + byte(old, SCORE_END + 1)) then
     return DAMAGED, ''
   elseif kind == READ then
     return FOUND, found(old)
