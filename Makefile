@@ -20,6 +20,10 @@ IGNORED_TOO := $(if $(NEXTEST),--run-ignored all,-- --include-ignored)
 # Tools of the tests, at the versions that tests/uv.txt, tests/requirements.txt,
 # clients/python/requirements-test.txt and tests/foreign/node/package-lock.json name.
 UV := .tools/uv/bin/uv
+# It knows no settings of pip's: where packages come from a mirror, they do for both.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 PYTHON := .tools/python/bin
 PYCLIENT := .tools/pyclient/bin
 NODE_MODULES := tests/foreign/node/node_modules
@@ -145,7 +149,7 @@ faults: ## Plant bugs one by one, and see that some test catches each
 fuzz: ## Fuzz what reads foreign bytes, SECONDS_EACH seconds each (60), from SEED
 	fuzz/run
 
-ON_REDIS := redis,redis-naive,redis-one,redis-one-script,redis-batch16,redis-batch64,redis-rate,redis-limited,redis-rate-batch64,redis-limited-batch64,redis-everysec,redis-always
+ON_REDIS := redis,redis-naive,redis-one,redis-one-script,redis-batch16,redis-batch64,redis-begin-report,redis-limited,redis-rate-batch64,redis-limited-batch64,redis-everysec,redis-always
 
 .PHONY: bench
 bench: build $(SERVERS)/stamp ## Measure: the whole service against a bare echo, on Redis and Valkey too, then rule, conditions, store, memory and log

@@ -83,7 +83,7 @@ pub(super) enum Call {
     Report,
     Batch,
     Get,
-    CreateTarget,
+    UpdateTarget,
 }
 
 /// Why a call brought no answer.
@@ -108,7 +108,7 @@ pub(super) struct Connection {
     report: Uri,
     batch: Uri,
     get: Uri,
-    create_target: Uri,
+    update_target: Uri,
     headers: HeaderMap,
 }
 
@@ -160,7 +160,7 @@ impl Connection {
             report: uri(RETRY, "ReportAttempt")?,
             batch: uri(RETRY, "BatchReportAttempts")?,
             get: uri(RETRY, "GetStep")?,
-            create_target: uri("AdminService", "CreateTarget")?,
+            update_target: uri("AdminService", "UpdateTarget")?,
             headers: request_headers(),
         })
     }
@@ -179,7 +179,7 @@ impl Connection {
             Call::Report => &self.report,
             Call::Batch => &self.batch,
             Call::Get => &self.get,
-            Call::CreateTarget => &self.create_target,
+            Call::UpdateTarget => &self.update_target,
         };
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;

@@ -231,7 +231,7 @@ impl Server {
         Ok(Self { address, pid, started_in, replies, metrics: None, own, redis: None })
     }
 
-    /// Creates the target that the steps of a load name.
+    /// Sees that the target is there which the steps of a load name.
     pub(super) async fn limit(&self, limits: Limits) -> io::Result<()> {
         let mut connection = Connection::open(&self.address).await?;
         workload::limit(&mut connection, limits).await.map_err(io::Error::other)

@@ -12,7 +12,7 @@ use super::{
     redis_server::{Aof, Redis, set_cost},
     report::{Disk, Measurement, Report, Start},
     say, targets,
-    workload::Chance,
+    workload::{Chance, Limits},
 };
 
 /// Of the rate that a closed loop reaches, the share that a server is taken to
@@ -123,8 +123,9 @@ impl<'a> Run<'a> {
 
     /// A server that runs already has the store and the transport that it has.
     fn is_possible(&self, case: &Case) -> bool {
-        let asks_for_nothing =
-            case.program == Program::Reprise(Store::Memory) && case.transport == Transport::Tcp;
+        let asks_for_nothing = case.program == Program::Reprise(Store::Memory)
+            && case.transport == Transport::Tcp
+            && case.limits == Limits::None;
         let is_configured =
             matches!(case.program, Program::Reprise(Store::Redis(aof)) if aof != Aof::Off);
         if is_configured && matches!(self.place.redis, Some(Redis::At(_))) {

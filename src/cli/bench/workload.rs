@@ -16,9 +16,9 @@ use super::{
     tally::{Judged, Ledger},
 };
 use crate::proto::{
-    BatchReportAttemptsRequest, BeginAttemptRequest, Concurrency, CreateTargetRequest, Failure,
-    FailureClass, GetStepRequest, NamedTarget, Policy, Rate, ReportAttemptRequest, ReportStatus,
-    RetryBudget, Target, Verdict, begin_attempt_request, failure, report_attempt_request,
+    BatchReportAttemptsRequest, BeginAttemptRequest, Concurrency, Failure, FailureClass,
+    GetStepRequest, NamedTarget, Policy, Rate, ReportAttemptRequest, ReportStatus, RetryBudget,
+    Target, UpdateTargetRequest, Verdict, begin_attempt_request, failure, report_attempt_request,
 };
 
 /// Steps that one caller keeps going.
@@ -50,7 +50,8 @@ pub(super) enum Scenario {
 }
 
 /// What limits the target of every step. None is ever reached: what it costs to
-/// ask them is measured.
+/// ask them is measured. Permits and the budget are asked when an attempt begins, so
+/// that loads which only report ask the rate alone, and count in the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Limits {
@@ -63,13 +64,18 @@ pub(super) enum Limits {
 }
 
 impl Limits {
-    /// What steps name as their target.
+    /// What steps name as their target: where a store serves several loads each
+    /// finds its own.
     fn targets(self) -> Vec<String> {
-        if self == Self::None { Vec::new() } else { vec![TARGET.to_owned()] }
+        match self {
+            Self::None => Vec::new(),
+            Self::Rate => vec!["warehouse-db".to_owned()],
+            Self::Three => vec!["warehouse-db-pool".to_owned()],
+        }
     }
 
-    /// The target, as it is created before a load.
-    fn target(self) -> NamedTarget {
+    /// The target under that name.
+    fn target(self, name: String) -> NamedTarget {
         let most = || Some(Concurrency { max: 1_000_000 });
         let budget = || Some(RetryBudget { ratio: Some(10.0), ..RetryBudget::default() });
         let is_three = self == Self::Three;
@@ -79,22 +85,21 @@ impl Limits {
             budget: is_three.then(budget).flatten(),
             ..Target::default()
         };
-        NamedTarget { name: TARGET.to_owned(), target: Some(target), ..NamedTarget::default() }
+        NamedTarget { name, target: Some(target), ..NamedTarget::default() }
     }
 }
 
-/// Name of the target.
-const TARGET: &str = "warehouse-db";
-
-/// Creates the target that steps name, if they name one.
+/// Sees that the target is there which steps name, if they name one.
 pub(super) async fn limit(connection: &mut Connection, limits: Limits) -> Result<(), CallError> {
-    if limits == Limits::None {
-        return Ok(());
+    for name in limits.targets() {
+        let update = UpdateTargetRequest {
+            target: Some(limits.target(name)),
+            allow_missing: true,
+            ..UpdateTargetRequest::default()
+        };
+        connection.call(Call::UpdateTarget, framed(&update, &mut BytesMut::new())).await?;
     }
-    let target = Some(limits.target());
-    let create = CreateTargetRequest { target, ..CreateTargetRequest::default() };
-    let framed = framed(&create, &mut BytesMut::new());
-    connection.call(Call::CreateTarget, framed).await.map(drop)
+    Ok(())
 }
 
 /// A small generator for arrivals and for what makes messages differ
@@ -202,6 +207,7 @@ impl Act {
             host: HOST.to_owned(),
             worker: WORKER.to_owned(),
             kind: KIND.to_owned(),
+            targets: track.report.targets.clone(),
             ..BeginAttemptRequest::default()
         };
         Self::BeginReport(track, Box::new(begin))
