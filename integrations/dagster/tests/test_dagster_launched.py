@@ -249,6 +249,31 @@ def test_a_retry_that_cannot_be_launched_is_a_failed_attempt(
     assert told.message.record.attempts[1].message.startswith("DagsterCodeLocationNotFoundError")
 
 
+def test_what_is_wrong_with_one_run_stops_no_other(
+    workspace: WorkspaceProcessContext,
+    client: reprise.Client,
+    launch: Callable[..., dg.DagsterRun],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dagster's storage cannot read the log of the one that is dealt with first."""
+    run, broken = launch("never", failures=9), launch("never", failures=9)
+    read = dg.DagsterInstance.all_logs
+
+    def all_logs(self: dg.DagsterInstance, run_id: str, **options: object) -> object:
+        if run_id == broken.run_id:
+            raise OSError("unreadable")
+        return read(self, run_id, **options)
+
+    monkeypatch.setattr(dg.DagsterInstance, "all_logs", all_logs)
+    for _ in range(2):
+        LaunchedRuns(workspace, client).look()
+    assert state(client, run) is StepState.FAILED
+    assert state(client, broken) is None
+    monkeypatch.undo()
+    LaunchedRuns(workspace, client).look()
+    assert state(client, broken) is StepState.FAILED
+
+
 def test_a_run_that_succeeds_is_left_alone(
     workspace: WorkspaceProcessContext, client: reprise.Client, launch: Callable[..., dg.DagsterRun]
 ) -> None:

@@ -38,8 +38,9 @@ _OUTCOME_TAG = "reprise/run_retry"
 EVERY = 5.0
 #: Seconds between two looks at what code there is, as those of Dagster's daemon.
 REFRESH_EVERY = 60.0
-#: How far back the first look goes: what ended while nobody looked.
-FIRST_LOOK = dt.timedelta(days=1)
+#: How far back the first look goes, in days: what ended while nobody looked, and what has waited or
+#: been held since then. The service gives up what nobody comes for after seven, unless told otherwise.
+FIRST_LOOK = 8.0
 #: How far back each other one goes: the clocks of Dagster's processes may differ by so much.
 EACH_LOOK = dt.timedelta(minutes=5)
 
@@ -60,14 +61,16 @@ logger = logging.getLogger("reprise.dagster")
 class LaunchedRuns:
     """The runs of one instance that have ended, and what is to become of them."""
 
-    def __init__(self, context: IWorkspaceProcessContext, client: reprise.Client) -> None:
+    def __init__(
+        self, context: IWorkspaceProcessContext, client: reprise.Client, first_look: float = FIRST_LOOK
+    ) -> None:
         self._context = context
         self._instance = context.instance
         self._client = client
         #: Runs to be dealt with, by id: whether the service was told of them.
         self._open: dict[str, bool] = {}
         #: Until when everything was seen.
-        self._seen_until = _now() - FIRST_LOOK
+        self._seen_until = _now() - dt.timedelta(days=first_look)
 
     def look(self) -> None:
         """Deals with what has ended since the last look, and with what was to wait until now."""
@@ -81,6 +84,8 @@ class LaunchedRuns:
                 self._deal_with(run_id)
             except reprise.RepriseError as error:
                 logger.warning("run %s: %s", run_id, error)  # It is looked at again.
+            except Exception:  # Whatever is wrong with one run, the others go on.
+                logger.exception("run %s is looked at again", run_id)
 
     def _is_open(self, run: dg.DagsterRun) -> bool:
         """Whether a run that has ended is left to us, and not dealt with."""
@@ -199,11 +204,19 @@ def main() -> None:
     parser.add_argument(
         "--every", type=float, default=EVERY, metavar="SECONDS", help="between two looks (%(default)s)"
     )
+    parser.add_argument(
+        "--first-look",
+        type=float,
+        default=FIRST_LOOK,
+        metavar="DAYS",
+        help="how far back it looks for failed runs when it starts: longer than retries wait (%(default)s)",
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     target = WorkspaceFileTarget(options.workspace or ["workspace.yaml"])
     with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target) as context:
-        _look_after(LaunchedRuns(context, reprise.default_client()), context, options.every)
+        runs = LaunchedRuns(context, reprise.default_client(), options.first_look)
+        _look_after(runs, context, options.every)
 
 
 def _look_after(runs: LaunchedRuns, context: WorkspaceProcessContext, every: float) -> None:
@@ -211,12 +224,12 @@ def _look_after(runs: LaunchedRuns, context: WorkspaceProcessContext, every: flo
     while True:
         try:
             runs.look()
+            if time.monotonic() - refreshed >= REFRESH_EVERY:
+                refreshed = time.monotonic()
+                context.refresh_workspace()
         except Exception:
             logger.exception("it is looked again")
         time.sleep(every)
-        if time.monotonic() - refreshed >= REFRESH_EVERY:
-            context.refresh_workspace()
-            refreshed = time.monotonic()
 
 
 if __name__ == "__main__":
