@@ -370,8 +370,14 @@ impl Asks {
             TargetOutcome::Failed if !is_at_fault => TargetOutcome::Nothing,
             outcome => outcome,
         };
-        let (step, draw, full) = (self.step, self.draw, bound.full());
-        Some(Ended { step, host: end.host, outcome, draw, full })
+        Some(Ended {
+            step: self.step,
+            host: end.host,
+            outcome,
+            draw: self.draw,
+            full: bound.full(),
+            only_watches: !bound.has_breaker(),
+        })
     }
 }
 

@@ -187,6 +187,9 @@ pub struct Ended {
     /// Starts a second that the target's rate allows, in thousandths; 0 without
     /// a rate.
     pub full: u64,
+    /// Whether the breaker only watches: then no start is a probe, and who has served
+    /// once one might have started is taken for it.
+    pub only_watches: bool,
 }
 
 /// What an attempt's end says of a target.
@@ -417,8 +420,10 @@ impl Breaker {
 
     /// An attempt has ended.
     pub fn ended(&mut self, ended: &Ended, now: Timestamp) {
-        if let Phase::Open { .. } = self.phase {
-            let was_probe = self.probes.iter().any(|probe| probe.step == ended.step);
+        if let Phase::Open { next, .. } = self.phase {
+            let stands_for_one = ended.only_watches && next <= now;
+            let was_probe =
+                stands_for_one || self.probes.iter().any(|probe| probe.step == ended.step);
             self.probes.retain(|probe| probe.step != ended.step);
             if was_probe && ended.outcome == TargetOutcome::Served {
                 self.close(ended.full, now);

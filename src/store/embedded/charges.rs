@@ -54,7 +54,7 @@ fn effect(out: &mut Writer, effect: Effect) {
         Effect::Cool { until, full: None } => (6, Some(until)),
         Effect::Cool { until, full: Some(_) } => (11, Some(until)),
         Effect::Park { since } => (7, Some(since)),
-        Effect::Ended(_) => (8, None),
+        Effect::Ended(ended) => (if ended.only_watches { 14 } else { 8 }, None),
         Effect::Probe { until, .. } => (9, Some(until)),
         Effect::Pace => (10, None),
         Effect::Free { freed, .. } => (if freed.only_watches { 13 } else { 12 }, Some(freed.at)),
@@ -70,7 +70,7 @@ fn effect(out: &mut Writer, effect: Effect) {
             out.number(u64::from(rate.burst.get()));
             out.flag(rate.on == Starts::Retries);
         }
-        Effect::Ended(Ended { step, host, outcome, draw, full }) => {
+        Effect::Ended(Ended { step, host, outcome, draw, full, only_watches: _ }) => {
             let outcome = OUTCOMES.iter().position(|known| *known == outcome).unwrap_or_default();
             for word in [u64::from(step), u64::from(host), outcome as u64, u64::from(draw), full] {
                 out.number(word);
@@ -114,7 +114,7 @@ fn read_effect(input: &mut Reader<'_>) -> Result<Effect, Malformed> {
         6 => Effect::Cool { until: instant(input)?, full: None },
         11 => Effect::Cool { until: instant(input)?, full: Some(input.number()?) },
         7 => Effect::Park { since: instant(input)? },
-        8 => Effect::Ended(Ended {
+        tag @ (8 | 14) => Effect::Ended(Ended {
             step: input.number_u32()?,
             host: half(input)?,
             outcome: *usize::try_from(input.number()?)
@@ -123,6 +123,7 @@ fn read_effect(input: &mut Reader<'_>) -> Result<Effect, Malformed> {
                 .ok_or(Malformed)?,
             draw: half(input)?,
             full: input.number()?,
+            only_watches: tag == 14,
         }),
         9 => {
             let until = instant(input)?;

@@ -28,6 +28,7 @@ stories_on_every_store!(
     who_is_parked_goes_on_when_it_is_forced_closed,
     who_is_parked_goes_on_when_it_only_watches,
     what_a_watching_breaker_would_have_done_is_told,
+    a_watching_breaker_closes_when_its_target_serves_again,
     a_cooldown_that_is_lifted_holds_nobody,
     a_lifted_cooldown_at_a_breaker_begins_its_ramp,
 );
@@ -227,6 +228,27 @@ async fn what_a_watching_breaker_would_have_done_is_told<S: Store>(mut stage: St
     assert!(observed.earliest > stage.now());
     stage.reach(at).await;
     stage.begin("a", &[]).await.granted();
+}
+
+async fn a_watching_breaker_closes_when_its_target_serves_again<S: Store>(mut stage: Stage<S>) {
+    stage.target("db", "breaker: {observe_only: true}").await;
+    let early = stage.begin("early", &["db"]).await.granted();
+    dies(&mut stage, &["db"]).await;
+    // No probe would have been back by now.
+    stage.succeed("early", early.fence).await;
+    let is_open = |breaker| matches!(breaker, Some(Standing::Open { .. }));
+    assert!(is_open(stage.usage("db").await.breaker));
+    stage.pass(secs(1)).await;
+    let grant = stage.begin("dead", &["db"]).await.granted();
+    stage.failed("dead", grant.fence, of(FailureClass::Transient)).await;
+    assert!(is_open(stage.usage("db").await.breaker));
+    let grant = stage.begin("alive", &["db"]).await.granted();
+    stage.succeed("alive", grant.fence).await;
+    let Some(Standing::Ramp { until, .. }) = stage.usage("db").await.breaker else {
+        panic!("it has not closed");
+    };
+    stage.pass(until - stage.now()).await;
+    assert_eq!(stage.usage("db").await.breaker, Some(Standing::Closed));
 }
 
 async fn a_cooldown_that_is_lifted_holds_nobody<S: Store>(mut stage: Stage<S>) {

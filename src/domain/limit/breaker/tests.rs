@@ -15,6 +15,7 @@ fn died(mut breaker: Breaker, from: Timestamp) -> Breaker {
             outcome: TargetOutcome::Failed,
             draw: 0,
             full: 0,
+            only_watches: false,
         };
         breaker.ended(&ended, from.plus(Duration::from_millis(u64::from(number))));
     }

@@ -356,11 +356,11 @@ local function eject(breaker, host, at)
   end
 end
 
-function breaker_ended(breaker, step, host, outcome, draw, full, at)
+function breaker_ended(breaker, step, host, outcome, draw, full, only_watches, at)
   if breaker.phase == OPEN then
-    local count = #breaker.probes
+    local stands_for_one, count = only_watches and breaker.next <= at, #breaker.probes
     breaker.probes = kept(breaker.probes, function(probe) return probe.step ~= step end)
-    if #breaker.probes < count and outcome == SERVED then
+    if (stands_for_one or #breaker.probes < count) and outcome == SERVED then
       close(breaker, full, at)
     end
     return

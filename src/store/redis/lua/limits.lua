@@ -634,7 +634,8 @@ local function charge(asks, code, at)
   for _, bound in ipairs(asks.bounds) do
     local flags, state = bound.flags, bound.state
     if bound.bits.breaker and bound.ended > 0 then
-      breaker_ended(breaker_at(state), asks.step, bound.ended_host, bound.ended, asks.draw, bound.full, asks.at)
+      breaker_ended(breaker_at(state), asks.step, bound.ended_host, bound.ended, asks.draw, bound.full,
+        not bound.bits.has_say, asks.at)
       state.broke = true
     end
     if flags.cooled then
